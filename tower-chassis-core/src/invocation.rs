@@ -1,0 +1,385 @@
+//! The one extension of a call.
+//!
+//! Everything of ours that travels with a request is in one [`Invocation`]: the first extension of a request
+//! costs three allocations, so no layer inserts its own. It is go-chassis's protocol-independent call; a
+//! protocol of your own carries it by [`Carrier`].
+
+use std::{
+    borrow::Cow,
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use http::{Extensions, Request};
+use tokio::time::Instant;
+
+use crate::Deadline;
+
+/// How many attempts of a call remember their endpoint.
+const REMEMBERED: usize = 4;
+
+/// What is known of a call while it runs. A clone (a retry's copy) shares the route and the tried endpoints.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    start: Instant,
+    deadline: Option<Deadline>,
+    service: Option<Arc<str>>,
+    subset: Option<Arc<Subset>>,
+    client: Option<SocketAddr>,
+    request_id: Option<Arc<str>>,
+    attempt: u32,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    route: OnceLock<MatchedRoute>,
+    /// The key of the endpoint of each attempt, 0 before it was chosen.
+    tried: [AtomicU64; REMEMBERED],
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("route", &self.route.get().map(MatchedRoute::template)).finish()
+    }
+}
+
+impl Invocation {
+    /// A call that begins at `start`.
+    #[must_use]
+    pub fn new(start: Instant) -> Self {
+        Self {
+            start,
+            deadline: None,
+            service: None,
+            subset: None,
+            client: None,
+            request_id: None,
+            attempt: 1,
+            shared: Arc::default(),
+        }
+    }
+
+    /// When it began here.
+    #[must_use]
+    pub const fn start(&self) -> Instant {
+        self.start
+    }
+
+    /// When it must be over.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Deadline> {
+        self.deadline
+    }
+
+    /// Brings the deadline forward; a later one changes nothing.
+    pub fn limit_deadline(&mut self, deadline: Deadline) {
+        self.deadline = Some(self.deadline.map_or(deadline, |old| old.min(deadline)));
+    }
+
+    /// The service that is called.
+    #[must_use]
+    pub fn service(&self) -> Option<&str> {
+        self.service.as_deref()
+    }
+
+    /// Names the service that is called.
+    pub fn set_service(&mut self, service: Arc<str>) {
+        self.service = Some(service);
+    }
+
+    /// The part of the service that traffic rules chose.
+    #[must_use]
+    pub fn subset(&self) -> Option<&Subset> {
+        self.subset.as_deref()
+    }
+
+    /// Chooses a part of the service.
+    pub fn set_subset(&mut self, subset: Option<Arc<Subset>>) {
+        self.subset = subset;
+    }
+
+    /// The peer of the connection, or what a layer that trusts its proxies put there.
+    #[must_use]
+    pub const fn client(&self) -> Option<SocketAddr> {
+        self.client
+    }
+
+    /// Names the client.
+    pub fn set_client(&mut self, client: SocketAddr) {
+        self.client = Some(client);
+    }
+
+    /// The id of the request.
+    #[must_use]
+    pub fn request_id(&self) -> Option<&Arc<str>> {
+        self.request_id.as_ref()
+    }
+
+    /// Names the request.
+    pub fn set_request_id(&mut self, id: Arc<str>) {
+        self.request_id = Some(id);
+    }
+
+    /// The number of this attempt, from 1.
+    #[must_use]
+    pub const fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Counts this attempt.
+    pub fn set_attempt(&mut self, attempt: u32) {
+        self.attempt = attempt;
+    }
+
+    /// Notes the [key](crate::Endpoint::key) of the endpoint that this attempt goes to.
+    pub fn note_endpoint(&self, key: u64) {
+        let slot = self.attempt.saturating_sub(1) as usize;
+        if let Some(slot) = self.shared.tried.get(slot) {
+            slot.store(key, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether another attempt of this call went to the endpoint. Always false on the first.
+    #[must_use]
+    pub fn has_tried(&self, key: u64) -> bool {
+        self.attempt > 1 && self.shared.tried.iter().any(|tried| tried.load(Ordering::Relaxed) == key)
+    }
+
+    /// The route that matched, for layers inside the router.
+    #[must_use]
+    pub fn route(&self) -> Option<&MatchedRoute> {
+        self.shared.route.get()
+    }
+
+    /// Says which route matched. The first word stays.
+    pub fn set_route(&self, route: MatchedRoute) {
+        // A mount inside a mount may speak twice; the outermost table has the whole template.
+        let _ = self.shared.route.set(route);
+    }
+
+    /// A view of the route for layers outside the router, which outlives the request.
+    #[must_use]
+    pub fn route_slot(&self) -> RouteSlot {
+        RouteSlot(Arc::clone(&self.shared))
+    }
+}
+
+/// Tells which route a call matched, also after it was cancelled or panicked.
+#[derive(Clone, Debug)]
+pub struct RouteSlot(Arc<Shared>);
+
+impl RouteSlot {
+    /// The route, once the router has matched.
+    #[must_use]
+    pub fn get(&self) -> Option<&MatchedRoute> {
+        self.0.route.get()
+    }
+}
+
+/// The templates of a router, by the index of their routes.
+#[derive(Debug)]
+pub struct RouteTable {
+    templates: Box<[Arc<str>]>,
+}
+
+impl RouteTable {
+    /// A table of templates (`/users/{id}`).
+    #[must_use]
+    pub fn new(templates: impl IntoIterator<Item = Arc<str>>) -> Self {
+        Self { templates: templates.into_iter().collect() }
+    }
+
+    /// How many routes it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.templates.len()
+    }
+
+    /// Whether it has no route.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.templates.is_empty()
+    }
+
+    /// The template of a route; empty for an index that is not in the table.
+    #[must_use]
+    pub fn template(&self, index: u32) -> &str {
+        self.templates.get(index as usize).map_or("", |template| template)
+    }
+}
+
+/// A route: a table and the index in it.
+#[derive(Clone, Debug)]
+pub struct MatchedRoute {
+    table: Arc<RouteTable>,
+    index: u32,
+}
+
+impl MatchedRoute {
+    /// The route `index` of `table`.
+    #[must_use]
+    pub const fn new(table: Arc<RouteTable>, index: u32) -> Self {
+        Self { table, index }
+    }
+
+    /// The table of the whole router.
+    #[must_use]
+    pub const fn table(&self) -> &Arc<RouteTable> {
+        &self.table
+    }
+
+    /// The index in the table.
+    #[must_use]
+    pub const fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// The template (`/users/{id}`).
+    #[must_use]
+    pub fn template(&self) -> &str {
+        self.table.template(self.index)
+    }
+}
+
+/// A part of a service: the endpoints that have all of these tags.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Subset {
+    tags: Vec<(Arc<str>, Arc<str>)>,
+    on_empty: OnEmpty,
+}
+
+/// What happens when a subset has no usable endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum OnEmpty {
+    /// The whole service serves the call.
+    #[default]
+    Any,
+    /// The call is refused.
+    Refuse,
+}
+
+impl Subset {
+    /// The endpoints that have all of `tags`.
+    pub fn new<K: Into<Arc<str>>, V: Into<Arc<str>>>(
+        tags: impl IntoIterator<Item = (K, V)>,
+        on_empty: OnEmpty,
+    ) -> Self {
+        Self { tags: tags.into_iter().map(|(k, v)| (k.into(), v.into())).collect(), on_empty }
+    }
+
+    /// Whether an endpoint belongs to it.
+    #[must_use]
+    pub fn contains(&self, endpoint: &crate::Endpoint) -> bool {
+        self.tags.iter().all(|(name, value)| endpoint.tag(name) == Some(value))
+    }
+
+    /// The tags.
+    pub fn tags(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        self.tags.iter().map(|(k, v)| (&**k, &**v))
+    }
+
+    /// What happens when it has no usable endpoint.
+    #[must_use]
+    pub const fn on_empty(&self) -> OnEmpty {
+        self.on_empty
+    }
+}
+
+/// A request that carries an [`Invocation`]. `http::Request` does; a protocol of your own holds an
+/// `http::Extensions` and returns it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot carry an `Invocation`",
+    note = "hold an `http::Extensions` and `impl Carrier for {Self}`: two methods return it, the rest is optional"
+)]
+pub trait Carrier {
+    /// Where the invocation is kept.
+    fn extensions(&self) -> &Extensions;
+    /// Where the invocation is kept.
+    fn extensions_mut(&mut self) -> &mut Extensions;
+
+    /// Metadata that came over the wire: the first value under a name, if it is UTF-8.
+    fn meta(&self, name: &str) -> Option<&str> {
+        let _ = name;
+        None
+    }
+    /// Sets metadata that goes over the wire. False if the protocol cannot carry it.
+    fn set_meta(&mut self, name: &'static str, value: Cow<'_, str>) -> bool {
+        let _ = (name, value);
+        false
+    }
+    /// What is asked for, in the terms of the protocol (`GET`, `/package.Service/Method`).
+    fn operation(&self) -> Cow<'_, str> {
+        Cow::Borrowed("")
+    }
+
+    /// The invocation, if a layer made one.
+    fn invocation(&self) -> Option<&Invocation> {
+        self.extensions().get()
+    }
+    /// The invocation, made now if there is none.
+    fn invocation_mut(&mut self) -> &mut Invocation {
+        self.extensions_mut().get_or_insert_with(|| Invocation::new(Instant::now()))
+    }
+}
+
+impl<B> Carrier for Request<B> {
+    fn extensions(&self) -> &Extensions {
+        self.extensions()
+    }
+    fn extensions_mut(&mut self) -> &mut Extensions {
+        self.extensions_mut()
+    }
+    fn meta(&self, name: &str) -> Option<&str> {
+        self.headers().get(name)?.to_str().ok()
+    }
+    fn set_meta(&mut self, name: &'static str, value: Cow<'_, str>) -> bool {
+        let Ok(value) = http::HeaderValue::from_str(&value) else { return false };
+        self.headers_mut().insert(name, value);
+        true
+    }
+    fn operation(&self) -> Cow<'_, str> {
+        Cow::Borrowed(self.method().as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retry_sees_what_was_tried() {
+        let first = Invocation::new(Instant::now());
+        first.note_endpoint(7);
+        assert!(!first.has_tried(7));
+        let mut second = first.clone();
+        second.set_attempt(2);
+        assert!(second.has_tried(7) && !second.has_tried(8));
+    }
+
+    #[test]
+    fn the_route_outlives_the_request_and_its_first_word_stays() {
+        let mut request = Request::new(());
+        let slot = request.invocation_mut().route_slot();
+        let table = Arc::new(RouteTable::new(["/a".into(), "/b/{id}".into()]));
+        request.invocation_mut().set_route(MatchedRoute::new(Arc::clone(&table), 1));
+        request.invocation_mut().set_route(MatchedRoute::new(table, 0));
+        drop(request);
+        assert_eq!(slot.get().map(MatchedRoute::template), Some("/b/{id}"));
+    }
+
+    #[test]
+    fn a_deadline_only_comes_forward() {
+        let now = Instant::now();
+        let mut invocation = Invocation::new(now);
+        let near = Deadline::after(now, std::time::Duration::from_secs(1));
+        invocation.limit_deadline(near);
+        invocation.limit_deadline(Deadline::after(now, std::time::Duration::from_secs(9)));
+        assert_eq!(invocation.deadline(), Some(near));
+    }
+}

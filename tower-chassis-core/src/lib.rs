@@ -1,0 +1,50 @@
+//! The words that every layer of tower-chassis shares.
+//!
+//! This crate knows neither routes nor policies. It holds what a layer needs to be right without
+//! thinking about it again: one [verdict](verdict) for a call, one place where the end of a call is
+//! judged ([`settle`]), one [rejection](rejection) with its [rescue], settings that [live], the
+//! one extension of a call ([`Invocation`]), and — behind features — a [server](mod@server), a
+//! [client](mod@client) and [configuration](mod@config).
+//!
+//! | feature | adds | brings |
+//! |---|---|---|
+//! | `server` | [`server`](mod@server) | hyper, hyper-util |
+//! | `client` | [`client`](mod@client) | hyper, hyper-util |
+//! | `tls` | https in the client | rustls with the platform's roots |
+//! | `config` | [`config`](mod@config), the file source of [`discover`] | saphyr-parser, toml_edit, notify, serde |
+#![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub mod body;
+pub mod boxed;
+pub mod cause;
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "config")]
+pub mod config;
+pub mod deadline;
+pub mod discover;
+pub mod endpoint;
+pub mod events;
+pub mod gate;
+pub mod invocation;
+pub mod live;
+pub mod rejection;
+pub mod rescue;
+#[cfg(feature = "server")]
+pub mod server;
+pub mod settle;
+pub mod verdict;
+pub mod wire;
+
+pub use body::Body;
+pub use boxed::BoxError;
+pub use deadline::Deadline;
+pub use endpoint::Endpoint;
+pub use events::Events;
+pub use gate::Gate;
+pub use invocation::{Carrier, Invocation};
+pub use live::Live;
+pub use rejection::{Kind, Rejection};
+pub use rescue::RescueLayer;
+pub use verdict::{Class, Verdict};

@@ -1,0 +1,208 @@
+//! The wiring of a layer, once: a policy supplies [`Start`] or [`Admit`], the rest is here.
+//!
+//! * [`Observed`] is the service of a policy that cannot refuse; it keeps the inner error type.
+//! * [`Gated`] is the service of a policy that can; its error is [`BoxError`] around a [`Rejection`].
+//!
+//! Both obey the readiness law: the instance that was readied is the one that is called, a clone starts
+//! unready, and what a call holds is given back when its future or body is dropped.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+use tower_service::Service;
+
+use crate::{
+    BoxError, Rejection,
+    settle::{Observe, ResponseFuture, Settle},
+};
+
+/// A policy that watches calls and refuses none.
+pub trait Start<Req> {
+    /// What it holds for the length of a call.
+    type Ticket: Observe;
+    /// A call begins. May write into the request (an id, a trace context).
+    fn start(&self, request: &mut Req, now: Instant) -> Self::Ticket;
+}
+
+/// A policy that admits calls or refuses them.
+pub trait Admit<Req> {
+    /// What it holds for the length of a call; dropping it unfinished gives back what it holds.
+    type Ticket: Observe;
+
+    /// Admits a call.
+    ///
+    /// # Errors
+    /// The refusal, which becomes the error of the call.
+    fn admit(&self, request: &mut Req, now: Instant) -> Result<Self::Ticket, Rejection>;
+
+    /// Whether every call would be refused now, so that the inner service need not be made ready.
+    /// Cheap, may be wrong in either direction for an instant.
+    fn shut(&self) -> bool {
+        false
+    }
+}
+
+/// The service of a policy that cannot refuse.
+#[derive(Clone, Debug)]
+pub struct Observed<S, P, J> {
+    inner: S,
+    policy: P,
+    settle: J,
+}
+
+impl<S, P, J> Observed<S, P, J> {
+    /// Watches `inner` with `policy`; `settle` judges.
+    pub const fn new(inner: S, policy: P, settle: J) -> Self {
+        Self { inner, policy, settle }
+    }
+}
+
+impl<S, P, J, Req> Service<Req> for Observed<S, P, J>
+where
+    S: Service<Req>,
+    P: Start<Req>,
+    J: Settle<S::Response, S::Error>,
+{
+    type Response = J::Response<P::Ticket>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, P::Ticket, J>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Req) -> Self::Future {
+        let mut ticket = self.policy.start(&mut request, Instant::now());
+        let future = ticket.within(|| self.inner.call(request));
+        ResponseFuture::new(future, ticket, self.settle.clone())
+    }
+}
+
+/// The service of a policy that can refuse.
+#[derive(Debug)]
+pub struct Gated<S, P, J> {
+    inner: S,
+    policy: P,
+    settle: J,
+    /// Readiness was answered without the inner service, because the policy was shut.
+    skipped: bool,
+}
+
+impl<S, P, J> Gated<S, P, J> {
+    /// Guards `inner` with `policy`; `settle` judges.
+    pub const fn new(inner: S, policy: P, settle: J) -> Self {
+        Self { inner, policy, settle, skipped: false }
+    }
+}
+
+impl<S: Clone, P: Clone, J: Clone> Clone for Gated<S, P, J> {
+    fn clone(&self) -> Self {
+        // A clone starts unready: `skipped` is readiness.
+        Self::new(self.inner.clone(), self.policy.clone(), self.settle.clone())
+    }
+}
+
+impl<S, P, J, Req> Service<Req> for Gated<S, P, J>
+where
+    S: Service<Req>,
+    S::Error: Into<BoxError>,
+    P: Admit<Req>,
+    J: Settle<S::Response, S::Error>,
+{
+    type Response = J::Response<P::Ticket>;
+    type Error = BoxError;
+    type Future = GatedFuture<S::Future, P::Ticket, J>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        // Before the inner service: a shut gate must not wait on a dead pool.
+        self.skipped = self.policy.shut();
+        if self.skipped {
+            return Poll::Ready(Ok(()));
+        }
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut request: Req) -> Self::Future {
+        let skipped = std::mem::take(&mut self.skipped);
+        match self.policy.admit(&mut request, Instant::now()) {
+            // It opened between readiness and the call, but the inner service was not readied.
+            Ok(ticket) if skipped => {
+                drop(Unused(Some(ticket)));
+                GatedFuture::refused(Rejection::overloaded("gate"))
+            }
+            Ok(mut ticket) => {
+                let future = ticket.within(|| self.inner.call(request));
+                GatedFuture { state: State::Called { future: ResponseFuture::new(future, ticket, self.settle.clone()) } }
+            }
+            Err(rejection) => GatedFuture::refused(rejection),
+        }
+    }
+}
+
+/// Ends a ticket that was admitted and not used.
+struct Unused<T: Observe>(Option<T>);
+
+impl<T: Observe> Drop for Unused<T> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.0.take() {
+            ticket.done(crate::Verdict::CANCELLED, Instant::now());
+        }
+    }
+}
+
+pin_project! {
+    /// The future of [`Gated`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct GatedFuture<F, G, J>
+    where
+        G: Observe,
+    {
+        #[pin]
+        state: State<F, G, J>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    #[derive(Debug)]
+    enum State<F, G, J>
+    where
+        G: Observe,
+    {
+        Called { #[pin] future: ResponseFuture<F, G, J> },
+        Refused { rejection: Option<Rejection> },
+    }
+}
+
+impl<F, G: Observe, J> GatedFuture<F, G, J> {
+    /// A call that was refused.
+    pub fn refused(rejection: Rejection) -> Self {
+        Self { state: State::Refused { rejection: Some(rejection) } }
+    }
+}
+
+impl<F, G, J, Res, Err> Future for GatedFuture<F, G, J>
+where
+    F: Future<Output = Result<Res, Err>>,
+    G: Observe,
+    J: Settle<Res, Err>,
+    Err: Into<BoxError>,
+{
+    type Output = Result<J::Response<G>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProj::Called { future } => Poll::Ready(ready!(future.poll(cx)).map_err(Into::into)),
+            StateProj::Refused { rejection } => match rejection.take() {
+                Some(rejection) => Poll::Ready(Err(Box::new(rejection))),
+                None => Poll::Pending,
+            },
+        }
+    }
+}
