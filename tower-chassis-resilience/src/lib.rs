@@ -1,1 +1,19 @@
-//! resilience
+//! Timeout, retry, breaker, rate limit and balance as tower layers: protocol-agnostic, one verdict, live.
+//!
+//! | module | is | refuses with |
+//! |---|---|---|
+//! | [`timeout`] | an answer in time, per try or in total | `Timeout` |
+//! | [`retry`] | another attempt, within a budget | the last error |
+//! | [`breaker`] | a service that fails is left alone | `CircuitOpen` |
+//! | [`rate_limit`] | so many calls per time and key | `RateLimited` |
+//! | [`balance`] | one service out of many endpoints | `NoEndpoint`, `CircuitOpen` |
+//!
+//! State lives in the layer: layering or cloning twice shares it. Settings are live: every layer takes
+//! `impl Into<Live<Policy>>`.
+#![forbid(unsafe_code)]
+
+pub mod balance;
+pub mod breaker;
+pub mod rate_limit;
+pub mod retry;
+pub mod timeout;
