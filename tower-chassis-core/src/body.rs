@@ -36,7 +36,11 @@ impl Body {
     /// These bytes.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        Self(if bytes.is_empty() { Repr::Empty } else { Repr::Full(bytes) })
+        Self(if bytes.is_empty() {
+            Repr::Empty
+        } else {
+            Repr::Full(bytes)
+        })
     }
 
     /// Any body. Those of this crate, of `http-body-util` and of hyper are recognised, and one that has
@@ -117,9 +121,9 @@ impl http_body::Body for Body {
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             #[cfg(any(feature = "server", feature = "client"))]
-            Repr::Incoming(body) => {
-                Poll::Ready(ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(Into::into)))
-            }
+            Repr::Incoming(body) => Poll::Ready(
+                ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(Into::into)),
+            ),
             Repr::Boxed(body) => Poll::Ready(ready!(body.as_mut().poll_frame(cx))),
         }
     }
@@ -160,7 +164,11 @@ impl fmt::Debug for Body {
 #[cfg(any(feature = "server", feature = "client"))]
 impl From<hyper::body::Incoming> for Body {
     fn from(body: hyper::body::Incoming) -> Self {
-        Self(if http_body::Body::is_end_stream(&body) { Repr::Empty } else { Repr::Incoming(body) })
+        Self(if http_body::Body::is_end_stream(&body) {
+            Repr::Empty
+        } else {
+            Repr::Incoming(body)
+        })
     }
 }
 
@@ -196,10 +204,20 @@ mod tests {
 
     #[tokio::test]
     async fn known_kinds_are_not_boxed() {
-        assert_eq!(format!("{:?}", Body::new(Empty::<Bytes>::new())), "Body(empty)");
-        assert_eq!(format!("{:?}", Body::new(Full::new(Bytes::from("x")))), "Body(full)");
+        assert_eq!(
+            format!("{:?}", Body::new(Empty::<Bytes>::new())),
+            "Body(empty)"
+        );
+        assert_eq!(
+            format!("{:?}", Body::new(Full::new(Bytes::from("x")))),
+            "Body(full)"
+        );
         assert_eq!(format!("{:?}", Body::new(Body::full("x"))), "Body(full)");
-        let unknown = Body::new(Full::new(Bytes::from("x")).map_err(|never| match never {}).boxed());
+        let unknown = Body::new(
+            Full::new(Bytes::from("x"))
+                .map_err(|never| match never {})
+                .boxed(),
+        );
         assert_eq!(format!("{unknown:?}"), "Body(boxed)");
         assert_eq!(unknown.size_hint().exact(), Some(1));
         assert_eq!(unknown.collect().await.unwrap().to_bytes(), "x");

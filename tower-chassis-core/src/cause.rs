@@ -50,7 +50,9 @@ mod tests {
         assert_eq!(of_drop(), Verdict::CANCELLED);
         drop_with(Verdict::TIMEOUT, || {
             assert_eq!(of_drop(), Verdict::TIMEOUT);
-            drop_with(Verdict::CANCELLED, || assert_eq!(of_drop(), Verdict::CANCELLED));
+            drop_with(Verdict::CANCELLED, || {
+                assert_eq!(of_drop(), Verdict::CANCELLED)
+            });
             assert_eq!(of_drop(), Verdict::TIMEOUT);
         });
         assert_eq!(of_drop(), Verdict::CANCELLED);

@@ -31,7 +31,9 @@ impl Deadline {
     /// What is left at `now`; `None` when it has passed.
     #[must_use]
     pub fn remaining(self, now: Instant) -> Option<Duration> {
-        self.0.checked_duration_since(now).filter(|left| !left.is_zero())
+        self.0
+            .checked_duration_since(now)
+            .filter(|left| !left.is_zero())
     }
 
     /// Reads a `grpc-timeout` value: up to eight digits and one of `H M S m u n`.

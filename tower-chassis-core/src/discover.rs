@@ -53,7 +53,10 @@ impl StaticDiscover {
 
     /// Forgets a service; its watchers keep the last value.
     pub fn remove(&self, service: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(service);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(service);
     }
 }
 

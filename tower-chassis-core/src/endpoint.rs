@@ -25,13 +25,28 @@ impl Endpoint {
     /// # Errors
     /// The address is not `scheme://host:port`.
     pub fn new(address: &str) -> Result<Self, Invalid> {
-        let why = || Invalid::new("address", format!("must be scheme://host:port, is {address:?}"));
+        let why = || {
+            Invalid::new(
+                "address",
+                format!("must be scheme://host:port, is {address:?}"),
+            )
+        };
         let uri: Uri = address.parse().map_err(|_| why())?;
-        if uri.scheme().is_none() || uri.host().is_none_or(str::is_empty) || !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        if uri.scheme().is_none()
+            || uri.host().is_none_or(str::is_empty)
+            || !matches!(uri.path(), "" | "/")
+            || uri.query().is_some()
+        {
             return Err(why());
         }
         let id: Arc<str> = address.trim_end_matches('/').into();
-        Ok(Self { key: key(&id), id, address: uri, weight: 1, tags: Arc::new([]) })
+        Ok(Self {
+            key: key(&id),
+            id,
+            address: uri,
+            weight: 1,
+            tags: Arc::new([]),
+        })
     }
 
     /// The same with an identity of its own, so that its state survives a change of address.
@@ -55,7 +70,10 @@ impl Endpoint {
         mut self,
         tags: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
-        self.tags = tags.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+        self.tags = tags
+            .into_iter()
+            .map(|(k, v)| (k.into(), v.into()))
+            .collect();
         self
     }
 
@@ -107,10 +125,19 @@ mod tests {
 
     #[test]
     fn addresses() {
-        let endpoint = Endpoint::new("http://127.0.0.1:80").unwrap().with_tags([("version", "v1")]);
+        let endpoint = Endpoint::new("http://127.0.0.1:80")
+            .unwrap()
+            .with_tags([("version", "v1")]);
         assert_eq!(endpoint.tag("version"), Some("v1"));
         assert_eq!(&**endpoint.id(), "http://127.0.0.1:80");
-        for bad in ["", "127.0.0.1:80", "http://", "http://a/b", "http://a?x", "http://a b"] {
+        for bad in [
+            "",
+            "127.0.0.1:80",
+            "http://",
+            "http://a/b",
+            "http://a?x",
+            "http://a b",
+        ] {
             assert!(Endpoint::new(bad).is_err(), "{bad}");
         }
     }

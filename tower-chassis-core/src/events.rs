@@ -58,7 +58,12 @@ impl Event {
         reason: &'static str,
         open_for: Option<Duration>,
     ) -> Self {
-        Self::Breaker { name: name.into(), to, reason, open_for }
+        Self::Breaker {
+            name: name.into(),
+            to,
+            reason,
+            open_for,
+        }
     }
 
     /// A retry.
@@ -75,7 +80,10 @@ impl Event {
 
     /// A new set of endpoints.
     pub fn endpoints(service: impl Into<Arc<str>>, count: usize) -> Self {
-        Self::Endpoints { service: service.into(), count }
+        Self::Endpoints {
+            service: service.into(),
+            count,
+        }
     }
 }
 
@@ -126,8 +134,13 @@ impl Events {
 
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let listeners = self.0.as_ref().map_or(0, |listeners| listeners.load().len());
-        f.debug_struct("Events").field("listeners", &listeners).finish()
+        let listeners = self
+            .0
+            .as_ref()
+            .map_or(0, |listeners| listeners.load().len());
+        f.debug_struct("Events")
+            .field("listeners", &listeners)
+            .finish()
     }
 }
 

@@ -33,13 +33,19 @@ impl Gate {
     /// An open gate.
     #[must_use]
     pub fn new() -> Self {
-        Self(Arc::new(Word { epoch: Instant::now(), until: AtomicU64::new(0) }))
+        Self(Arc::new(Word {
+            epoch: Instant::now(),
+            until: AtomicU64::new(0),
+        }))
     }
 
     /// Shuts it until `at`.
     pub fn shut_until(&self, at: Instant) {
         let micros = at.saturating_duration_since(self.0.epoch).as_micros();
-        self.0.until.store(u64::try_from(micros).unwrap_or(u64::MAX).max(1), Ordering::Release);
+        self.0.until.store(
+            u64::try_from(micros).unwrap_or(u64::MAX).max(1),
+            Ordering::Release,
+        );
     }
 
     /// Shuts it until it is opened.

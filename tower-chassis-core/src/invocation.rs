@@ -17,7 +17,7 @@ use std::{
 use http::{Extensions, Request};
 use tokio::time::Instant;
 
-use crate::Deadline;
+use crate::{Deadline, trace::TraceContext};
 
 /// How many attempts of a call remember their endpoint.
 const REMEMBERED: usize = 4;
@@ -31,6 +31,8 @@ pub struct Invocation {
     subset: Option<Arc<Subset>>,
     client: Option<SocketAddr>,
     request_id: Option<Arc<str>>,
+    trace: Option<TraceContext>,
+    trace_state: Option<Arc<str>>,
     attempt: u32,
     shared: Arc<Shared>,
 }
@@ -44,7 +46,9 @@ struct Shared {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("route", &self.route.get().map(MatchedRoute::template)).finish()
+        f.debug_struct("Shared")
+            .field("route", &self.route.get().map(MatchedRoute::template))
+            .finish()
     }
 }
 
@@ -59,6 +63,8 @@ impl Invocation {
             subset: None,
             client: None,
             request_id: None,
+            trace: None,
+            trace_state: None,
             attempt: 1,
             shared: Arc::default(),
         }
@@ -125,6 +131,24 @@ impl Invocation {
         self.request_id = Some(id);
     }
 
+    /// The trace and the span that the call runs in.
+    #[must_use]
+    pub const fn trace(&self) -> Option<TraceContext> {
+        self.trace
+    }
+
+    /// What other systems wrote into the trace (`tracestate`), to be passed on.
+    #[must_use]
+    pub fn trace_state(&self) -> Option<&Arc<str>> {
+        self.trace_state.as_ref()
+    }
+
+    /// Says which trace and span the call runs in, and what is passed on with them.
+    pub fn set_trace(&mut self, trace: TraceContext, state: Option<Arc<str>>) {
+        self.trace = Some(trace);
+        self.trace_state = state;
+    }
+
     /// The number of this attempt, from 1.
     #[must_use]
     pub const fn attempt(&self) -> u32 {
@@ -147,7 +171,12 @@ impl Invocation {
     /// Whether another attempt of this call went to the endpoint. Always false on the first.
     #[must_use]
     pub fn has_tried(&self, key: u64) -> bool {
-        self.attempt > 1 && self.shared.tried.iter().any(|tried| tried.load(Ordering::Relaxed) == key)
+        self.attempt > 1
+            && self
+                .shared
+                .tried
+                .iter()
+                .any(|tried| tried.load(Ordering::Relaxed) == key)
     }
 
     /// The route that matched, for layers inside the router.
@@ -191,7 +220,9 @@ impl RouteTable {
     /// A table of templates (`/users/{id}`).
     #[must_use]
     pub fn new(templates: impl IntoIterator<Item = Arc<str>>) -> Self {
-        Self { templates: templates.into_iter().collect() }
+        Self {
+            templates: templates.into_iter().collect(),
+        }
     }
 
     /// How many routes it has.
@@ -209,7 +240,9 @@ impl RouteTable {
     /// The template of a route; empty for an index that is not in the table.
     #[must_use]
     pub fn template(&self, index: u32) -> &str {
-        self.templates.get(index as usize).map_or("", |template| template)
+        self.templates
+            .get(index as usize)
+            .map_or("", |template| template)
     }
 }
 
@@ -270,13 +303,21 @@ impl Subset {
         tags: impl IntoIterator<Item = (K, V)>,
         on_empty: OnEmpty,
     ) -> Self {
-        Self { tags: tags.into_iter().map(|(k, v)| (k.into(), v.into())).collect(), on_empty }
+        Self {
+            tags: tags
+                .into_iter()
+                .map(|(k, v)| (k.into(), v.into()))
+                .collect(),
+            on_empty,
+        }
     }
 
     /// Whether an endpoint belongs to it.
     #[must_use]
     pub fn contains(&self, endpoint: &crate::Endpoint) -> bool {
-        self.tags.iter().all(|(name, value)| endpoint.tag(name) == Some(value))
+        self.tags
+            .iter()
+            .all(|(name, value)| endpoint.tag(name) == Some(value))
     }
 
     /// The tags.
@@ -324,7 +365,8 @@ pub trait Carrier {
     }
     /// The invocation, made now if there is none.
     fn invocation_mut(&mut self) -> &mut Invocation {
-        self.extensions_mut().get_or_insert_with(|| Invocation::new(Instant::now()))
+        self.extensions_mut()
+            .get_or_insert_with(|| Invocation::new(Instant::now()))
     }
 }
 
@@ -339,7 +381,9 @@ impl<B> Carrier for Request<B> {
         self.headers().get(name)?.to_str().ok()
     }
     fn set_meta(&mut self, name: &'static str, value: Cow<'_, str>) -> bool {
-        let Ok(value) = http::HeaderValue::from_str(&value) else { return false };
+        let Ok(value) = http::HeaderValue::from_str(&value) else {
+            return false;
+        };
         self.headers_mut().insert(name, value);
         true
     }
@@ -367,8 +411,12 @@ mod tests {
         let mut request = Request::new(());
         let slot = request.invocation_mut().route_slot();
         let table = Arc::new(RouteTable::new(["/a".into(), "/b/{id}".into()]));
-        request.invocation_mut().set_route(MatchedRoute::new(Arc::clone(&table), 1));
-        request.invocation_mut().set_route(MatchedRoute::new(table, 0));
+        request
+            .invocation_mut()
+            .set_route(MatchedRoute::new(Arc::clone(&table), 1));
+        request
+            .invocation_mut()
+            .set_route(MatchedRoute::new(table, 0));
         drop(request);
         assert_eq!(slot.get().map(MatchedRoute::template), Some("/b/{id}"));
     }

@@ -34,6 +34,7 @@ pub mod rescue;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod settle;
+pub mod trace;
 pub mod verdict;
 pub mod wire;
 

@@ -35,7 +35,10 @@ pub struct Invalid {
 impl Invalid {
     /// `field` as it is written in a configuration, and what would be right ("must be above 0").
     pub fn new(field: impl Into<Cow<'static, str>>, why: impl Into<Cow<'static, str>>) -> Self {
-        Self { field: field.into(), why: why.into() }
+        Self {
+            field: field.into(),
+            why: why.into(),
+        }
     }
 
     /// The field, as it is written in a configuration.
@@ -103,11 +106,18 @@ impl<T> Live<T> {
     where
         T: 'static,
     {
-        let mut binders = self.0.binders.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut binders = self
+            .0
+            .binders
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         apply(state, &self.0.current.load());
         let state = Arc::downgrade(state);
         binders.push(Box::new(move |value| {
-            state.upgrade().inspect(|state| apply(state, value)).is_some()
+            state
+                .upgrade()
+                .inspect(|state| apply(state, value))
+                .is_some()
         }));
     }
 }
@@ -128,7 +138,11 @@ impl<T: Validate> Live<T> {
     /// The value is invalid; the old one stays.
     pub fn set(&self, value: T) -> Result<(), Invalid> {
         value.validate()?;
-        let mut binders = self.0.binders.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut binders = self
+            .0
+            .binders
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         self.publish(&mut binders, value);
         Ok(())
     }
@@ -141,7 +155,11 @@ impl<T: Validate> Live<T> {
     where
         T: Clone,
     {
-        let mut binders = self.0.binders.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut binders = self
+            .0
+            .binders
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut value = T::clone(&self.0.current.load());
         change(&mut value);
         value.validate()?;
@@ -171,7 +189,11 @@ mod tests {
     struct Limit(u64);
     impl Validate for Limit {
         fn validate(&self) -> Result<(), Invalid> {
-            if self.0 == 0 { Err(Invalid::new("limit", "must be above 0")) } else { Ok(()) }
+            if self.0 == 0 {
+                Err(Invalid::new("limit", "must be above 0"))
+            } else {
+                Ok(())
+            }
         }
     }
 
@@ -180,12 +202,20 @@ mod tests {
         let live = Live::from(Limit(1));
         let (a, b) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         for state in [&a, &b] {
-            live.bind(state, |state, limit| state.store(limit.0, Ordering::Relaxed));
+            live.bind(state, |state, limit| {
+                state.store(limit.0, Ordering::Relaxed)
+            });
         }
         assert_eq!(a.load(Ordering::Relaxed), 1);
         live.set(Limit(7)).unwrap();
-        assert_eq!((a.load(Ordering::Relaxed), b.load(Ordering::Relaxed)), (7, 7));
-        assert_eq!(live.set(Limit(0)).unwrap_err().to_string(), "limit must be above 0");
+        assert_eq!(
+            (a.load(Ordering::Relaxed), b.load(Ordering::Relaxed)),
+            (7, 7)
+        );
+        assert_eq!(
+            live.set(Limit(0)).unwrap_err().to_string(),
+            "limit must be above 0"
+        );
         assert!(live.update(|limit| limit.0 = 0).is_err());
         assert_eq!((live.load().0, live.version()), (7, 1));
         drop(a);

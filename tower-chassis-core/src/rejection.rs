@@ -162,7 +162,12 @@ impl Rejection {
     /// A rejection by `layer`, named as its module is (`"breaker"`).
     #[must_use]
     pub const fn new(kind: Kind, layer: &'static str) -> Self {
-        Self { kind, layer, retry_after: None, source: None }
+        Self {
+            kind,
+            layer,
+            retry_after: None,
+            source: None,
+        }
     }
 
     pub(crate) const fn overloaded(layer: &'static str) -> Self {
@@ -192,7 +197,10 @@ impl Rejection {
                 return Some(found);
             }
             // An io::Error's `source` is that of the error it wraps, which would be passed over.
-            next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            next = match error
+                .downcast_ref::<std::io::Error>()
+                .and_then(std::io::Error::get_ref)
+            {
                 Some(wrapped) => Some(wrapped),
                 None => error.source(),
             };
@@ -272,16 +280,29 @@ mod tests {
     #[test]
     fn found_through_a_chain() {
         let inner = Rejection::new(Kind::CircuitOpen, "breaker").after(Duration::from_secs(2));
-        let outer: BoxError = Box::new(Rejection::new(Kind::Internal, "x").because(std::io::Error::other(inner)));
+        let outer: BoxError =
+            Box::new(Rejection::new(Kind::Internal, "x").because(std::io::Error::other(inner)));
         // The outermost one wins: it is the latest word.
-        assert_eq!(Rejection::find(&*outer).map(Rejection::kind), Some(Kind::Internal));
-        let io: BoxError = Box::new(std::io::Error::other(Rejection::new(Kind::Timeout, "timeout")));
+        assert_eq!(
+            Rejection::find(&*outer).map(Rejection::kind),
+            Some(Kind::Internal)
+        );
+        let io: BoxError = Box::new(std::io::Error::other(Rejection::new(
+            Kind::Timeout,
+            "timeout",
+        )));
         assert!(Rejection::find(&*io).is_some_and(Rejection::is_timeout));
     }
 
     #[test]
     fn our_refusals_are_not_failures_of_the_service() {
-        for kind in [Kind::CircuitOpen, Kind::RateLimited, Kind::Overloaded, Kind::NoEndpoint, Kind::Draining] {
+        for kind in [
+            Kind::CircuitOpen,
+            Kind::RateLimited,
+            Kind::Overloaded,
+            Kind::NoEndpoint,
+            Kind::Draining,
+        ] {
             let verdict = Rejection::new(kind, "x").verdict();
             assert_eq!(verdict.class(), Class::Refused);
             assert!(!verdict.is_failure() && !verdict.is_success());

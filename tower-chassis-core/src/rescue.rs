@@ -71,7 +71,10 @@ impl RescueLayer {
 impl<S> Layer<S> for RescueLayer {
     type Service = Rescue<S>;
     fn layer(&self, inner: S) -> Rescue<S> {
-        Rescue { inner, ready_error: None }
+        Rescue {
+            inner,
+            ready_error: None,
+        }
     }
 }
 
@@ -85,7 +88,10 @@ pub struct Rescue<S> {
 
 impl<S: Clone> Clone for Rescue<S> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), ready_error: None }
+        Self {
+            inner: self.inner.clone(),
+            ready_error: None,
+        }
     }
 }
 
@@ -116,7 +122,9 @@ where
             Some(error) => State::Failed { error: Some(error) },
             None => match catch_unwind(AssertUnwindSafe(|| self.inner.call(request))) {
                 Ok(future) => State::Called { future },
-                Err(panic) => State::Failed { error: Some(panicked(&*panic)) },
+                Err(panic) => State::Failed {
+                    error: Some(panicked(&*panic)),
+                },
             },
         };
         RescueFuture { state, grpc }
@@ -154,19 +162,23 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let error = match this.state.as_mut().project() {
-            StateProj::Called { future } => match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
-                Ok(Poll::Pending) => return Poll::Pending,
-                Ok(Poll::Ready(Ok(response))) => {
-                    return Poll::Ready(Ok(response.map(|body| RescueBody::inner(body))));
+            StateProj::Called { future } => {
+                match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+                    Ok(Poll::Pending) => return Poll::Pending,
+                    Ok(Poll::Ready(Ok(response))) => {
+                        return Poll::Ready(Ok(response.map(|body| RescueBody::inner(body))));
+                    }
+                    Ok(Poll::Ready(Err(error))) => error.into(),
+                    Err(panic) => {
+                        let error = panicked(&*panic);
+                        // The guards in the dead future must hear of a failure, not of a client that left.
+                        cause::drop_with(Verdict::FAILURE, || {
+                            this.state.set(State::Failed { error: None })
+                        });
+                        error
+                    }
                 }
-                Ok(Poll::Ready(Err(error))) => error.into(),
-                Err(panic) => {
-                    let error = panicked(&*panic);
-                    // The guards in the dead future must hear of a failure, not of a client that left.
-                    cause::drop_with(Verdict::FAILURE, || this.state.set(State::Failed { error: None }));
-                    error
-                }
-            },
+            }
             StateProj::Failed { error } => match error.take() {
                 Some(error) => error,
                 None => return Poll::Pending,
@@ -199,8 +211,14 @@ pub fn answer(error: &(dyn Error + 'static), grpc: bool) -> Response<Bytes> {
         tracing::error!(target: "tower_chassis::rescue", error, "a call failed");
     }
     let retry_after = found.and_then(Rejection::retry_after);
-    let mut response = if grpc { grpc_answer(kind, retry_after) } else { http_answer(kind, retry_after) };
-    response.headers_mut().insert(REJECT.clone(), HeaderValue::from_static(kind.as_str()));
+    let mut response = if grpc {
+        grpc_answer(kind, retry_after)
+    } else {
+        http_answer(kind, retry_after)
+    };
+    response
+        .headers_mut()
+        .insert(REJECT.clone(), HeaderValue::from_static(kind.as_str()));
     let mut verdict = found.map_or(Verdict::FAILURE, Rejection::verdict);
     if grpc {
         verdict = Verdict::grpc(kind.grpc_code()).with_class(verdict.class());
@@ -222,14 +240,20 @@ fn http_answer(kind: Kind, retry_after: Option<Duration>) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
     let retry_after = match kind {
         Kind::Overloaded => Some(retry_after.unwrap_or_else(spread)),
         _ => retry_after,
     };
     if let Some(wait) = retry_after {
         // Rounded up: a client that comes back on the second is served.
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1000).max(1) as u64));
+        headers.insert(
+            header::RETRY_AFTER,
+            HeaderValue::from(wait.as_millis().div_ceil(1000).max(1) as u64),
+        );
     }
     match kind {
         Kind::Unauthenticated => {
@@ -252,7 +276,10 @@ fn spread() -> Duration {
 fn grpc_answer(kind: Kind, retry_after: Option<Duration>) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/grpc"),
+    );
     headers.insert(GRPC_STATUS.clone(), HeaderValue::from(kind.grpc_code()));
     let mut message = String::new();
     for byte in kind.as_str().bytes() {
@@ -265,8 +292,13 @@ fn grpc_answer(kind: Kind, retry_after: Option<Duration>) -> Response<Bytes> {
     if let Ok(message) = HeaderValue::from_str(&message) {
         headers.insert(GRPC_MESSAGE.clone(), message);
     }
-    if let (Some(wait), Kind::Overloaded | Kind::RateLimited | Kind::CircuitOpen) = (retry_after, kind) {
-        headers.insert(GRPC_PUSHBACK.clone(), HeaderValue::from(wait.as_millis() as u64));
+    if let (Some(wait), Kind::Overloaded | Kind::RateLimited | Kind::CircuitOpen) =
+        (retry_after, kind)
+    {
+        headers.insert(
+            GRPC_PUSHBACK.clone(),
+            HeaderValue::from(wait.as_millis() as u64),
+        );
     }
     response
 }
@@ -291,10 +323,14 @@ pin_project! {
 
 impl<B> RescueBody<B> {
     fn inner(body: B) -> Self {
-        Self { repr: Repr::Inner { body } }
+        Self {
+            repr: Repr::Inner { body },
+        }
     }
     fn made(bytes: Bytes) -> Self {
-        Self { repr: Repr::Made { bytes } }
+        Self {
+            repr: Repr::Made { bytes },
+        }
     }
 }
 
@@ -338,25 +374,38 @@ mod tests {
 
     type Res = Result<Response<crate::Body>, BoxError>;
 
-    async fn rescue(error: fn() -> Res, content_type: &'static str) -> Response<RescueBody<crate::Body>> {
+    async fn rescue(
+        error: fn() -> Res,
+        content_type: &'static str,
+    ) -> Response<RescueBody<crate::Body>> {
         let service = RescueLayer::new().layer(service_fn(move |_: Request<()>| async move {
             tokio::task::yield_now().await;
             error()
         }));
-        let request = Request::builder().header("content-type", content_type).body(()).unwrap();
+        let request = Request::builder()
+            .header("content-type", content_type)
+            .body(())
+            .unwrap();
         service.oneshot(request).await.unwrap()
     }
 
     #[tokio::test]
     async fn a_refusal_is_answered_and_read_outside_as_refused() {
         let response = rescue(
-            || Err(Rejection::new(Kind::RateLimited, "rate_limit").after(Duration::from_millis(1200)).into()),
+            || {
+                Err(Rejection::new(Kind::RateLimited, "rate_limit")
+                    .after(Duration::from_millis(1200))
+                    .into())
+            },
             "text/plain",
         )
         .await;
         assert_eq!(response.status(), 429);
         assert_eq!(response.headers()["retry-after"], "2");
-        assert_eq!(response.headers()["content-type"], "application/problem+json");
+        assert_eq!(
+            response.headers()["content-type"],
+            "application/problem+json"
+        );
         assert_eq!(response.verdict().class(), Class::Refused);
         assert_eq!(response.verdict().http_status(), Some(429));
         let body = response.into_body().collect().await.unwrap().to_bytes();
@@ -368,8 +417,11 @@ mod tests {
 
     #[tokio::test]
     async fn grpc_is_answered_with_trailers_only() {
-        let response =
-            rescue(|| Err(Rejection::new(Kind::CircuitOpen, "breaker").into()), "application/grpc").await;
+        let response = rescue(
+            || Err(Rejection::new(Kind::CircuitOpen, "breaker").into()),
+            "application/grpc",
+        )
+        .await;
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["grpc-status"], "14");
         assert_eq!(response.verdict().class(), Class::Refused);
@@ -378,7 +430,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_and_a_foreign_error_are_500_and_tell_nothing() {
-        for error in [(|| panic!("secret")) as fn() -> Res, || Err("secret".into())] {
+        for error in [
+            (|| panic!("secret")) as fn() -> Res,
+            || Err("secret".into()),
+        ] {
             let response = rescue(error, "").await;
             assert_eq!(response.status(), 500);
             assert_eq!(response.verdict().class(), Class::Failure);
@@ -402,7 +457,11 @@ mod tests {
                 unreachable!("was never ready")
             }
         }
-        let response = RescueLayer::new().layer(Broken).oneshot(Request::new(())).await.unwrap();
+        let response = RescueLayer::new()
+            .layer(Broken)
+            .oneshot(Request::new(()))
+            .await
+            .unwrap();
         assert_eq!(response.status(), 503);
         assert!(response.headers().contains_key("retry-after"));
     }

@@ -111,7 +111,11 @@ pub trait Settle<Res, Err>: Clone {
     ///
     /// # Errors
     /// The inner error, as it came.
-    fn settle<G: Observe>(&self, result: Result<Res, Err>, guard: G) -> Result<Self::Response<G>, Err>;
+    fn settle<G: Observe>(
+        &self,
+        result: Result<Res, Err>,
+        guard: G,
+    ) -> Result<Self::Response<G>, Err>;
 }
 
 /// The call is over when its head has arrived. Leaves the response type as it is.
@@ -191,11 +195,22 @@ impl<B: Body, Err, C: Classify<Response<B>, Err>> Settle<Response<B>, Err> for U
                 Ok(response.map(|body| {
                     if body.is_end_stream() {
                         guard.done(self.0.end(head, End::Clean), now);
-                        Watched { inner: body, watch: None }
+                        Watched {
+                            inner: body,
+                            watch: None,
+                        }
                     } else {
                         let classify = self.0.clone();
-                        let watch = Watch { guard, classify, head, polled: false };
-                        Watched { inner: body, watch: Some(watch) }
+                        let watch = Watch {
+                            guard,
+                            classify,
+                            head,
+                            polled: false,
+                        };
+                        Watched {
+                            inner: body,
+                            watch: Some(watch),
+                        }
                     }
                 }))
             }
@@ -235,7 +250,11 @@ pin_project! {
 impl<F, G: Observe, J> ResponseFuture<F, G, J> {
     /// Watches `inner` with `guard`, judged by `settle`.
     pub fn new(inner: F, guard: G, settle: J) -> Self {
-        Self { inner, guard: Some(guard), settle }
+        Self {
+            inner,
+            guard: Some(guard),
+            settle,
+        }
     }
 }
 
@@ -389,15 +408,21 @@ mod tests {
     type Res = Response<crate::Body>;
 
     fn answer(status: u16, body: &'static str) -> Result<Res, Infallible> {
-        Ok(Response::builder().status(StatusCode::from_u16(status).unwrap()).body(body.into()).unwrap())
+        Ok(Response::builder()
+            .status(StatusCode::from_u16(status).unwrap())
+            .body(body.into())
+            .unwrap())
     }
 
     #[tokio::test]
     async fn a_future_dropped_early_is_cancelled_once() {
         let log = Log::default();
         let inner = std::future::pending::<Result<Res, Infallible>>();
-        let mut future =
-            Box::pin(ResponseFuture::new(inner, log.clone(), UntilHead::<Auto>::default()));
+        let mut future = Box::pin(ResponseFuture::new(
+            inner,
+            log.clone(),
+            UntilHead::<Auto>::default(),
+        ));
         assert!(futures_poll(future.as_mut()).is_none());
         drop(future);
         assert_eq!(log.classes(), [Class::Cancelled]);
@@ -416,7 +441,9 @@ mod tests {
     async fn until_end_waits_for_the_body() {
         let log = Log::default();
         let inner = std::future::ready(answer(200, "hello"));
-        let res = ResponseFuture::new(inner, log.clone(), UntilEnd::<Auto>::default()).await.unwrap();
+        let res = ResponseFuture::new(inner, log.clone(), UntilEnd::<Auto>::default())
+            .await
+            .unwrap();
         assert!(log.classes().is_empty());
         assert_eq!(res.into_body().collect().await.unwrap().to_bytes(), "hello");
         assert_eq!(log.classes(), [Class::Success]);
@@ -427,7 +454,11 @@ mod tests {
         for (status, class) in [(200, Class::Success), (503, Class::Failure)] {
             let log = Log::default();
             let inner = std::future::ready(answer(status, "hello"));
-            drop(ResponseFuture::new(inner, log.clone(), UntilEnd::<Auto>::default()).await.unwrap());
+            drop(
+                ResponseFuture::new(inner, log.clone(), UntilEnd::<Auto>::default())
+                    .await
+                    .unwrap(),
+            );
             assert_eq!(log.classes(), [class]);
         }
     }
@@ -446,8 +477,13 @@ mod tests {
         })
         .await;
         assert!(joined.is_err());
-        let classes: Vec<_> =
-            log.0.lock().unwrap_or_else(|e| e.into_inner()).iter().map(|v| v.class()).collect();
+        let classes: Vec<_> = log
+            .0
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .iter()
+            .map(|v| v.class())
+            .collect();
         assert_eq!(classes, [Class::Failure]);
     }
 
@@ -456,7 +492,9 @@ mod tests {
         let (a, b, c) = (Log::default(), Log::default(), Log::default());
         let inner = std::future::ready(answer(200, ""));
         let guard = (a.clone(), b.clone(), c.clone());
-        let _ = ResponseFuture::new(inner, guard, UntilHead::<Auto>::default()).await.unwrap();
+        let _ = ResponseFuture::new(inner, guard, UntilHead::<Auto>::default())
+            .await
+            .unwrap();
         for log in [a, b, c] {
             assert_eq!(log.classes(), [Class::Success]);
         }

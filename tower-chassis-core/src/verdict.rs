@@ -66,7 +66,12 @@ impl Verdict {
     /// A verdict without a code.
     #[must_use]
     pub const fn new(class: Class) -> Self {
-        Self { class, protocol: Protocol::Other, code: 0, retry_after_ms: 0 }
+        Self {
+            class,
+            protocol: Protocol::Other,
+            code: 0,
+            retry_after_ms: 0,
+        }
     }
 
     /// The verdict that an HTTP status alone gives: 5xx fails, 429 is a rate limit, other 4xx the caller's fault.
@@ -79,7 +84,12 @@ impl Verdict {
             400..=499 => Class::ClientFault,
             _ => Class::Success,
         };
-        Self { class, protocol: Protocol::Http, code: status.as_u16(), retry_after_ms: 0 }
+        Self {
+            class,
+            protocol: Protocol::Http,
+            code: status.as_u16(),
+            retry_after_ms: 0,
+        }
     }
 
     /// The verdict that a gRPC status code gives.
@@ -96,7 +106,12 @@ impl Verdict {
             2 | 13 | 14 | 15 => Class::Failure,
             _ => Class::ClientFault,
         };
-        Self { class, protocol: Protocol::Grpc, code, retry_after_ms: 0 }
+        Self {
+            class,
+            protocol: Protocol::Grpc,
+            code,
+            retry_after_ms: 0,
+        }
     }
 
     /// The same verdict with another class; the code stays.
@@ -128,7 +143,10 @@ impl Verdict {
     /// The service is not well: it failed, was late, or could not be reached.
     #[must_use]
     pub const fn is_failure(self) -> bool {
-        matches!(self.class, Class::Failure | Class::Timeout | Class::Unreachable)
+        matches!(
+            self.class,
+            Class::Failure | Class::Timeout | Class::Unreachable
+        )
     }
 
     /// The HTTP status, where the call had one.
@@ -279,7 +297,9 @@ fn default_end(head: Verdict, end: &End<'_>) -> Verdict {
         End::Broken | End::Panicked => head.with_class(Class::Failure),
         End::Unread if grpc => head.with_class(Class::Cancelled),
         End::Unread => head,
-        End::Dropped => head.with_class(crate::cause::current().unwrap_or(Verdict::CANCELLED).class),
+        End::Dropped => {
+            head.with_class(crate::cause::current().unwrap_or(Verdict::CANCELLED).class)
+        }
     }
 }
 
@@ -373,8 +393,10 @@ mod tests {
 
     #[test]
     fn grpc_is_judged_by_its_trailers() {
-        let response =
-            Response::builder().header("content-type", "application/grpc+proto").body(()).unwrap();
+        let response = Response::builder()
+            .header("content-type", "application/grpc+proto")
+            .body(())
+            .unwrap();
         let head = response.verdict();
         assert_eq!(head.class(), Class::Success);
         let mut trailers = HeaderMap::new();
@@ -398,9 +420,20 @@ mod tests {
 
     #[test]
     fn retry_after_is_read_from_refusals_only() {
-        let response = Response::builder().status(503).header("retry-after", "2").body(()).unwrap();
-        assert_eq!(response.verdict().retry_after(), Some(Duration::from_secs(2)));
-        let response = Response::builder().status(200).header("retry-after", "2").body(()).unwrap();
+        let response = Response::builder()
+            .status(503)
+            .header("retry-after", "2")
+            .body(())
+            .unwrap();
+        assert_eq!(
+            response.verdict().retry_after(),
+            Some(Duration::from_secs(2))
+        );
+        let response = Response::builder()
+            .status(200)
+            .header("retry-after", "2")
+            .body(())
+            .unwrap();
         assert_eq!(response.verdict().retry_after(), None);
     }
 }

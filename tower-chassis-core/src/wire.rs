@@ -22,12 +22,30 @@ use crate::{
 };
 
 /// A policy that watches calls and refuses none.
+///
+/// Also for tuples of up to four, so that observers of one position are one layer. They start in order: a
+/// later one reads what an earlier one wrote into the request.
 pub trait Start<Req> {
     /// What it holds for the length of a call.
     type Ticket: Observe;
     /// A call begins. May write into the request (an id, a trace context).
     fn start(&self, request: &mut Req, now: Instant) -> Self::Ticket;
 }
+
+macro_rules! start_tuple {
+    ($($name:ident $field:tt),+) => {
+        impl<Req, $($name: Start<Req>),+> Start<Req> for ($($name,)+) {
+            type Ticket = ($($name::Ticket,)+);
+            fn start(&self, request: &mut Req, now: Instant) -> Self::Ticket {
+                ($(self.$field.start(request, now),)+)
+            }
+        }
+    };
+}
+
+start_tuple!(A 0, B 1);
+start_tuple!(A 0, B 1, C 2);
+start_tuple!(A 0, B 1, C 2, D 3);
 
 /// A policy that admits calls or refuses them.
 pub trait Admit<Req> {
@@ -58,7 +76,11 @@ pub struct Observed<S, P, J> {
 impl<S, P, J> Observed<S, P, J> {
     /// Watches `inner` with `policy`; `settle` judges.
     pub const fn new(inner: S, policy: P, settle: J) -> Self {
-        Self { inner, policy, settle }
+        Self {
+            inner,
+            policy,
+            settle,
+        }
     }
 }
 
@@ -96,7 +118,12 @@ pub struct Gated<S, P, J> {
 impl<S, P, J> Gated<S, P, J> {
     /// Guards `inner` with `policy`; `settle` judges.
     pub const fn new(inner: S, policy: P, settle: J) -> Self {
-        Self { inner, policy, settle, skipped: false }
+        Self {
+            inner,
+            policy,
+            settle,
+            skipped: false,
+        }
     }
 }
 
@@ -137,7 +164,11 @@ where
             }
             Ok(mut ticket) => {
                 let future = ticket.within(|| self.inner.call(request));
-                GatedFuture { state: State::Called { future: ResponseFuture::new(future, ticket, self.settle.clone()) } }
+                GatedFuture {
+                    state: State::Called {
+                        future: ResponseFuture::new(future, ticket, self.settle.clone()),
+                    },
+                }
             }
             Err(rejection) => GatedFuture::refused(rejection),
         }
@@ -183,7 +214,11 @@ pin_project! {
 impl<F, G: Observe, J> GatedFuture<F, G, J> {
     /// A call that was refused.
     pub fn refused(rejection: Rejection) -> Self {
-        Self { state: State::Refused { rejection: Some(rejection) } }
+        Self {
+            state: State::Refused {
+                rejection: Some(rejection),
+            },
+        }
     }
 }
 
@@ -198,7 +233,9 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProj::Called { future } => Poll::Ready(ready!(future.poll(cx)).map_err(Into::into)),
+            StateProj::Called { future } => {
+                Poll::Ready(ready!(future.poll(cx)).map_err(Into::into))
+            }
             StateProj::Refused { rejection } => match rejection.take() {
                 Some(rejection) => Poll::Ready(Err(Box::new(rejection))),
                 None => Poll::Pending,

@@ -1,1 +1,301 @@
-//! client
+//! A pooled HTTP client as a service.
+//!
+//! One [`Client`] is one pool; [`Client::to`] fixes it to an [`Endpoint`], which is how a balancer uses it.
+//! Errors are [`Rejection`]s: `Unreachable` where no connection could be made, so nothing was sent,
+//! `Reset` where the connection broke before a head arrived. A request body that failed by itself keeps its
+//! own rejection (413, 408), so that the client's fault is not the service's.
+//!
+//! # Cost
+//! One box per call, in the pool; [`Client::with_pool`] takes another one.
+
+mod connector;
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use connector::Counted;
+use http::{HeaderValue, Request, Response, Uri, Version, header, uri};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy,
+    rt::{TokioExecutor, TokioTimer},
+};
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use crate::{
+    Body, BoxError, Endpoint, Kind, Rejection,
+    live::{Invalid, Validate},
+};
+
+/// How connections are made and kept, as it is written.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ClientConfig {
+    /// For a connection to be made, TLS included: 1 s.
+    pub connect_timeout: Duration,
+    /// How long a connection is kept without a request: 45 s, less than servers usually keep it.
+    pub idle_timeout: Duration,
+    /// How many idle connections are kept per endpoint: 64.
+    pub max_idle: usize,
+    /// HTTP/2 without negotiation (h2c, gRPC without TLS): off.
+    pub http2: bool,
+    /// Sends the endpoint's own authority as `Host` instead of what the request carries: off.
+    pub rewrite_host: bool,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(45),
+            max_idle: 64,
+            http2: false,
+            rewrite_host: false,
+        }
+    }
+}
+
+/// How connections are made and kept, valid by construction.
+#[derive(Clone, Debug, Default)]
+pub struct ClientPolicy(ClientConfig);
+
+impl Validate for ClientPolicy {}
+
+impl TryFrom<ClientConfig> for ClientPolicy {
+    type Error = Invalid;
+
+    fn try_from(config: ClientConfig) -> Result<Self, Invalid> {
+        if config.connect_timeout.is_zero() {
+            return Err(Invalid::new("connect_timeout", "must be above 0"));
+        }
+        Ok(Self(config))
+    }
+}
+
+/// An HTTP client. Cheap to clone; clones share the pool.
+#[derive(Clone, Debug)]
+pub struct Client<P = Pool> {
+    pool: P,
+    origin: Option<Origin>,
+    rewrite_host: bool,
+    version: Version,
+}
+
+#[derive(Clone, Debug)]
+struct Origin {
+    scheme: uri::Scheme,
+    authority: uri::Authority,
+    host: HeaderValue,
+}
+
+impl Client {
+    /// A client with a pool of its own.
+    #[must_use]
+    pub fn new(policy: &ClientPolicy) -> Self {
+        Self {
+            pool: Pool::new(&policy.0),
+            origin: None,
+            rewrite_host: policy.0.rewrite_host,
+            version: if policy.0.http2 {
+                Version::HTTP_2
+            } else {
+                Version::HTTP_11
+            },
+        }
+    }
+
+    /// How many connections are open, idle ones included.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.pool.open.load(Ordering::Relaxed)
+    }
+
+    /// A counter of open connections that outlives the client.
+    #[must_use]
+    pub fn connection_count(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.pool.open)
+    }
+}
+
+impl<P> Client<P> {
+    /// A client over another pool: any service that takes absolute URIs.
+    pub const fn with_pool(pool: P) -> Self {
+        Self {
+            pool,
+            origin: None,
+            rewrite_host: false,
+            version: Version::HTTP_11,
+        }
+    }
+
+    /// Sends everything to `endpoint`, whatever the authority of the request's URI.
+    ///
+    /// # Errors
+    /// The endpoint's authority is not a valid `Host`.
+    pub fn to(mut self, endpoint: &Endpoint) -> Result<Self, Invalid> {
+        let address = endpoint.address();
+        let (Some(scheme), Some(authority)) = (address.scheme(), address.authority()) else {
+            return Err(Invalid::new("address", "must be scheme://host:port"));
+        };
+        // Userinfo is for us, not for the Host header.
+        let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+        let host =
+            HeaderValue::from_str(host).map_err(|_| Invalid::new("address", "is no valid host"))?;
+        self.origin = Some(Origin {
+            scheme: scheme.clone(),
+            authority: authority.clone(),
+            host,
+        });
+        Ok(self)
+    }
+
+    fn aim<B>(&self, request: &mut Request<B>) {
+        *request.version_mut() = self.version;
+        let Some(origin) = &self.origin else { return };
+        let mut parts = uri::Parts::default();
+        parts.scheme = Some(origin.scheme.clone());
+        parts.authority = Some(origin.authority.clone());
+        parts.path_and_query = request
+            .uri_mut()
+            .path_and_query()
+            .cloned()
+            .or_else(|| Some(uri::PathAndQuery::from_static("/")));
+        // HTTP/2 carries the host in the authority of the URI; HTTP/1 needs the header.
+        if !self.rewrite_host && !request.headers().contains_key(header::HOST) {
+            let host = request
+                .uri()
+                .authority()
+                .and_then(|a| HeaderValue::from_str(a.as_str()).ok());
+            request
+                .headers_mut()
+                .insert(header::HOST, host.unwrap_or_else(|| origin.host.clone()));
+        } else if self.rewrite_host {
+            request
+                .headers_mut()
+                .insert(header::HOST, origin.host.clone());
+        }
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+}
+
+impl<P, B> Service<Request<B>> for Client<P>
+where
+    P: Service<Request<Body>, Response = Response<Body>>,
+    P::Error: Into<BoxError>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = P::Error;
+    type Future = P::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), P::Error>> {
+        self.pool.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> P::Future {
+        self.aim(&mut request);
+        self.pool.call(request.map(Body::new))
+    }
+}
+
+type Inner = legacy::Client<Counted, Body>;
+
+/// The pool of hyper-util.
+#[derive(Clone)]
+pub struct Pool {
+    inner: Inner,
+    open: Arc<AtomicUsize>,
+}
+
+impl Pool {
+    fn new(config: &ClientConfig) -> Self {
+        let open = Arc::new(AtomicUsize::new(0));
+        let connector = Counted::new(config, Arc::clone(&open));
+        let inner = legacy::Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(config.idle_timeout)
+            .pool_max_idle_per_host(config.max_idle)
+            .http2_only(config.http2)
+            .build(connector);
+        Self { inner, open }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("open", &self.open.load(Ordering::Relaxed))
+            .finish_non_exhaustive()
+    }
+}
+
+impl Service<Request<Body>> for Pool {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = PoolFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> PoolFuture {
+        PoolFuture {
+            inner: self.inner.request(request),
+        }
+    }
+}
+
+pin_project! {
+    /// The future of [`Pool`]. Dropped early, the connection is closed (HTTP/1) or the stream reset (HTTP/2).
+    #[must_use = "futures do nothing unless polled"]
+    pub struct PoolFuture {
+        #[pin]
+        inner: legacy::ResponseFuture,
+    }
+}
+
+impl fmt::Debug for PoolFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolFuture").finish_non_exhaustive()
+    }
+}
+
+impl Future for PoolFuture {
+    type Output = Result<Response<Body>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match ready!(self.project().inner.poll(cx)) {
+            Ok(response) => Ok(response.map(|body: Incoming| Body::from(body))),
+            Err(error) => Err(reject(error).into()),
+        })
+    }
+}
+
+fn reject(error: legacy::Error) -> Rejection {
+    // The body of the request failed by itself: the client's fault stays the client's.
+    if let Some(own) = Rejection::find(&error) {
+        let own = Rejection::new(own.kind(), own.layer());
+        return own.because(error);
+    }
+    let kind = if error.is_connect() {
+        Kind::Unreachable
+    } else {
+        Kind::Reset
+    };
+    Rejection::new(kind, "client").because(error)
+}

@@ -1,0 +1,100 @@
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::connection::Shared;
+use crate::{BoxError, Kind, Rejection};
+
+/// A request's body as it comes in: counted, and not waited for without end.
+pub(super) struct Received {
+    inner: Incoming,
+    left: u64,
+    stall: Duration,
+    /// Armed at the first `Pending`; a body that is there costs no timer.
+    sleep: Option<Pin<Box<Sleep>>>,
+    armed: bool,
+    connection: Shared,
+    failed: bool,
+}
+
+impl Received {
+    pub(super) fn new(inner: Incoming, limit: u64, stall: Duration, connection: Shared) -> Self {
+        Self {
+            inner,
+            left: limit,
+            stall,
+            sleep: None,
+            armed: false,
+            connection,
+            failed: false,
+        }
+    }
+
+    fn fail(&mut self, rejection: Rejection) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.failed = true;
+        // The client may still be sending: read on for a while, or it never sees the answer.
+        self.connection.linger();
+        Poll::Ready(Some(Err(rejection.into())))
+    }
+}
+
+impl Body for Received {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.failed {
+            return Poll::Ready(None);
+        }
+        match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.armed = false;
+                let len = frame.data_ref().map_or(0, |data| data.len() as u64);
+                match self.left.checked_sub(len) {
+                    Some(left) => {
+                        self.left = left;
+                        Poll::Ready(Some(Ok(frame)))
+                    }
+                    None => self.fail(Rejection::new(Kind::BodyTooLarge, "server")),
+                }
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.fail(Rejection::new(Kind::BadRequest, "server").because(error))
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => {
+                let at = Instant::now() + self.stall;
+                let armed = std::mem::replace(&mut self.armed, true);
+                let sleep = self
+                    .sleep
+                    .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+                if !armed {
+                    sleep.as_mut().reset(at);
+                }
+                match sleep.as_mut().poll(cx) {
+                    Poll::Pending => Poll::Pending,
+                    Poll::Ready(()) => self.fail(Rejection::new(Kind::BodyTimeout, "server")),
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.failed || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

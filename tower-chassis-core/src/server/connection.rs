@@ -1,0 +1,301 @@
+//! What a connection is doing, seen from its bytes and its requests, and the watchdog that ends it.
+//!
+//! hyper's own timer covers the head of HTTP/1 alone, and not the time before the protocol is known, so the
+//! one mechanism is here: bytes and requests move a small state, the connection's task checks it when the
+//! soonest limit could have passed. No timer is touched per request.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use pin_project_lite::pin_project;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep},
+};
+
+use super::ServerConfig;
+
+/// What a client may still send after it was answered and cut off, and for how long.
+const LINGER_BYTES: usize = 4 * 1024 * 1024;
+const LINGER: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug)]
+pub(super) struct Shared(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    epoch: Instant,
+    /// Requests whose response has not ended.
+    in_flight: AtomicU32,
+    /// Since when a head is being read, ms after `epoch` plus one; 0: none is.
+    head: AtomicU64,
+    /// Since when there has been no request.
+    idle: AtomicU64,
+    /// Since when the peer has not taken what is written; 0: it takes it.
+    blocked: AtomicU64,
+    http2: AtomicBool,
+    linger: AtomicBool,
+}
+
+/// What the watchdog says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Check {
+    /// Nothing can be over before then.
+    At(Instant),
+    /// A limit has passed.
+    Over(&'static str),
+}
+
+impl Shared {
+    pub(super) fn new(now: Instant) -> Self {
+        Self(Arc::new(State {
+            epoch: now,
+            in_flight: AtomicU32::new(0),
+            // The first head is waited for from the start.
+            head: AtomicU64::new(1),
+            idle: AtomicU64::new(1),
+            blocked: AtomicU64::new(0),
+            http2: AtomicBool::new(false),
+            linger: AtomicBool::new(false),
+        }))
+    }
+
+    fn stamp(&self) -> u64 {
+        self.0.epoch.elapsed().as_millis() as u64 + 1
+    }
+
+    /// A request was read: its head is complete.
+    pub(super) fn request(&self) -> InFlight {
+        self.0.head.store(0, Relaxed);
+        self.0.in_flight.fetch_add(1, Relaxed);
+        InFlight(self.clone())
+    }
+
+    pub(super) fn linger(&self) {
+        self.0.linger.store(true, Relaxed);
+    }
+
+    fn read(&self, bytes: &[u8]) {
+        let state = &*self.0;
+        if state.in_flight.load(Relaxed) > 0 || state.http2.load(Relaxed) {
+            return;
+        }
+        if bytes.starts_with(b"PRI * HTTP/2.0") {
+            // Frames are no heads: from here on only idleness is watched.
+            state.http2.store(true, Relaxed);
+            state.head.store(0, Relaxed);
+        } else if state.head.load(Relaxed) == 0 {
+            state.head.store(self.stamp(), Relaxed);
+        }
+    }
+
+    fn written(&self, progress: bool) {
+        let blocked = &self.0.blocked;
+        if progress {
+            if blocked.load(Relaxed) != 0 {
+                blocked.store(0, Relaxed);
+            }
+        } else if blocked.load(Relaxed) == 0 {
+            blocked.store(self.stamp(), Relaxed);
+        }
+    }
+
+    pub(super) fn check(&self, now: Instant, limits: &ServerConfig) -> Check {
+        let state = &*self.0;
+        let mut next = now
+            + limits
+                .header_read_timeout
+                .min(limits.idle_timeout)
+                .min(limits.write_timeout);
+        let head = state.head.load(Relaxed);
+        let in_flight = state.in_flight.load(Relaxed) > 0;
+        let idle = if in_flight || head != 0 {
+            0
+        } else {
+            state.idle.load(Relaxed)
+        };
+        for (since, limit, what) in [
+            (state.blocked.load(Relaxed), limits.write_timeout, "write"),
+            (
+                if in_flight { 0 } else { head },
+                limits.header_read_timeout,
+                "head",
+            ),
+            (idle, limits.idle_timeout, "idle"),
+        ] {
+            if since != 0 {
+                let at = state.epoch + Duration::from_millis(since - 1) + limit;
+                if at <= now {
+                    return Check::Over(what);
+                }
+                next = next.min(at);
+            }
+        }
+        Check::At(next)
+    }
+}
+
+/// A request in flight, until its response has ended.
+#[derive(Debug)]
+pub(super) struct InFlight(Shared);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        // Before the count: whoever sees the count at 0 sees when that was.
+        self.0.0.idle.store(self.0.stamp(), Relaxed);
+        self.0.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+pin_project! {
+    /// The bytes of a connection, watched.
+    pub(super) struct Io<T> {
+        #[pin]
+        inner: T,
+        shared: Shared,
+        shut: bool,
+        linger: Option<(Pin<Box<Sleep>>, usize)>,
+    }
+}
+
+impl<T> Io<T> {
+    pub(super) fn new(inner: T, shared: Shared) -> Self {
+        Self {
+            inner,
+            shared,
+            shut: false,
+            linger: None,
+        }
+    }
+}
+
+impl<T: AsyncRead> AsyncRead for Io<T> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.project();
+        let before = buf.filled().len();
+        ready!(this.inner.poll_read(cx, buf))?;
+        let new = &buf.filled()[before..];
+        if !new.is_empty() {
+            this.shared.read(new);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite> AsyncWrite for Io<T> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        let result = this.inner.poll_write(cx, buf);
+        this.shared.written(result.is_ready());
+        result
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        let result = this.inner.poll_write_vectored(cx, bufs);
+        this.shared.written(result.is_ready());
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.project().inner.poll_flush(cx)
+    }
+
+    /// Half closes; a client that was cut off in its body is read from for a moment, because closing with
+    /// bytes unread resets the connection and takes the answer away from it.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut this = self.project();
+        if !*this.shut {
+            ready!(this.inner.as_mut().poll_shutdown(cx))?;
+            *this.shut = true;
+        }
+        if !this.shared.0.linger.load(Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
+        let (sleep, left) = this
+            .linger
+            .get_or_insert_with(|| (Box::pin(tokio::time::sleep(LINGER)), LINGER_BYTES));
+        let mut scratch = [0u8; 4096];
+        while *left > 0 {
+            let mut buf = ReadBuf::new(&mut scratch);
+            match this.inner.as_mut().poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if buf.filled().is_empty() => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) => *left = left.saturating_sub(buf.filled().len()),
+                Poll::Ready(Err(_)) => return Poll::Ready(Ok(())),
+                Poll::Pending => return sleep.as_mut().poll(cx).map(Ok),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_watched_when() {
+        let limits = ServerConfig {
+            header_read_timeout: Duration::from_secs(2),
+            idle_timeout: Duration::from_secs(5),
+            write_timeout: Duration::from_secs(3),
+            ..ServerConfig::default()
+        };
+        let over = |shared: &Shared| match shared.check(Instant::now(), &limits) {
+            Check::Over(what) => what,
+            Check::At(_) => "",
+        };
+        let shared = Shared::new(Instant::now());
+        tokio::time::advance(Duration::from_millis(1999)).await;
+        assert_eq!(over(&shared), "");
+        tokio::time::advance(Duration::from_millis(2)).await;
+        assert_eq!(over(&shared), "head", "a silent connection");
+
+        let request = shared.request();
+        tokio::time::advance(Duration::from_secs(100)).await;
+        assert_eq!(over(&shared), "", "a request may take its time");
+        drop(request);
+        tokio::time::advance(Duration::from_millis(4990)).await;
+        assert_eq!(over(&shared), "");
+        shared.read(b"GET");
+        tokio::time::advance(Duration::from_millis(1000)).await;
+        assert_eq!(over(&shared), "", "the next head began in time");
+        tokio::time::advance(Duration::from_millis(1001)).await;
+        assert_eq!(over(&shared), "head");
+
+        let request = shared.request();
+        shared.written(false);
+        tokio::time::advance(Duration::from_millis(3001)).await;
+        assert_eq!(over(&shared), "write");
+        shared.written(true);
+        assert_eq!(over(&shared), "");
+        drop(request);
+        tokio::time::advance(Duration::from_millis(5001)).await;
+        assert_eq!(over(&shared), "idle");
+    }
+}

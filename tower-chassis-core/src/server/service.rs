@@ -1,0 +1,232 @@
+use std::{
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, header};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+use tower_service::Service;
+
+use super::{
+    ServerConfig,
+    body::Received,
+    connection::{InFlight, Shared},
+};
+use crate::{Body, BoxError, Invocation, Kind, Rejection, rescue, verdict::is_grpc};
+
+/// One connection's view of the user's service.
+pub(super) struct PerConnection<S> {
+    pub(super) service: S,
+    pub(super) limits: Arc<ServerConfig>,
+    pub(super) shared: Shared,
+    pub(super) peer: Option<SocketAddr>,
+}
+
+impl<S, B> hyper::service::Service<Request<Incoming>> for PerConnection<S>
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone,
+    S::Error: Into<BoxError>,
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Answer<B>>;
+    type Error = BoxError;
+    type Future = CallFuture<S>;
+
+    fn call(&self, request: Request<Incoming>) -> CallFuture<S> {
+        let in_flight = Some(self.shared.request());
+        let grpc = is_grpc(request.headers());
+        let state = match self.refuse(&request) {
+            Some(status) => State::Refused {
+                answer: Some(status),
+            },
+            None => {
+                let service = self.service.clone();
+                State::Readying {
+                    service,
+                    request: Some(self.receive(request)),
+                }
+            }
+        };
+        CallFuture {
+            state,
+            in_flight,
+            grpc,
+        }
+    }
+}
+
+impl<S> PerConnection<S> {
+    /// What can be refused by looking at the head.
+    fn refuse(&self, request: &Request<Incoming>) -> Option<Response<Bytes>> {
+        let uri = request.uri();
+        let uri_len = uri.path().len() + uri.query().map_or(0, |query| query.len() + 1);
+        let status = if uri_len as u64 > self.limits.max_uri {
+            http::StatusCode::URI_TOO_LONG
+        } else if head_len(request.headers()) > self.limits.max_head {
+            http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+        } else if http_body::Body::size_hint(request.body()).lower() > self.limits.max_body {
+            self.shared.linger();
+            let rejection = Rejection::new(Kind::BodyTooLarge, "server");
+            return Some(rescue::answer(&rejection, is_grpc(request.headers())));
+        } else {
+            return None;
+        };
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = status;
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, http::HeaderValue::from_static("close"));
+        Some(response)
+    }
+
+    fn receive(&self, request: Request<Incoming>) -> Request<Body> {
+        let (limit, stall) = (self.limits.max_body, self.limits.body_read_timeout);
+        let mut request = request.map(|body| {
+            if http_body::Body::is_end_stream(&body) {
+                Body::empty()
+            } else {
+                Body::new(Received::new(body, limit, stall, self.shared.clone()))
+            }
+        });
+        let mut invocation = Invocation::new(Instant::now());
+        if let Some(peer) = self.peer {
+            invocation.set_client(peer);
+        }
+        request.extensions_mut().insert(invocation);
+        request
+    }
+}
+
+fn head_len(headers: &HeaderMap) -> u64 {
+    // ": " and the line's end count as they do on the wire.
+    headers
+        .iter()
+        .map(|(name, value)| (name.as_str().len() + value.len() + 4) as u64)
+        .sum()
+}
+
+pin_project! {
+    pub(super) struct CallFuture<S>
+    where
+        S: Service<Request<Body>>,
+    {
+        #[pin]
+        state: State<S, S::Future>,
+        in_flight: Option<InFlight>,
+        grpc: bool,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<S, F> {
+        Readying { service: S, request: Option<Request<Body>> },
+        Called { #[pin] future: F },
+        Refused { answer: Option<Response<Bytes>> },
+    }
+}
+
+impl<S, B> Future for CallFuture<S>
+where
+    S: Service<Request<Body>, Response = Response<B>>,
+    S::Error: Into<BoxError>,
+{
+    type Output = Result<Response<Answer<B>>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let made = loop {
+            match this.state.as_mut().project() {
+                StateProj::Readying { service, request } => {
+                    if let Err(error) = ready!(service.poll_ready(cx)) {
+                        break rescue::answer(&*error.into(), *this.grpc);
+                    }
+                    let Some(request) = request.take() else {
+                        return Poll::Pending;
+                    };
+                    let future = service.call(request);
+                    this.state.set(State::Called { future });
+                }
+                StateProj::Called { future } => match ready!(future.poll(cx)) {
+                    Ok(response) => {
+                        let in_flight = this.in_flight.take();
+                        return Poll::Ready(Ok(response.map(|body| Answer {
+                            repr: Repr::Theirs { body },
+                            _in_flight: in_flight,
+                        })));
+                    }
+                    // hyper would close the connection without a word.
+                    Err(error) => break rescue::answer(&*error.into(), *this.grpc),
+                },
+                StateProj::Refused { answer } => match answer.take() {
+                    Some(answer) => break answer,
+                    None => return Poll::Pending,
+                },
+            }
+        };
+        let in_flight = this.in_flight.take();
+        Poll::Ready(Ok(made.map(|bytes| Answer {
+            repr: Repr::Ours { bytes },
+            _in_flight: in_flight,
+        })))
+    }
+}
+
+pin_project! {
+    /// The response's body; the request is in flight until it is dropped.
+    pub(super) struct Answer<B> {
+        #[pin]
+        repr: Repr<B>,
+        _in_flight: Option<InFlight>,
+    }
+}
+
+pin_project! {
+    #[project = ReprProj]
+    enum Repr<B> {
+        Theirs { #[pin] body: B },
+        Ours { bytes: Bytes },
+    }
+}
+
+impl<B> http_body::Body for Answer<B>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.project().repr.project() {
+            ReprProj::Theirs { body } => body.poll_frame(cx).map_err(Into::into),
+            ReprProj::Ours { bytes } if bytes.is_empty() => Poll::Ready(None),
+            ReprProj::Ours { bytes } => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.repr {
+            Repr::Theirs { body } => body.is_end_stream(),
+            Repr::Ours { bytes } => bytes.is_empty(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.repr {
+            Repr::Theirs { body } => body.size_hint(),
+            Repr::Ours { bytes } => SizeHint::with_exact(bytes.len() as u64),
+        }
+    }
+}
