@@ -1,1 +1,40 @@
-//! facade
+//! A microservice chassis made of tower layers.
+//!
+//! | feature | modules | default |
+//! |---|---|---|
+//! | `router` | [`router`] | yes |
+//! | `resilience` | [`balance`], [`breaker`], [`rate_limit`], [`retry`], [`timeout`] | yes |
+//! | `observe` | [`access_log`], [`metrics`], [`trace`] | yes |
+//! | `server` | [`server`](mod@server) | yes |
+//! | `client` | `client` | no |
+//! | `tls` | https in the client | no |
+//! | `config` | `config` | no |
+//! | `prometheus` | `prometheus` | no |
+//! | `gateway` | `gateway`, `admin`, the binary | no |
+#![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(feature = "client")]
+pub use tower_chassis_core::client;
+#[cfg(feature = "config")]
+pub use tower_chassis_core::config;
+#[cfg(feature = "server")]
+pub use tower_chassis_core::server;
+pub use tower_chassis_core::{
+    Body, BoxError, Carrier, Class, Deadline, Endpoint, Events, Gate, Invocation, Kind, Live, Rejection,
+    RescueLayer, Verdict, body, boxed, cause, deadline, discover, endpoint, events, gate, invocation, live,
+    rejection, rescue, settle, verdict, wire,
+};
+#[cfg(feature = "prometheus")]
+pub use tower_chassis_observe::prometheus;
+#[cfg(feature = "observe")]
+pub use tower_chassis_observe::{ObserveLayer, access_log, metrics, trace};
+#[cfg(feature = "resilience")]
+pub use tower_chassis_resilience::{balance, breaker, rate_limit, retry, timeout};
+#[cfg(feature = "router")]
+pub use tower_chassis_router as router;
+
+#[cfg(feature = "gateway")]
+pub mod admin;
+#[cfg(feature = "gateway")]
+pub mod gateway;

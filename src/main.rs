@@ -1,1 +1,123 @@
-fn main() {}
+//! The `tower-chassis` binary: the gateway, its check, and the demo service.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program speaks to its terminal")]
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use tower_chassis::gateway::{self, DemoUpstream, Ended, Options, RunError};
+
+/// An API gateway made of tower layers. Without a command or a file it serves a demo.
+#[derive(Parser)]
+#[command(name = "tower-chassis", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: Run,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway (the default). Exits 0 drained, 1 faults in the file, 2 unreadable, 3 drain cut short.
+    Run(Run),
+    /// Say what is wrong with a file, without running it. Exits 0, 1 or 2 as `run` does.
+    Check {
+        /// The file: YAML, or TOML by its ending.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Run one instance of the demo service.
+    Upstream {
+        /// The name of the service.
+        #[arg(long, default_value = "shop")]
+        service: String,
+        /// Its version.
+        #[arg(long, default_value = "v1")]
+        version: String,
+        /// The name of this instance.
+        #[arg(long)]
+        instance: Option<String>,
+        /// The port on 127.0.0.1; 0 takes a free one.
+        #[arg(long, default_value_t = 0)]
+        port: u16,
+    },
+}
+
+#[derive(Args)]
+struct Run {
+    /// The file: YAML, or TOML by its ending. It is watched: a change is live within a second.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the gateway listens: host:port or unix:/path. Default 127.0.0.1:8080.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Where the admin service listens. Default 127.0.0.1:9090.
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    match cli.command.unwrap_or(Command::Run(cli.run)) {
+        Command::Run(run) => {
+            let mut options = Options::default();
+            (options.config, options.listen, options.admin) = (run.config, run.listen, run.admin);
+            serve(async { gateway::run(options, |line| println!("{line}")).await })
+        }
+        Command::Check { config } => {
+            let mut options = Options::default();
+            options.config = Some(config);
+            match gateway::check(&options) {
+                Ok(model) => {
+                    println!("ok: {} services, {} routes", model.services.len(), model.routes.len());
+                    ExitCode::SUCCESS
+                }
+                Err(error) => failed(&error),
+            }
+        }
+        Command::Upstream { service, version, instance, port } => {
+            let instance = instance.unwrap_or_else(|| std::process::id().to_string());
+            let upstream = DemoUpstream::new(&service, &version, &instance);
+            serve(async {
+                let say = |address: &_| println!("upstream {version} listening on {address}");
+                Ok(gateway::upstream(upstream, &format!("127.0.0.1:{port}"), say).await?)
+            })
+        }
+    }
+}
+
+fn serve(run: impl Future<Output = Result<Ended, RunError>>) -> ExitCode {
+    log();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&RunError::from(error)),
+    };
+    let ended = runtime.block_on(run);
+    runtime.shutdown_timeout(std::time::Duration::from_millis(100));
+    match ended {
+        Ok(Ended::Clean) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(3),
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &RunError) -> ExitCode {
+    eprintln!("{error}");
+    ExitCode::from(match error {
+        RunError::Config(error) => error.exit_code(),
+        _ => 2,
+    })
+}
+
+/// Logs go to standard error; `RUST_LOG` filters them as everywhere.
+fn log() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use http::Uri;
+use http::{HeaderValue, Uri, uri::{Authority, Scheme}};
 
 use crate::live::Invalid;
 
@@ -15,6 +15,9 @@ pub struct Endpoint {
     id: Arc<str>,
     key: u64,
     address: Uri,
+    scheme: Scheme,
+    authority: Authority,
+    host: HeaderValue,
     weight: u32,
     tags: Arc<[(Arc<str>, Arc<str>)]>,
 }
@@ -32,21 +35,15 @@ impl Endpoint {
             )
         };
         let uri: Uri = address.parse().map_err(|_| why())?;
-        if uri.scheme().is_none()
-            || uri.host().is_none_or(str::is_empty)
-            || !matches!(uri.path(), "" | "/")
-            || uri.query().is_some()
-        {
+        if uri.host().is_none_or(str::is_empty) || !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(why());
         }
+        let (scheme, authority) = uri.scheme().cloned().zip(uri.authority().cloned()).ok_or_else(why)?;
+        // Userinfo is for us, not for the Host header.
+        let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+        let host = HeaderValue::from_str(host).map_err(|_| why())?;
         let id: Arc<str> = address.trim_end_matches('/').into();
-        Ok(Self {
-            key: key(&id),
-            id,
-            address: uri,
-            weight: 1,
-            tags: Arc::new([]),
-        })
+        Ok(Self { key: key(&id), id, address: uri, scheme, authority, host, weight: 1, tags: Arc::new([]) })
     }
 
     /// The same with an identity of its own, so that its state survives a change of address.
@@ -93,6 +90,24 @@ impl Endpoint {
     #[must_use]
     pub const fn address(&self) -> &Uri {
         &self.address
+    }
+
+    /// The scheme of its address.
+    #[must_use]
+    pub const fn scheme(&self) -> &Scheme {
+        &self.scheme
+    }
+
+    /// The authority of its address.
+    #[must_use]
+    pub const fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The authority as a `Host` header.
+    #[must_use]
+    pub const fn host(&self) -> &HeaderValue {
+        &self.host
     }
 
     /// Its share of the traffic, relative to the others.

@@ -40,6 +40,18 @@ pub enum Event {
         /// Why.
         kind: Kind,
     },
+    /// A configuration went live.
+    #[non_exhaustive]
+    ConfigApplied {
+        /// Its number, from 1.
+        version: u64,
+    },
+    /// A configuration was refused; the old one stays.
+    #[non_exhaustive]
+    ConfigRefused {
+        /// How many faults it had.
+        faults: usize,
+    },
     /// The set of endpoints of a service changed.
     #[non_exhaustive]
     Endpoints {
@@ -76,6 +88,18 @@ impl Event {
     #[must_use]
     pub const fn refused(layer: &'static str, kind: Kind) -> Self {
         Self::Refused { layer, kind }
+    }
+
+    /// A configuration that went live.
+    #[must_use]
+    pub const fn config_applied(version: u64) -> Self {
+        Self::ConfigApplied { version }
+    }
+
+    /// A configuration that was refused.
+    #[must_use]
+    pub const fn config_refused(faults: usize) -> Self {
+        Self::ConfigRefused { faults }
     }
 
     /// A new set of endpoints.

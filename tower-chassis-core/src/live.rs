@@ -62,7 +62,8 @@ impl fmt::Display for Invalid {
 
 impl Error for Invalid {}
 
-type Binder<T> = Box<dyn Fn(&T) -> bool + Send>;
+/// Applies a value, if there is one; says whether its state still lives.
+type Binder<T> = Box<dyn Fn(Option<&T>) -> bool + Send>;
 
 struct Inner<T> {
     current: ArcSwap<T>,
@@ -112,12 +113,17 @@ impl<T> Live<T> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         apply(state, &self.0.current.load());
+        // Endpoints come and go with layers of their own, and perhaps nobody ever sets the value.
+        if binders.len().is_power_of_two() {
+            binders.retain(|bind| bind(None));
+        }
         let state = Arc::downgrade(state);
-        binders.push(Box::new(move |value| {
-            state
-                .upgrade()
-                .inspect(|state| apply(state, value))
-                .is_some()
+        binders.push(Box::new(move |value| match (state.upgrade(), value) {
+            (Some(state), Some(value)) => {
+                apply(&state, value);
+                true
+            }
+            (state, _) => state.is_some(),
         }));
     }
 }
@@ -171,7 +177,7 @@ impl<T: Validate> Live<T> {
         let value = Arc::new(value);
         self.0.current.store(Arc::clone(&value));
         self.0.version.fetch_add(1, Ordering::AcqRel);
-        binders.retain(|bind| bind(&value));
+        binders.retain(|bind| bind(Some(&value)));
     }
 }
 
@@ -222,5 +228,22 @@ mod tests {
         live.update(|limit| limit.0 += 1).unwrap();
         assert_eq!(b.load(Ordering::Relaxed), 8);
         assert_eq!(live.0.binders.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn states_that_come_and_go_leave_nothing_behind() {
+        let live = Live::from(Limit(1));
+        let stays = Arc::new(AtomicU64::new(0));
+        live.bind(&stays, |state, limit| {
+            state.store(limit.0, Ordering::Relaxed)
+        });
+        for _ in 0..1_000 {
+            live.bind(&Arc::new(AtomicU64::new(0)), |state, limit| {
+                state.store(limit.0, Ordering::Relaxed)
+            });
+        }
+        assert!(live.0.binders.lock().unwrap().len() <= 2);
+        live.set(Limit(3)).unwrap();
+        assert_eq!(stays.load(Ordering::Relaxed), 3);
     }
 }

@@ -1,1 +1,68 @@
-//! observe
+//! Metrics, traces and access logs as tower layers.
+//!
+//! Every observer is a [`Layer`](tower_layer::Layer) of its own; [`ObserveLayer`] makes one layer of several.
+//! All of them are told once how a call ended, at the end of its body, also when its caller left or its
+//! handler panicked; and all of them name the route by its template, which the router leaves in the
+//! [`Invocation`](tower_chassis_core::Invocation).
+//!
+//! | module | layers | writes |
+//! |---|---|---|
+//! | [`metrics`](mod@metrics) | [`ServerMetricsLayer`](metrics::ServerMetricsLayer), [`ClientMetricsLayer`](metrics::ClientMetricsLayer) | OpenTelemetry's HTTP metrics, to the `metrics` facade |
+//! | [`trace`] | [`TraceLayer`](trace::TraceLayer), [`ClientTraceLayer`](trace::ClientTraceLayer) | `tracing` spans, `traceparent` |
+//! | [`access_log`] | [`AccessLogLayer`](access_log::AccessLogLayer) | one line per request |
+//! | [`events`] | – | what breakers, retries and limits report |
+#![cfg_attr(
+    feature = "prometheus",
+    doc = "| [`prometheus`] | – | the text that Prometheus scrapes |"
+)]
+#![cfg_attr(
+    not(feature = "prometheus"),
+    doc = "| `prometheus` (feature) | – | the text that Prometheus scrapes |"
+)]
+//!
+//! # Example
+//! ```
+//! use http::{Request, Response};
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! use tower_chassis_core::{Body, BoxError};
+//! use tower_chassis_observe::{
+//!     ObserveLayer,
+//!     access_log::{self, AccessLogLayer, Format},
+//!     metrics::ServerMetricsLayer,
+//!     trace::TraceLayer,
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let observe = ObserveLayer::new((
+//!     TraceLayer::new(),
+//!     AccessLogLayer::new(Format::Json, access_log::stdout()),
+//!     ServerMetricsLayer::new(),
+//! ));
+//! let service = ServiceBuilder::new()
+//!     .layer(observe)
+//!     .service(service_fn(async |_: Request<()>| Ok::<_, BoxError>(Response::new(Body::empty()))));
+//! let response = service.oneshot(Request::new(())).await.unwrap();
+//! assert_eq!(response.status(), 200);
+//! # }
+//! ```
+//!
+//! # Order
+//! Outside `RescueLayer` and everything that can refuse, so that what they answer is counted; inside the
+//! layers that name the request and its client. In the tuple: trace first, because the log reads its id.
+#![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[macro_use]
+mod observe;
+mod fault;
+mod method;
+
+pub mod access_log;
+pub mod events;
+pub mod metrics;
+#[cfg(feature = "prometheus")]
+pub mod prometheus;
+pub mod trace;
+
+pub use observe::ObserveLayer;

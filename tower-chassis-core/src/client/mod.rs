@@ -70,6 +70,14 @@ impl Default for ClientConfig {
 #[derive(Clone, Debug, Default)]
 pub struct ClientPolicy(ClientConfig);
 
+impl ClientPolicy {
+    /// The settings as they are written.
+    #[must_use]
+    pub const fn config(&self) -> &ClientConfig {
+        &self.0
+    }
+}
+
 impl Validate for ClientPolicy {}
 
 impl TryFrom<ClientConfig> for ClientPolicy {
@@ -140,24 +148,14 @@ impl<P> Client<P> {
     }
 
     /// Sends everything to `endpoint`, whatever the authority of the request's URI.
-    ///
-    /// # Errors
-    /// The endpoint's authority is not a valid `Host`.
-    pub fn to(mut self, endpoint: &Endpoint) -> Result<Self, Invalid> {
-        let address = endpoint.address();
-        let (Some(scheme), Some(authority)) = (address.scheme(), address.authority()) else {
-            return Err(Invalid::new("address", "must be scheme://host:port"));
-        };
-        // Userinfo is for us, not for the Host header.
-        let host = authority.as_str().rsplit('@').next().unwrap_or_default();
-        let host =
-            HeaderValue::from_str(host).map_err(|_| Invalid::new("address", "is no valid host"))?;
+    #[must_use]
+    pub fn to(mut self, endpoint: &Endpoint) -> Self {
         self.origin = Some(Origin {
-            scheme: scheme.clone(),
-            authority: authority.clone(),
-            host,
+            scheme: endpoint.scheme().clone(),
+            authority: endpoint.authority().clone(),
+            host: endpoint.host().clone(),
         });
-        Ok(self)
+        self
     }
 
     fn aim<B>(&self, request: &mut Request<B>) {

@@ -1,1 +1,105 @@
-//! retry
+//! Another attempt, within a budget, for HTTP.
+//!
+//! A call that failed in a way that another attempt may heal is made again after a wait, unless that could do
+//! harm: to the service (the budget), to the caller's time (the deadline), or by serving a request twice (the
+//! method). When there is no other attempt the caller gets the last result as it came: this layer refuses
+//! nothing and makes no error of its own.
+//!
+//! | outcome | tried again |
+//! |---|---|
+//! | no connection ([`Kind::Unreachable`]); the gate of one endpoint was shut ([`Kind::CircuitOpen`]) | every request: nothing was sent |
+//! | connection broke ([`Kind::Reset`]), a try timed out ([`Kind::Timeout`]) | idempotent ones |
+//! | a status of the list (502, 503, 504), gRPC `UNAVAILABLE` if 503 is in it | idempotent ones |
+//! | 429 with a `Retry-After` of at most one second, gRPC `RESOURCE_EXHAUSTED` with a pushback | idempotent ones |
+//! | other refusals of ours, other errors, cancellation | none |
+//!
+//! Idempotent are GET, HEAD, OPTIONS, TRACE, PUT, DELETE, a request with an `idempotency-key` header, and one
+//! with [`Idempotent`] in its extensions.
+//!
+//! # Example
+//! ```
+//! use http::{Request, Response, StatusCode};
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! use tower_chassis_core::{Body, BoxError, Carrier, Invocation};
+//! use tower_chassis_resilience::retry::{RetryConfig, RetryLayer, RetryPolicy};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), BoxError> {
+//! let policy = RetryPolicy::try_from(RetryConfig { attempts: 4, ..RetryConfig::default() })?;
+//! // The inner service takes one type of body only, hence `rewrap`.
+//! let layer = RetryLayer::new(policy).rewrap::<Body>();
+//! let handle = layer.handle();
+//! let service = ServiceBuilder::new().layer(layer).service(service_fn(async |request: Request<Body>| {
+//!     let attempt = request.invocation().map_or(1, Invocation::attempt);
+//!     let status = if attempt < 3 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+//!     Ok::<_, BoxError>(Response::builder().status(status).body(Body::empty())?)
+//! }));
+//! let response = service.oneshot(Request::put("/").body(Body::full("kept while it is sent"))?).await?;
+//! assert_eq!(response.status(), StatusCode::OK);
+//! assert_eq!(handle.retries(), 2);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Configuration
+//! [`RetryConfig`] → [`RetryPolicy`] → [`Live`](tower_chassis_core::Live), through [`RetryHandle::config`] too.
+//! Defaults: three attempts in all, backoff from 25 ms to 1 s, 64 KiB of a body, a fifth of the calls and ten
+//! per second as retries.
+//!
+//! * **Wait.** Decorrelated jitter as Polly's V2. `Retry-After` (seconds or a date; up to 10 % more) and
+//!   `grpc-retry-pushback-ms` (exact; negative: no retry) take its place. A wait that ends after the
+//!   [deadline](tower_chassis_core::Invocation::deadline) or is above 30 s is not begun.
+//! * **Budget.** One per layer, or one that layers [share](RetryLayer::budget). See [`Budget`] for the bound.
+//! * **Body.** [`Buffered`] records what the first attempt reads while it reads it; a body that is longer than
+//!   `body_limit`, or still being read when the answer comes, is not sent again. [`RetryLayer::clone_body`] for
+//!   bodies that are cheap to clone, [`RetryLayer::rewrap`] for inner services that take one type of body.
+//! * **Judge.** The verdict of [`Auto`](tower_chassis_core::verdict::Auto), or [`RetryLayer::classify`].
+//!
+//! # Order
+//! Below a total timeout and a rate limit, so that they see one call; above the timeout of a try and the
+//! balancer, so that each attempt has its own time and lands elsewhere. Each copy carries its number and what was
+//! tried in its [`Invocation`](tower_chassis_core::Invocation), made here if there is none.
+//!
+//! # Events and metrics
+//! [`Event::Retry`] with the number and the wait of each retry, [`Event::BudgetExhausted`] where one was wanted
+//! and not in the budget; [`RetryHandle::retries`] and [`RetryHandle::exhausted`] count them. Later gRPC attempts
+//! carry `grpc-previous-rpc-attempts`.
+//!
+//! # Cancellation
+//! Dropping the future drops the attempt or the wait, and nothing goes on behind it. A token that was taken for
+//! a retry is not put back. The failed response, its body and its connection are dropped before the wait begins.
+//!
+//! # Cost
+//! With one attempt: nothing. Else one reading of the clock, one addition to a striped counter, and the copy of
+//! the head, which is not made for a request that cannot be tried again: its body is longer than the limit, or the
+//! budget is empty. A request without an [`Invocation`](tower_chassis_core::Invocation) gets one (four allocations;
+//! see [`RetryLayer::untracked`]); one with a body pays for the record of it. The service below is cloned only for
+//! the second attempt, and the instance that was readied makes the first.
+//!
+//! [`Kind::Unreachable`]: tower_chassis_core::Kind::Unreachable
+//! [`Kind::CircuitOpen`]: tower_chassis_core::Kind::CircuitOpen
+//! [`Kind::Reset`]: tower_chassis_core::Kind::Reset
+//! [`Kind::Timeout`]: tower_chassis_core::Kind::Timeout
+//! [`Event::Retry`]: tower_chassis_core::events::Event::Retry
+//! [`Event::BudgetExhausted`]: tower_chassis_core::events::Event::BudgetExhausted
+
+mod backoff;
+mod budget;
+mod config;
+mod future;
+mod layer;
+mod replay;
+mod rules;
+mod tape;
+#[cfg(test)]
+mod tests;
+mod wait;
+
+pub use self::{
+    budget::{Budget, BudgetSnapshot},
+    config::{RetryConfig, RetryPolicy},
+    future::RetryFuture,
+    layer::{Retry, RetryHandle, RetryLayer},
+    replay::{Buffered, Cloned, Replay, ReplayBody, ReplaySource, Rewrapped},
+    rules::Idempotent,
+};

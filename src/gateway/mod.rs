@@ -1,0 +1,243 @@
+//! The API gateway: one file, live, made of the same layers that everybody can use.
+//!
+//! A [`Gateway`] routes requests to services. [`Gateway::apply`] takes a configuration, checks all of it, and
+//! pushes what changed into the running stacks: breakers keep their windows, limits their counts, pools
+//! their connections, and requests in flight finish on the routes that they began on. A configuration with a
+//! fault changes nothing.
+//!
+//! ```no_run
+//! use tower_chassis::{
+//!     config::{Format, Loader},
+//!     gateway::Gateway,
+//!     Events,
+//! };
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let gateway = Gateway::new(Events::new());
+//! let tree = Loader::new().file("gateway.yaml").std_env("CHASSIS").load()?;
+//! gateway.apply(&tree)?;
+//! let service = gateway.service(); // a tower service for a `Server`
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What happens to a request
+//! trace, access log, metrics → rescue → router → rate limit → forwarding headers → total timeout → retry →
+//! per-try timeout → traffic rules → balance → breaker → connection.
+
+mod demo;
+mod forward;
+mod map_body;
+pub mod model;
+mod plan;
+mod run;
+mod service;
+mod upstream;
+
+use std::{
+    collections::{BTreeMap, HashMap, hash_map::Entry},
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+pub use run::{Ended, Options, RunError, check, run, upstream};
+use tower_chassis_core::{
+    Body, Events, Live, RescueLayer,
+    config::{Faults, Tree},
+    events::Event,
+    server::ServerPolicy,
+};
+use tower_chassis_resilience::rate_limit::RateLimitPolicy;
+use tower_chassis_router::{RouteService, Router, SwapRouter};
+use tower_layer::Layer;
+pub use self::upstream::Upstream as DemoUpstream;
+
+use self::{
+    map_body::MapBody,
+    plan::{Plan, RoutePlan},
+    service::{Upstream, UpstreamStatus},
+};
+
+/// A gateway without a listener. Clones share everything.
+#[derive(Clone)]
+pub struct Gateway(Arc<Shared>);
+
+struct Shared {
+    router: SwapRouter<Body>,
+    server: Live<ServerPolicy>,
+    events: Events,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    services: BTreeMap<Arc<str>, Upstream>,
+    /// By the name of the route: the counts survive a change of the rate.
+    limits: HashMap<String, Limit>,
+    version: u64,
+    tree: Option<Tree>,
+    refused: Option<String>,
+}
+
+/// The rate limit of a route.
+struct Limit {
+    policy: Live<RateLimitPolicy>,
+    layer: service::PerClient,
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").field("version", &self.version()).finish_non_exhaustive()
+    }
+}
+
+impl Gateway {
+    /// A gateway that knows no route yet: 404 for everything.
+    #[must_use]
+    pub fn new(events: Events) -> Self {
+        Self(Arc::new(Shared {
+            router: SwapRouter::new(RouteService::default()),
+            server: Live::from(ServerPolicy::default()),
+            events,
+            state: Mutex::default(),
+        }))
+    }
+
+    /// Serves the routes that are live. For a [`Server`](crate::server::Server), under observers of your own.
+    #[must_use]
+    pub fn service(&self) -> SwapRouter<Body> {
+        self.0.router.clone()
+    }
+
+    /// The limits of the listeners, as the file has them.
+    #[must_use]
+    pub fn server_policy(&self) -> Live<ServerPolicy> {
+        self.0.server.clone()
+    }
+
+    /// Checks a configuration and makes it live. Needs a tokio runtime: new services start their workers.
+    ///
+    /// # Errors
+    /// Every fault, with its place; nothing has changed then.
+    pub fn apply(&self, tree: &Tree) -> Result<model::Model, Faults> {
+        let mut state = self.lock();
+        match Plan::of(tree).and_then(|plan| self.publish(&mut state, tree, plan)) {
+            Ok(model) => {
+                state.version += 1;
+                state.tree = Some(tree.clone());
+                state.refused = None;
+                let version = state.version;
+                self.0.events.emit(|| Event::config_applied(version));
+                Ok(model)
+            }
+            Err(faults) => {
+                self.note_refused(&mut state, &faults);
+                Err(faults)
+            }
+        }
+    }
+
+    /// Notes a configuration that could not even be read, for the admin page.
+    pub fn refuse(&self, faults: &Faults) {
+        self.note_refused(&mut self.lock(), faults);
+    }
+
+    fn note_refused(&self, state: &mut State, faults: &Faults) {
+        state.refused = Some(faults.to_string());
+        self.0.events.emit(|| Event::config_refused(faults.len()));
+    }
+
+    fn publish(&self, state: &mut State, tree: &Tree, plan: Plan) -> Result<model::Model, Faults> {
+        let Plan { model, server, services, routes } = plan;
+        let names: Vec<Arc<str>> = services.keys().map(|name| Arc::from(name.as_str())).collect();
+        for (name, (_, plan)) in names.iter().zip(services) {
+            match state.services.get(name) {
+                Some(running) if running.fits(&plan) => {
+                    running.update(plan).map_err(|invalid| {
+                        // The policies are valid by construction, so this names a fault of the program.
+                        Faults::from_iter([tree.fault_at(&format!("services.{name}"), invalid.to_string())])
+                    })?;
+                }
+                _ => {
+                    let started = Upstream::start(name, plan, &self.0.events);
+                    state.services.insert(Arc::clone(name), started);
+                }
+            }
+        }
+        let router = routes
+            .iter()
+            .filter_map(|route| Some((route, state.services.get(route.service.as_str())?.stack())))
+            .fold(Router::new(), |router, (route, stack)| {
+                router.route(&route.path, Self::endpoint(&mut state.limits, route, stack))
+            })
+            .build()
+            .map_err(|errors| Faults::from_iter([tree.fault_at("routes", errors.to_string())]))?;
+        self.0.router.swap(router);
+        let _ = self.0.server.set(server);
+        // What nothing refers to ends when its last request has.
+        state.services.retain(|name, _| names.contains(name));
+        state.limits.retain(|name, _| {
+            routes.iter().any(|route| route.name == *name && route.rate_limit.is_some())
+        });
+        Ok(model)
+    }
+
+    fn endpoint(
+        limits: &mut HashMap<String, Limit>,
+        route: &RoutePlan,
+        stack: service::Stack,
+    ) -> tower_chassis_router::MethodRouter<Body> {
+        let rescue = RescueLayer::new();
+        let Some(policy) = route.rate_limit.clone() else {
+            return route.methods_service(MapBody::new(rescue.layer(stack)));
+        };
+        let limit = match limits.entry(route.name.clone()) {
+            Entry::Occupied(entry) => {
+                let limit = entry.into_mut();
+                // Valid by construction.
+                let _ = limit.policy.set(policy);
+                limit
+            }
+            Entry::Vacant(entry) => {
+                let policy = Live::from(policy);
+                let layer = service::per_client(policy.clone());
+                entry.insert(Limit { policy, layer })
+            }
+        };
+        route.methods_service(MapBody::new(rescue.layer(limit.layer.layer(stack))))
+    }
+
+    /// The number of the configuration that is live, from 1.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.lock().version
+    }
+
+    /// What is live and from where, secrets redacted, and why the last change was refused, if it was.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let state = self.lock();
+        let mut text = format!("version: {}\n", state.version);
+        if let Some(refused) = &state.refused {
+            text.push_str("refused:\n");
+            for fault in refused.lines() {
+                text.push_str("  ");
+                text.push_str(fault);
+                text.push('\n');
+            }
+        }
+        if let Some(tree) = &state.tree {
+            text.push_str("---\n");
+            text.push_str(&tree.render(&[]));
+        }
+        text
+    }
+
+    pub(crate) fn services(&self) -> Vec<(Arc<str>, UpstreamStatus)> {
+        self.lock().services.iter().map(|(name, service)| (Arc::clone(name), service.status())).collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

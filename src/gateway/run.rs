@@ -1,0 +1,312 @@
+//! The gateway as a program: listeners, the admin port, the watched file, signals.
+
+use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
+
+use tower_chassis_core::{
+    Events, Live, RescueLayer,
+    config::{Format, LoadError, Loader, Source, watch_file},
+    server::{Address, Drain, Drained, Server, ServerConfig, ServerPolicy},
+};
+use tower_chassis_observe::{
+    ObserveLayer,
+    access_log::{AccessLogLayer, Format as LogFormat},
+    metrics::ServerMetricsLayer,
+    prometheus::Prometheus,
+    trace::TraceLayer,
+};
+use tower_layer::Layer;
+
+use super::{
+    Gateway, demo,
+    model::{AccessFormat, Model},
+    plan::Plan,
+};
+use crate::admin::Admin;
+
+/// What the command line says.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Options {
+    /// The file; without one the demo is served.
+    pub config: Option<PathBuf>,
+    /// Overrides `gateway.listen`.
+    pub listen: Option<String>,
+    /// Overrides `admin.listen`.
+    pub admin: Option<String>,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+#[non_exhaustive]
+pub enum Ended {
+    /// Everything in flight was answered.
+    Clean,
+    /// Requests were cut.
+    CutShort,
+}
+
+/// Why a run could not begin.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The configuration: it cannot be read, or has faults.
+    Config(LoadError),
+    /// A listener, or the recorder.
+    Io(io::Error),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+impl From<LoadError> for RunError {
+    fn from(error: LoadError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<io::Error> for RunError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl Options {
+    /// File (or `demo`'s text), then environment, then flags.
+    fn loader(&self, demo: Option<&str>) -> Loader {
+        let mut loader = Loader::new();
+        if let Some(text) = demo {
+            loader = loader.text("demo", Format::Yaml, text);
+        }
+        if let Some(path) = &self.config {
+            loader = loader.file(path);
+        }
+        loader = loader.std_env("CHASSIS");
+        if let Some(listen) = &self.listen {
+            loader = loader.set("gateway.listen", listen, Source::flag("--listen"));
+        }
+        if let Some(admin) = &self.admin {
+            loader = loader.set("admin.listen", admin, Source::flag("--admin"));
+        }
+        loader
+    }
+}
+
+/// Checks a file as [`run`] would read it.
+///
+/// # Errors
+/// The file cannot be read, or all of its faults.
+pub fn check(options: &Options) -> Result<Model, RunError> {
+    let tree = options.loader(None).load()?;
+    Ok(Plan::of(&tree).map_err(LoadError::Faults)?.model)
+}
+
+/// Runs the gateway until a signal ends it. `say` is told, line by line, what is where.
+///
+/// `SIGTERM` drains: readiness says 503 first, the listeners close after `server.drain_delay`, requests in
+/// flight have `server.drain_limit`. `SIGINT` skips the delay. A second signal cuts what is left.
+///
+/// # Errors
+/// The configuration has faults, or an address cannot be bound.
+pub async fn run(options: Options, say: impl Fn(&str)) -> Result<Ended, RunError> {
+    let demo_drain = Drain::new();
+    let demo = match &options.config {
+        Some(_) => None,
+        None => Some(demo::start(&demo_drain).await?),
+    };
+    let loader = options.loader(demo.as_deref());
+    let tree = loader.load()?;
+
+    let prometheus = Arc::new(Prometheus::new());
+    let recorder = prometheus.recorder();
+    let events = Events::new();
+    tower_chassis_observe::events::record(&events, Arc::clone(&recorder));
+
+    let gateway = Gateway::new(events);
+    let model = gateway.apply(&tree).map_err(LoadError::Faults)?;
+    let access = AccessLogLayer::new(format(model.log.access), log_line);
+
+    let listen = |server: Server, addresses: &[String]| addresses.iter().fold(server, Server::listen);
+    let public = listen(Server::new(gateway.server_policy()), &model.gateway.listen).bind().await?;
+    let private = listen(Server::new(admin_policy()), &model.admin.listen).bind().await?;
+    for address in public.addresses() {
+        say(&format!("gateway listening on {address}"));
+    }
+    for address in private.addresses() {
+        say(&format!("admin listening on {address}"));
+    }
+    if demo.is_some() {
+        let at = |addresses: Vec<Address>| addresses.first().map(ToString::to_string).unwrap_or_default();
+        let (gateway, admin) = (at(public.addresses()), at(private.addresses()));
+        say("try:");
+        say(&format!("  curl {gateway}/                        # v1 nine times of ten, else v2"));
+        say(&format!("  curl -H 'x-canary: always' {gateway}/  # v2; /slow times out, /fail is tried again"));
+        say(&format!("  curl {admin}/endpoints                 # weights, breakers, latencies"));
+    }
+
+    let drain = Drain::new();
+    let format = access.handle();
+    let metrics = ServerMetricsLayer::new().recorder(Arc::clone(&recorder));
+    let observe = ObserveLayer::new((TraceLayer::new(), access, metrics));
+    let service = observe.layer(RescueLayer::new().layer(gateway.service()));
+    let admin = Admin::new(gateway.clone(), Arc::clone(&prometheus), drain.clone()).service();
+    let admin = admin.map_err(io::Error::other)?;
+    let admin_drain = Drain::new();
+    let admin = tokio::spawn(private.serve(admin, admin_drain.clone()));
+
+    let reload = options.config.clone().map(|path| {
+        tokio::spawn(reload(path, loader, gateway.clone(), format))
+    });
+    let upkeep = tokio::spawn(upkeep(prometheus));
+    let signals = tokio::spawn(signals(Signals::new()?, drain.clone()));
+
+    let ended = match public.serve(service, drain).await {
+        Drained::Clean => Ended::Clean,
+        _ => Ended::CutShort,
+    };
+    admin_drain.start();
+    admin_drain.hurry();
+    let _ = tokio::time::timeout(Duration::from_secs(1), admin).await;
+    for task in [Some(upkeep), Some(signals), reload].into_iter().flatten() {
+        task.abort();
+    }
+    demo_drain.force();
+    Ok(ended)
+}
+
+/// Runs one instance of the demo service until a signal ends it.
+///
+/// # Errors
+/// The address cannot be bound.
+pub async fn upstream(upstream: super::DemoUpstream, listen: &str, say: impl Fn(&Address)) -> io::Result<Ended> {
+    let drain = Drain::new();
+    let (address, serving) = demo::serve(upstream, listen, drain.clone()).await?;
+    say(&address);
+    let mut signals = Signals::new()?;
+    let signals = tokio::spawn(async move {
+        signals.next().await;
+        drain.start();
+        drain.hurry();
+        signals.next().await;
+        drain.force();
+    });
+    let ended = match serving.await {
+        Ok(Drained::Clean) => Ended::Clean,
+        _ => Ended::CutShort,
+    };
+    signals.abort();
+    Ok(ended)
+}
+
+/// The access log goes where all logs go, one write a line.
+#[allow(clippy::print_stderr, reason = "the log of a program")]
+fn log_line(line: &str) {
+    eprint!("{line}");
+}
+
+fn format(access: AccessFormat) -> LogFormat {
+    match access {
+        AccessFormat::Text => LogFormat::Text,
+        AccessFormat::Json => LogFormat::Json,
+        AccessFormat::Off => LogFormat::Off,
+    }
+}
+
+fn admin_policy() -> Live<ServerPolicy> {
+    let mut config = ServerConfig::default();
+    config.max_connections = 256;
+    config.drain_delay = Duration::ZERO;
+    config.drain_limit = Duration::from_millis(500);
+    Live::from(ServerPolicy::try_from(config).unwrap_or_default())
+}
+
+/// Applies every change of the file. A fault is told, and the old configuration stays.
+async fn reload(path: PathBuf, loader: Loader, gateway: Gateway, access: Live<LogFormat>) {
+    let mut watch = match watch_file(&path, Duration::from_millis(100)) {
+        Ok(watch) => watch,
+        Err(error) => {
+            tracing::error!(%error, path = %path.display(), "the configuration cannot be watched");
+            return;
+        }
+    };
+    loop {
+        watch.changed().await;
+        // Reading files and compiling expressions is no work for a runtime thread.
+        let applied = tokio::task::spawn_blocking({
+            let (loader, gateway) = (loader.clone(), gateway.clone());
+            let runtime = tokio::runtime::Handle::current();
+            move || {
+                let _entered = runtime.enter();
+                let tree = loader.load().inspect_err(|error| {
+                    if let LoadError::Faults(faults) = error {
+                        gateway.refuse(faults);
+                    }
+                })?;
+                gateway.apply(&tree).map_err(LoadError::Faults)
+            }
+        })
+        .await;
+        match applied {
+            Ok(Ok(model)) => {
+                let _ = access.set(format(model.log.access));
+                tracing::info!(version = gateway.version(), "configuration applied");
+            }
+            Ok(Err(error)) => tracing::error!("configuration refused, the old one stays:\n{error}"),
+            Err(error) => tracing::error!(%error, "configuration refused, the old one stays"),
+        }
+    }
+}
+
+async fn upkeep(prometheus: Arc<Prometheus>) {
+    let mut tick = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        tick.tick().await;
+        prometheus.run_upkeep();
+    }
+}
+
+/// The two signals that end a program, and which of them came.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+#[derive(PartialEq, Eq)]
+enum Ending {
+    Terminate,
+    Interrupt,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> Ending {
+        tokio::select! {
+            _ = self.terminate.recv() => Ending::Terminate,
+            _ = self.interrupt.recv() => Ending::Interrupt,
+        }
+    }
+}
+
+async fn signals(mut signals: Signals, drain: Drain) {
+    let first = signals.next().await;
+    tracing::info!("draining");
+    drain.start();
+    if first == Ending::Interrupt {
+        drain.hurry();
+    }
+    signals.next().await;
+    tracing::warn!("forced: requests in flight are cut");
+    drain.force();
+}

@@ -1,0 +1,193 @@
+//! One service of the gateway: its stack, and the handles by which the file changes it.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use http::{Request, Response};
+use tokio::sync::watch;
+use tower_chassis_core::{
+    Body, Events, Live,
+    boxed::BoxService,
+    client::{Client, ClientPolicy},
+    discover,
+    invocation::Carrier as _,
+    live::Invalid,
+};
+use tower_chassis_resilience::{
+    balance::{Balance, BalanceHandle, BalancePolicy, MakeEndpoint, Picker},
+    breaker::{BreakerHandle, BreakerLayer, BreakerPolicy},
+    rate_limit::{By, RateLimitLayer, RateLimitPolicy, ip_key},
+    retry::{RetryLayer, RetryPolicy},
+    timeout::{TimeoutLayer, TimeoutPolicy},
+};
+use tower_chassis_router::rules::{TrafficLayer, TrafficPolicy};
+use tower_layer::Layer;
+
+use super::{
+    forward::ForwardLayer,
+    map_body::MapBody,
+    plan::ServicePlan,
+};
+
+/// The stack of a service, erased: one allocation for the clone, one for the future of a call.
+pub(super) type Stack = BoxService<Request<Body>, Response<Body>>;
+
+type Breakers = Arc<Mutex<HashMap<Arc<str>, BreakerHandle>>>;
+
+/// A service that runs.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    /// What cannot change without new connections.
+    fixed: Fixed,
+    endpoints: watch::Sender<discover::Snapshot>,
+    balance: Live<BalancePolicy>,
+    breaker: Live<BreakerPolicy>,
+    retry: Live<RetryPolicy>,
+    per_try: Live<TimeoutPolicy>,
+    total: Live<TimeoutPolicy>,
+    traffic: Live<TrafficPolicy>,
+    stack: Stack,
+    status: UpstreamStatus,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+struct Fixed {
+    connect_timeout: std::time::Duration,
+    rewrite_host: bool,
+}
+
+/// What the admin page reads of a service.
+#[derive(Clone, Debug)]
+pub(crate) struct UpstreamStatus {
+    pub(crate) balance: BalanceHandle,
+    breakers: Breakers,
+    connections: Connections,
+}
+
+type Connections = Arc<Mutex<HashMap<Arc<str>, Arc<std::sync::atomic::AtomicUsize>>>>;
+
+impl UpstreamStatus {
+    /// The breaker of an endpoint.
+    pub(crate) fn breaker(&self, id: &str) -> Option<BreakerHandle> {
+        self.breakers.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    /// The open connections to an endpoint.
+    pub(crate) fn connections(&self, id: &str) -> usize {
+        let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        connections.get(id).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+}
+
+impl Upstream {
+    /// Builds the stack of a service and starts its worker.
+    pub(super) fn start(name: &Arc<str>, plan: ServicePlan, events: &Events) -> Self {
+        let fixed = fixed(&plan.client);
+        let endpoints = watch::Sender::new(plan.endpoints.into());
+        let balance = Live::from(plan.balance);
+        let breaker = Live::from(plan.breaker);
+        let retry = Live::from(plan.retry);
+        let per_try = Live::from(plan.per_try);
+        let total = Live::from(plan.total);
+        let traffic = Live::from(plan.traffic);
+
+        let breakers = Breakers::default();
+        let connections = Connections::default();
+        let make = {
+            let (breaker, events, client) = (breaker.clone(), events.clone(), plan.client);
+            let (breakers, connections) = (Arc::clone(&breakers), Arc::clone(&connections));
+            move |made: &MakeEndpoint<'_>| {
+                let id = made.endpoint().id();
+                let client = Client::new(&client).to(made.endpoint());
+                let layer = BreakerLayer::new(breaker.clone())
+                    .until_end()
+                    .named(Arc::clone(id))
+                    .gate(made.gate().clone())
+                    .events(events.clone());
+                let lock = PoisonError::into_inner;
+                breakers.lock().unwrap_or_else(lock).insert(Arc::clone(id), layer.handle());
+                connections
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(Arc::clone(id), client.connection_count());
+                layer.layer(client)
+            }
+        };
+        let (balancer, worker) = Balance::new(endpoints.subscribe(), make, Picker::new(balance.clone()));
+        let balancer = balancer.named(Arc::clone(name)).events(events.clone()).until_end();
+        let status = UpstreamStatus { balance: balancer.handle(), breakers, connections };
+        drop(worker.spawn());
+
+        // DESIGN 5: an attempt is timed, then the rules choose a part of the service, then an endpoint.
+        let attempt = TimeoutLayer::per_try(per_try.clone())
+            .layer(TrafficLayer::new(traffic.clone()).layer(balancer));
+        let call = RetryLayer::new(retry.clone()).events(events.clone()).layer(attempt);
+        let call = TimeoutLayer::total(total.clone()).layer(call);
+
+        let micros = Arc::new(AtomicU64::new(0));
+        total.bind(&micros, |micros, policy: &TimeoutPolicy| {
+            let after = u64::try_from(policy.after().as_micros()).unwrap_or(u64::MAX);
+            micros.store(after, Ordering::Relaxed);
+        });
+        let stack = ForwardLayer::new(Arc::clone(name), micros).layer(MapBody::new(call));
+        let stack = BoxService::new(stack);
+        Self { fixed, endpoints, balance, breaker, retry, per_try, total, traffic, stack, status }
+    }
+
+    /// Whether a plan can go live without building the stack anew.
+    pub(super) fn fits(&self, plan: &ServicePlan) -> bool {
+        self.fixed == fixed(&plan.client)
+    }
+
+    /// Pushes a plan into the running stack. Windows, counters and connections survive.
+    pub(super) fn update(&self, plan: ServicePlan) -> Result<(), Invalid> {
+        self.balance.set(plan.balance)?;
+        self.breaker.set(plan.breaker)?;
+        self.retry.set(plan.retry)?;
+        self.per_try.set(plan.per_try)?;
+        self.total.set(plan.total)?;
+        // Endpoints before the rules that name their tags.
+        let endpoints: discover::Snapshot = plan.endpoints.into();
+        self.endpoints.send_if_modified(|current| {
+            let changed = **current != *endpoints;
+            if changed {
+                *current = endpoints;
+            }
+            changed
+        });
+        self.traffic.set(plan.traffic)
+    }
+
+    pub(super) fn stack(&self) -> Stack {
+        self.stack.clone()
+    }
+
+    pub(super) fn status(&self) -> UpstreamStatus {
+        self.status.clone()
+    }
+}
+
+fn fixed(client: &ClientPolicy) -> Fixed {
+    let config = client.config();
+    Fixed { connect_timeout: config.connect_timeout, rewrite_host: config.rewrite_host }
+}
+
+/// A rate limit for each client.
+pub(super) type PerClient = RateLimitLayer<By<ClientKey, IpAddr>, IpAddr>;
+
+/// The key of a rate limit: the peer's address, which a client cannot choose.
+type ClientKey = fn(&Request<Body>) -> Option<IpAddr>;
+
+pub(super) fn per_client(policy: Live<RateLimitPolicy>) -> PerClient {
+    RateLimitLayer::new(policy).keyed(client_key as ClientKey)
+}
+
+fn client_key(request: &Request<Body>) -> Option<IpAddr> {
+    Some(ip_key(request.invocation()?.client()?.ip()))
+}

@@ -1,0 +1,21 @@
+//! Models of what synchronises without a lock, run through every interleaving that the memory model of C11
+//! allows (within loom's bounds).
+//!
+//! The files under test are the real ones: `#[path]` pulls them in, and `std` is loom's here. A module below
+//! is named as the one it models; what it declares beside the models are the neighbours that the files expect.
+//! `tests/models.rs` runs everything.
+#![cfg(chassis_loom)]
+
+extern crate chassis_loom_std as std;
+
+pub mod breaker;
+pub mod live;
+pub mod rate_limit;
+pub mod retry;
+
+/// Every interleaving of two threads, and for three those with at most two preemptions in a row.
+fn explore(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = builder.preemption_bound.or(Some(3));
+    builder.check(model);
+}

@@ -1,0 +1,57 @@
+//! Settings that are pushed into running state.
+
+#[path = "../../../tower-chassis-core/src/live.rs"]
+mod cell;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+};
+
+use self::cell::{Invalid, Live, Validate};
+use crate::explore;
+
+#[derive(Clone)]
+struct Limit(u64);
+
+impl Validate for Limit {
+    fn validate(&self) -> Result<(), Invalid> {
+        if self.0 == 0 { Err(Invalid::new("limit", "must be above 0")) } else { Ok(()) }
+    }
+}
+
+fn apply(state: &AtomicU64, limit: &Limit) {
+    state.store(limit.0, Relaxed);
+}
+
+/// What is in force and what was pushed last are the same, whoever set it.
+pub fn two_writers_leave_one_value() {
+    explore(|| {
+        let live = Live::new(Limit(1));
+        let state = Arc::new(AtomicU64::new(0));
+        live.bind(&state, apply);
+        let other = live.clone();
+        let thread = thread::spawn(move || other.set(Limit(2)).unwrap());
+        live.set(Limit(3)).unwrap();
+        assert!(live.set(Limit(0)).is_err());
+        thread.join().unwrap();
+        assert_eq!((state.load(Relaxed), live.version()), (live.load().0, 2));
+    });
+}
+
+/// A layer that is bound while the value changes gets the new one, at once or by the push.
+pub fn a_binding_misses_no_change() {
+    explore(|| {
+        let live = Live::new(Limit(1));
+        let other = live.clone();
+        let thread = thread::spawn(move || other.update(|limit| limit.0 += 1).unwrap());
+        let state = Arc::new(AtomicU64::new(0));
+        live.bind(&state, apply);
+        live.update(|limit| limit.0 += 1).unwrap();
+        thread.join().unwrap();
+        assert_eq!((state.load(Relaxed), live.load().0), (3, 3), "no change of two writers is lost");
+    });
+}

@@ -1,0 +1,103 @@
+//! The names of all metrics, and their help texts.
+
+use metrics::{KeyName, SharedString, Unit};
+
+use super::RecorderHandle;
+
+/// The names, as they are given to the recorder.
+pub(crate) mod names {
+    pub(crate) const SERVER_DURATION: &str = "http.server.request.duration";
+    pub(crate) const SERVER_ACTIVE: &str = "http.server.active_requests";
+    pub(crate) const CLIENT_DURATION: &str = "http.client.request.duration";
+    pub(crate) const CLIENT_ACTIVE: &str = "http.client.active_requests";
+    pub(crate) const BREAKER_TRANSITIONS: &str = "chassis_breaker_transitions_total";
+    pub(crate) const BREAKER_STATE: &str = "chassis_breaker_state";
+    pub(crate) const RETRY_ATTEMPTS: &str = "chassis_retry_attempts_total";
+    pub(crate) const RETRY_BUDGET: &str = "chassis_retry_budget_exhausted_total";
+    pub(crate) const REFUSED: &str = "chassis_refused_total";
+    pub(crate) const ENDPOINTS: &str = "chassis_endpoints";
+}
+
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// Tells a recorder the help texts and units of all metrics of this crate.
+///
+/// An exporter that derives names from units needs it, before the first rendering.
+pub fn describe(recorder: &RecorderHandle) {
+    let all = [
+        (
+            Kind::Histogram,
+            names::SERVER_DURATION,
+            Some(Unit::Seconds),
+            "Time until the head of the response, of requests served.",
+        ),
+        (
+            Kind::Gauge,
+            names::SERVER_ACTIVE,
+            None,
+            "Requests being served, to the end of their body.",
+        ),
+        (
+            Kind::Histogram,
+            names::CLIENT_DURATION,
+            Some(Unit::Seconds),
+            "Time until the head of the response, of requests sent.",
+        ),
+        (
+            Kind::Gauge,
+            names::CLIENT_ACTIVE,
+            None,
+            "Requests sent and not yet over, to the end of their body.",
+        ),
+        (
+            Kind::Counter,
+            names::BREAKER_TRANSITIONS,
+            None,
+            "Changes of state of circuit breakers.",
+        ),
+        (
+            Kind::Gauge,
+            names::BREAKER_STATE,
+            None,
+            "1 for the state that a circuit breaker is in, 0 for the others.",
+        ),
+        (
+            Kind::Counter,
+            names::RETRY_ATTEMPTS,
+            None,
+            "Attempts after the first.",
+        ),
+        (
+            Kind::Counter,
+            names::RETRY_BUDGET,
+            None,
+            "Retries that were wanted and that the budget did not allow.",
+        ),
+        (
+            Kind::Counter,
+            names::REFUSED,
+            None,
+            "Calls that a layer refused.",
+        ),
+        (
+            Kind::Gauge,
+            names::ENDPOINTS,
+            None,
+            "Endpoints that discovery knows for a service.",
+        ),
+    ];
+    recorder.with(|recorder| {
+        for (kind, name, unit, help) in all {
+            let (key, help) = (KeyName::from_const_str(name), SharedString::const_str(help));
+            match kind {
+                Kind::Counter => recorder.describe_counter(key, unit, help),
+                Kind::Gauge => recorder.describe_gauge(key, unit, help),
+                Kind::Histogram => recorder.describe_histogram(key, unit, help),
+            }
+        }
+    });
+}

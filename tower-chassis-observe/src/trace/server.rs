@@ -1,0 +1,116 @@
+//! The trace of a server's calls.
+
+use std::sync::Arc;
+
+use http::Request;
+use tokio::time::Instant;
+use tower_chassis_core::{Carrier, Live, settle::UntilEnd, verdict::Auto, wire::Start};
+use tracing::{Span, field};
+
+use super::{
+    current::Scope,
+    sampling::{Sampler, Sampling},
+    span::{Side, TraceTicket},
+    state,
+};
+use crate::method::KnownMethod;
+
+observer_layer! {
+    /// Puts the calls of a server into their trace, and a span around each. See the [module](super).
+    TraceLayer, Trace,
+    /// The service of [`TraceLayer`].
+    TraceService
+}
+
+impl TraceLayer {
+    /// A span for every call.
+    pub fn new() -> Self {
+        let sampler = Sampler::bound(&Sampling::all().into());
+        Self {
+            policy: Trace { sampler },
+            settle: UntilEnd::new(Auto),
+        }
+    }
+}
+
+impl Default for TraceLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<J> TraceLayer<J> {
+    /// Which traces are recorded.
+    pub fn sampling(self, sampling: impl Into<Live<Sampling>>) -> Self {
+        Self {
+            policy: Trace {
+                sampler: Sampler::bound(&sampling.into()),
+            },
+            ..self
+        }
+    }
+}
+
+/// The policy of [`TraceLayer`].
+#[derive(Clone, Debug)]
+pub struct Trace {
+    sampler: Arc<Sampler>,
+}
+
+impl<B> Start<Request<B>> for Trace {
+    type Ticket = TraceTicket;
+
+    fn start(&self, request: &mut Request<B>, _: Instant) -> TraceTicket {
+        let parent = state::read(request.headers());
+        let scope = match &parent {
+            Some(Scope { context, state }) => Some(Scope {
+                context: self.sampler.child(context),
+                state: state.clone(),
+            }),
+            None => self.sampler.root().map(|context| Scope {
+                context,
+                state: None,
+            }),
+        };
+        let method = KnownMethod::from(request.method());
+        let span = match &scope {
+            Some(scope) if self.sampler.wants(&scope.context) => {
+                span(request, method, scope, parent.as_ref())
+            }
+            _ => Span::none(),
+        };
+        let invocation = request.invocation_mut();
+        if let Some(scope) = &scope {
+            invocation.set_trace(scope.context, scope.state.clone());
+        }
+        let route = (!span.is_disabled()).then(|| invocation.route_slot());
+        TraceTicket {
+            scope,
+            span,
+            end: Side::Server { method, route },
+        }
+    }
+}
+
+fn span<B>(
+    request: &Request<B>,
+    method: KnownMethod,
+    scope: &Scope,
+    parent: Option<&Scope>,
+) -> Span {
+    tracing::info_span!(
+        target: "tower_chassis::trace",
+        "request",
+        otel.name = method.span_name(),
+        otel.kind = "server",
+        otel.status_code = field::Empty,
+        trace_id = %scope.context.trace_id(),
+        span_id = %scope.context.span_id(),
+        parent_span_id = parent.map(|parent| field::display(parent.context.span_id())),
+        http.request.method = method.label(),
+        http.route = field::Empty,
+        url.path = request.uri().path(),
+        http.response.status_code = field::Empty,
+        "error.type" = field::Empty,
+    )
+}

@@ -1,0 +1,225 @@
+//! Lines of the access log, exactly.
+#![allow(clippy::unwrap_used, clippy::panic_in_result_fn, reason = "a test")]
+
+mod support;
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{Arc, Mutex},
+    task::{Context, Waker},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use http::{HeaderValue, Request};
+use http_body_util::BodyExt;
+use support::{Routes, get};
+use tower::{Layer, ServiceExt, service_fn};
+use tower_chassis_core::{Carrier, Live, trace::TraceContext};
+use tower_chassis_observe::{
+    ObserveLayer,
+    access_log::{AccessLogLayer, Format, Query},
+    trace::TraceLayer,
+};
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl Lines {
+    fn layer(&self, format: impl Into<Live<Format>>) -> AccessLogLayer {
+        let lines = self.clone();
+        let sink = move |line: &str| lines.0.lock().unwrap().push(line.to_owned());
+        AccessLogLayer::new(format, sink).clock(clock)
+    }
+
+    fn take(&self) -> String {
+        std::mem::take(&mut *self.0.lock().unwrap()).concat()
+    }
+}
+
+fn clock() -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(1_709_210_096_789)
+}
+
+fn named(path: &str) -> Request<()> {
+    let mut request = get(path);
+    request
+        .headers_mut()
+        .insert("user-agent", HeaderValue::from_static("curl/8.5 (x)"));
+    let invocation = request.invocation_mut();
+    invocation.set_client("203.0.113.9:4711".parse().unwrap());
+    invocation.set_request_id("r-1".into());
+    let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    invocation.set_trace(TraceContext::parse(header).unwrap(), None);
+    request
+}
+
+async fn run(layer: &AccessLogLayer, request: Request<()>) {
+    let routes = Routes::default();
+    let service = layer.layer(service_fn(move |request| routes.clone().call(request)));
+    let _ = service
+        .oneshot(request)
+        .await
+        .unwrap()
+        .into_body()
+        .collect()
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines() {
+    let lines = Lines::default();
+    let text = lines.layer(Format::Text);
+    run(&text, named("/users/7?token=secret")).await;
+    assert_eq!(
+        lines.take(),
+        "time=2024-02-29T12:34:56.789Z client=203.0.113.9 method=GET path=/users/7 route=/users/{id} status=200 \
+         duration_ms=0.000 bytes=5 request_id=r-1 trace_id=0af7651916cd43dd8448eb211c80319c \
+         user_agent=\"curl/8.5 (x)\" class=success\n"
+    );
+    run(&text, get("/nothing")).await;
+    assert_eq!(
+        lines.take(),
+        "time=2024-02-29T12:34:56.789Z client=- method=GET path=/nothing route=- status=404 duration_ms=0.000 \
+         bytes=13 request_id=- trace_id=- user_agent=- class=client-fault\n"
+    );
+    let json = lines.layer(Format::Json);
+    run(&json, named("/users/grpc")).await;
+    assert_eq!(
+        lines.take(),
+        r#"{"time":"2024-02-29T12:34:56.789Z","client":"203.0.113.9","method":"GET","path":"/users/grpc","route":"/users/{id}","status":200,"grpc":14,"duration_ms":0.000,"bytes":7,"request_id":"r-1","trace_id":"0af7651916cd43dd8448eb211c80319c","user_agent":"curl/8.5 (x)","class":"failure"}"#
+            .to_owned() + "\n"
+    );
+    run(&json, get("/nothing")).await;
+    assert_eq!(
+        lines.take(),
+        r#"{"time":"2024-02-29T12:34:56.789Z","method":"GET","path":"/nothing","status":404,"duration_ms":0.000,"bytes":13,"class":"client-fault"}"#
+            .to_owned() + "\n"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_has_a_line() {
+    let lines = Lines::default();
+    let routes = Routes::default();
+    let service = lines
+        .layer(Format::Text)
+        .layer(service_fn(move |request| routes.clone().call(request)));
+    {
+        let mut call = pin!(service.oneshot(get("/slow")));
+        assert!(
+            call.as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_pending()
+        );
+        tokio::time::advance(Duration::from_micros(1_234_567)).await;
+    }
+    let line = lines.take();
+    assert!(
+        line.contains(" route=/slow status=- duration_ms=1234."),
+        "{line}"
+    );
+    assert!(line.ends_with(" class=cancelled\n"), "{line}");
+}
+
+#[tokio::test]
+async fn what_a_client_sends_cannot_make_a_line() {
+    let lines = Lines::default();
+    let format = Live::new(Format::Text);
+    let layer = lines.layer(format.clone()).query(Query::Full);
+    let agents: [&[u8]; 4] = [
+        b"x\" class=success time=2024",
+        b"\x80\xff\t\xc2\x9b31m",
+        b"\xe2\x80\xae{\"a\":1}",
+        b"a\\\",\"class\":\"success",
+    ];
+    for agent in agents {
+        for text in [true, false] {
+            format
+                .set(if text { Format::Text } else { Format::Json })
+                .unwrap();
+            let mut request = named("/users/\"7\"?a=%0a%22&b=x");
+            request
+                .headers_mut()
+                .insert("user-agent", HeaderValue::from_bytes(agent).unwrap());
+            request
+                .invocation_mut()
+                .set_request_id("r\r\n\u{1b}[31m".into());
+            run(&layer, request).await;
+            let line = lines.take();
+            assert_eq!(line.matches('\n').count(), 1, "{line}");
+            assert!(
+                !line.trim_end().chars().any(char::is_control) && !line.contains('\u{202e}'),
+                "{line:?}"
+            );
+            if text {
+                assert!(line.contains(r#"request_id="r\r\n\u{1b}[31m""#), "{line}");
+                assert!(
+                    line.contains(r#"path="/users/\"7\"?a=%0a%22&b=x""#),
+                    "{line}"
+                );
+            } else {
+                let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+                assert_eq!(read["user_agent"], *String::from_utf8_lossy(agent));
+                assert_eq!(read["request_id"], "r\r\n\u{1b}[31m");
+                assert_eq!(
+                    (&read["class"], &read["status"]),
+                    (&"success".into(), &200.into())
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_query_is_shown_as_it_was_asked_for() {
+    for (query, path) in [
+        (Query::Hidden, "path=/users/7 "),
+        (Query::Names, r#"path="/users/7?a=*&*&b=*" "#),
+        (Query::Full, r#"path="/users/7?a=1&secret&b=2" "#),
+    ] {
+        let lines = Lines::default();
+        run(
+            &lines.layer(Format::Text).query(query),
+            named("/users/7?a=1&secret&b=2"),
+        )
+        .await;
+        let line = lines.take();
+        assert!(line.contains(path), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn the_format_is_live() {
+    let lines = Lines::default();
+    let layer = lines.layer(Format::Off);
+    run(&layer, get("/users/7")).await;
+    assert_eq!(lines.take(), "");
+    layer.handle().set(Format::Json).unwrap();
+    run(&layer, get("/users/7")).await;
+    assert!(lines.take().starts_with('{'));
+    layer.handle().set(Format::Text).unwrap();
+    run(&layer, get("/users/7")).await;
+    assert!(lines.take().starts_with("time="));
+}
+
+#[tokio::test]
+async fn in_a_tuple_it_reads_the_trace() {
+    let lines = Lines::default();
+    let layer = ObserveLayer::new((TraceLayer::new(), lines.layer(Format::Text)));
+    let routes = Routes::default();
+    let service = layer.layer(service_fn(move |request| routes.clone().call(request)));
+    let mut request = get("/users/7");
+    let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        .parse()
+        .unwrap();
+    request.headers_mut().insert("traceparent", header);
+    let response = service.oneshot(request).await.unwrap();
+    assert_eq!(lines.take(), "");
+    let _ = response.into_body().collect().await;
+    let line = lines.take();
+    assert!(
+        line.contains(" trace_id=0af7651916cd43dd8448eb211c80319c "),
+        "{line}"
+    );
+}

@@ -1,0 +1,136 @@
+//! The second call of a series allocates nothing.
+#![allow(
+    unsafe_code,
+    reason = "a global allocator that counts can only be written with it"
+)]
+#![allow(clippy::unwrap_used, clippy::panic_in_result_fn, reason = "a test")]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    convert::Infallible,
+    future::Future,
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, Uri};
+use tower::{Layer, Service, ServiceExt};
+use tower_chassis_core::{
+    Body, Carrier,
+    invocation::{MatchedRoute, RouteTable},
+};
+use tower_chassis_observe::{
+    ObserveLayer,
+    access_log::{AccessLogLayer, Format},
+    metrics::ServerMetricsLayer,
+    prometheus::Prometheus,
+    trace::TraceLayer,
+};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATED: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: passes everything to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATED.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A router without an allocation of its own.
+#[derive(Clone)]
+struct Matched(std::sync::Arc<RouteTable>);
+
+impl Service<Request<()>> for Matched {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+    fn call(&mut self, mut request: Request<()>) -> Self::Future {
+        request
+            .invocation_mut()
+            .set_route(MatchedRoute::new(self.0.clone(), 0));
+        std::future::ready(Ok(Response::new(Body::empty())))
+    }
+}
+
+/// Allocations of one call on a request that has its invocation.
+fn allocations<L, S>(layer: &L, make: impl Fn() -> Request<()>) -> usize
+where
+    L: Layer<Matched, Service = S>,
+    S: Service<Request<()>, Error = Infallible> + Clone,
+{
+    let table = RouteTable::new(["/users/{id}".into()]);
+    let service = layer.layer(Matched(table.into()));
+    let mut counts = (0..3).map(|_| {
+        let mut request = make();
+        request.invocation_mut();
+        let service = service.clone();
+        let before = ALLOCATED.get();
+        {
+            let mut call = pin!(service.oneshot(request));
+            assert!(
+                call.as_mut()
+                    .poll(&mut Context::from_waker(Waker::noop()))
+                    .is_ready()
+            );
+        }
+        ALLOCATED.get() - before
+    });
+    assert!(
+        counts.next().is_some_and(|first| first > 0),
+        "the first call makes something"
+    );
+    counts.sum()
+}
+
+/// A request whose parts are slices of one buffer, as a server reads it.
+fn received() -> Request<()> {
+    let whole = Bytes::from(b"/users/7?token=x curl/8.5".to_vec());
+    let mut request = Request::new(());
+    *request.uri_mut() = Uri::from_maybe_shared(whole.slice(..16)).unwrap();
+    let agent = HeaderValue::from_maybe_shared(whole.slice(17..)).unwrap();
+    request.headers_mut().insert("user-agent", agent);
+    request
+}
+
+#[test]
+fn the_second_call_of_a_series_allocates_nothing() {
+    let prometheus = Prometheus::new();
+    let metrics = ServerMetricsLayer::new().recorder(prometheus.recorder());
+    assert_eq!(allocations(&metrics, received), 0);
+
+    let log = AccessLogLayer::new(Format::Json, |line: &str| {
+        assert!(line.contains("/users/{id}"))
+    });
+    assert_eq!(allocations(&log, received), 0);
+
+    // Nobody listens to the spans.
+    let with_trace = || {
+        let mut request = received();
+        let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+            .parse()
+            .unwrap();
+        request.headers_mut().insert("traceparent", header);
+        request
+    };
+    let all = ObserveLayer::new((TraceLayer::new(), log, metrics));
+    assert_eq!(allocations(&all, with_trace), 0);
+}

@@ -1,0 +1,209 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+use tower_chassis_core::{
+    BoxError, Carrier, Invocation, Rejection, Verdict, cause,
+    settle::{self, Observe, Settle},
+};
+use tower_service::Service;
+
+use super::{
+    pick::Pick,
+    snapshot::{Snapshot, State},
+    waiting::{Turn, Waiting},
+};
+
+/// What a call holds of its endpoint: it counts as in flight until this is dropped.
+#[derive(Debug)]
+pub struct Ticket {
+    pub(super) state: Arc<State>,
+    since: Instant,
+    /// The verdict on the head, once it came.
+    head: Option<Verdict>,
+}
+
+impl Ticket {
+    pub(super) fn new(state: &Arc<State>, now: Instant) -> Self {
+        state.load.enter();
+        Self { state: Arc::clone(state), since: now, head: None }
+    }
+
+    /// The caller went away before the endpoint was ready: it takes at least so long.
+    pub(super) fn give_up(self, now: Instant) {
+        let took = now.saturating_duration_since(self.since);
+        match cause::of_drop() {
+            late if late.is_failure() => self.state.load.record(took, late, now),
+            _ => self.state.load.record_cut(took, now),
+        }
+    }
+}
+
+impl Observe for Ticket {
+    fn head(&mut self, verdict: Verdict, now: Instant) {
+        self.state.load.record(now.saturating_duration_since(self.since), verdict, now);
+        self.head = Some(verdict);
+    }
+
+    fn done(self, verdict: Verdict, now: Instant) {
+        let took = now.saturating_duration_since(self.since);
+        let failed = verdict.is_failure();
+        match self.head {
+            // The latency was known at the head; what follows can only condemn it.
+            Some(head) if head.is_failure() || !failed => {}
+            None if !failed => self.state.load.record_cut(took, now),
+            _ => self.state.load.record(took, verdict, now),
+        }
+        if failed {
+            self.state.load.count_failure();
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.state.load.leave();
+    }
+}
+
+/// An endpoint that a call chose, with its own instance of the service.
+#[derive(Debug)]
+pub(super) struct Attempt<S> {
+    pub(super) service: S,
+    pub(super) ticket: Ticket,
+    pub(super) build: u64,
+}
+
+impl<S: Clone> Attempt<S> {
+    pub(super) fn new(
+        snapshot: &Snapshot<S>,
+        index: usize,
+        invocation: Option<&Invocation>,
+        now: Instant,
+    ) -> Option<Self> {
+        let entry = snapshot.plan.entries.get(index)?;
+        let service = snapshot.services.get(index)?;
+        if let Some(invocation) = invocation {
+            invocation.note_endpoint(entry.state.key);
+        }
+        let ticket = Ticket::new(&entry.state, now);
+        Some(Self { service: service.clone(), ticket, build: entry.build })
+    }
+}
+
+pin_project! {
+    /// The future of [`Balance`](super::Balance). Holds its endpoint, and nothing that other endpoints share.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S, Req, P, J>
+    where
+        S: Service<Req>,
+    {
+        request: Option<Req>,
+        settle: J,
+        #[pin]
+        stage: Stage<S, S::Future, P, J>,
+    }
+}
+
+pin_project! {
+    #[project = StageProj]
+    enum Stage<S, F, P, J> {
+        Chosen { attempt: Option<Attempt<S>> },
+        Waiting { waiting: Box<Waiting<S, P>> },
+        Called { #[pin] future: settle::ResponseFuture<F, Ticket, J> },
+        Refused { rejection: Option<Rejection> },
+    }
+}
+
+impl<S: Service<Req>, Req, P, J> ResponseFuture<S, Req, P, J> {
+    pub(super) fn new(request: Req, attempt: Attempt<S>, settle: J) -> Self {
+        Self { request: Some(request), settle, stage: Stage::Chosen { attempt: Some(attempt) } }
+    }
+
+    pub(super) fn refused(rejection: Rejection, settle: J) -> Self {
+        Self { request: None, settle, stage: Stage::Refused { rejection: Some(rejection) } }
+    }
+}
+
+impl<S: Service<Req>, Req, P, J> fmt::Debug for ResponseFuture<S, Req, P, J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stage = match &self.stage {
+            Stage::Chosen { .. } => "chosen",
+            Stage::Waiting { .. } => "waiting",
+            Stage::Called { .. } => "called",
+            Stage::Refused { .. } => "refused",
+        };
+        f.debug_struct("ResponseFuture").field("stage", &stage).finish_non_exhaustive()
+    }
+}
+
+impl<S, Req, P, J> Future for ResponseFuture<S, Req, P, J>
+where
+    Req: Carrier,
+    S: Service<Req> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    P: Pick,
+    J: Settle<S::Response, S::Error>,
+{
+    type Output = Result<J::Response<Ticket>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let (attempt, outcome) = match this.stage.as_mut().project() {
+                StageProj::Called { future } => return future.poll(cx).map_err(Into::into),
+                StageProj::Refused { rejection } => {
+                    return match rejection.take() {
+                        Some(rejection) => Poll::Ready(Err(rejection.into())),
+                        None => Poll::Pending,
+                    };
+                }
+                StageProj::Chosen { attempt } => {
+                    let Some(mut attempt) = attempt.take() else { return Poll::Pending };
+                    match attempt.service.poll_ready(cx) {
+                        Poll::Ready(outcome) => (attempt, outcome),
+                        Poll::Pending => {
+                            let waiting = Box::new(Waiting::new(attempt));
+                            this.stage.set(Stage::Waiting { waiting });
+                            continue;
+                        }
+                    }
+                }
+                StageProj::Waiting { waiting } => {
+                    let invocation = this.request.as_ref().and_then(Carrier::invocation);
+                    match ready!(waiting.poll::<Req>(cx, invocation)) {
+                        Turn::Ready(attempt, outcome) => (attempt, outcome),
+                        Turn::Refused(rejection) => {
+                            this.stage.set(Stage::Refused { rejection: Some(rejection) });
+                            continue;
+                        }
+                    }
+                }
+            };
+            let Some(request) = this.request.take() else { return Poll::Pending };
+            let Attempt { mut service, ticket, .. } = attempt;
+            ticket.state.load.count_attempt();
+            if let Some(invocation) = request.invocation() {
+                // Another than the first chosen may have been ready first.
+                invocation.note_endpoint(ticket.state.key);
+            }
+            match outcome {
+                Ok(()) => {
+                    let future = service.call(request);
+                    let future = settle::ResponseFuture::new(future, ticket, this.settle.clone());
+                    this.stage.set(Stage::Called { future });
+                }
+                Err(error) => {
+                    this.stage.set(Stage::Refused { rejection: None });
+                    return Poll::Ready(this.settle.settle(Err(error), ticket).map_err(Into::into));
+                }
+            }
+        }
+    }
+}

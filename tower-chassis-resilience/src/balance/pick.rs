@@ -1,0 +1,262 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::time::Instant;
+use tower_chassis_core::{
+    Invocation,
+    invocation::{OnEmpty, Subset},
+};
+
+use super::{Load, snapshot::Plan};
+
+/// Chooses an endpoint. Plain, shared by all calls, asked by `&self`: lock-free state only.
+pub trait Pick: Send + Sync + 'static {
+    /// The index of a [candidate](Candidates::is_candidate), or nothing if there is none.
+    fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize>;
+}
+
+/// The endpoints of a set, by index, and which of them may take this call.
+#[derive(Debug)]
+pub struct Candidates<'a> {
+    plan: &'a Plan,
+    subset: Option<&'a Subset>,
+    /// The call, where the endpoints that it tried are to be left out.
+    untried: Option<&'a Invocation>,
+    /// Endpoints that the call waits for already.
+    awaited: &'a [u64],
+    weightless: bool,
+    now: Instant,
+}
+
+/// How often two endpoints are drawn before all of them are looked at.
+const DRAWS: usize = 4;
+
+impl Candidates<'_> {
+    /// How many endpoints the set has, candidates or not.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.plan.entries.len()
+    }
+
+    /// Whether the set has no endpoint.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.plan.entries.is_empty()
+    }
+
+    /// When the call picks.
+    #[must_use]
+    pub const fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Whether the endpoint may take the call: in its subset, its gate open, not tried yet.
+    #[must_use]
+    pub fn is_candidate(&self, index: usize) -> bool {
+        let Some(entry) = self.plan.entries.get(index) else { return false };
+        let key = entry.state.key;
+        (entry.weight == 0) == self.weightless
+            && entry.gate.is_open(self.now)
+            && !self.awaited.contains(&key)
+            && !self.untried.is_some_and(|call| call.has_tried(key))
+            && self.subset.is_none_or(|subset| self.plan.endpoints.get(index).is_some_and(|e| subset.contains(e)))
+    }
+
+    /// What is known of the endpoint.
+    #[must_use]
+    pub fn load(&self, index: usize) -> Option<&Load> {
+        self.plan.entries.get(index).map(|entry| &entry.state.load)
+    }
+
+    /// The share of the traffic that the endpoint is to have, 1 on average.
+    #[must_use]
+    pub fn share(&self, index: usize) -> f32 {
+        self.plan.entries.get(index).map_or(1.0, |entry| entry.share)
+    }
+
+    /// The median latency of the peers when the set was built, in microseconds; 0 if none was measured.
+    fn typical(&self) -> f32 {
+        self.plan.typical
+    }
+
+    /// One or two different candidates, drawn at random in proportion to their weights.
+    #[must_use]
+    pub fn draw_two(&self, rng: &mut Rng) -> Option<(usize, Option<usize>)> {
+        let count = self.len();
+        if count == 1 {
+            return self.is_candidate(0).then_some((0, None));
+        }
+        for _ in 0..DRAWS {
+            // By weight with replacement: without it, two endpoints of 100:1 would always both be drawn.
+            let (first, second) = match &self.plan.alias {
+                Some(alias) => (alias.draw(rng), alias.draw(rng)),
+                None => rng.two_below(count),
+            };
+            if self.is_candidate(first) && (first == second || self.is_candidate(second)) {
+                return Some((first, (first != second).then_some(second)));
+            }
+        }
+        let first = self.draw_one(None, rng)?;
+        let without = self.plan.alias.is_none().then_some(first);
+        Some((first, self.draw_one(without, rng).filter(|second| *second != first)))
+    }
+
+    /// A candidate other than `without`, by looking at all of them.
+    fn draw_one(&self, without: Option<usize>, rng: &mut Rng) -> Option<usize> {
+        let mass = |index: &usize| self.plan.entries.get(*index).map_or(1, |entry| usize::max(entry.weight as usize, 1));
+        let all = || (0..self.len()).filter(|index| Some(*index) != without && self.is_candidate(*index));
+        let mut left = rng.below(all().map(|index| mass(&index)).sum());
+        let mut last = None;
+        for index in all() {
+            last = Some(index);
+            match left.checked_sub(mass(&index)) {
+                Some(rest) => left = rest,
+                None => break,
+            }
+        }
+        last
+    }
+}
+
+/// The better of two drawn endpoints, by latency times calls in flight. The default.
+///
+/// An endpoint that nobody measured gets one call at a time until its first answer; it competes with the
+/// median latency of its peers. Of two that are about equal (1/8) the first drawn is taken, so that small
+/// differences of latency neither herd calls nor bend weights.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PeakEwma(());
+
+/// By how much the second must be better than the first.
+const CLEARLY: f32 = 1.125;
+/// Worse than any latency: an endpoint whose first answer is awaited.
+const UNKNOWN: f32 = 1e15;
+
+impl PeakEwma {
+    /// A picker by latency and calls in flight.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(())
+    }
+
+    fn score(candidates: &Candidates<'_>, index: usize) -> f32 {
+        let Some(load) = candidates.load(index) else { return f32::INFINITY };
+        let pending = load.pending() as f32;
+        let latency = match load.micros(candidates.now) {
+            // An average that faded to nothing must still weigh the calls in flight.
+            Some(micros) => micros.max(1.0),
+            None if pending > 0.0 => UNKNOWN,
+            None => candidates.typical(),
+        };
+        latency * (1.0 + pending / candidates.share(index))
+    }
+}
+
+impl Pick for PeakEwma {
+    fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
+        let (first, second) = candidates.draw_two(rng)?;
+        Some(match second {
+            Some(second) if Self::score(candidates, second) * CLEARLY < Self::score(candidates, first) => second,
+            _ => first,
+        })
+    }
+}
+
+/// One after the other, in proportion to the weights, from a random start.
+#[derive(Debug)]
+pub struct RoundRobin {
+    cursor: AtomicU32,
+}
+
+impl Default for RoundRobin {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl RoundRobin {
+    /// A picker in turn. Two of them start at different endpoints.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { cursor: AtomicU32::new(fastrand::u32(..)) }
+    }
+}
+
+impl Pick for RoundRobin {
+    fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
+        let count = u32::try_from(candidates.len()).ok().filter(|count| *count > 0)?;
+        for _ in 0..count {
+            let turn = self.cursor.fetch_add(1, Ordering::Relaxed);
+            let index = (turn % count) as usize;
+            if candidates.is_candidate(index) && candidates.plan.has_turn(index, turn / count) {
+                return Some(index);
+            }
+        }
+        // Others took the turns, or few may take this call.
+        candidates.draw_one(None, rng)
+    }
+}
+
+/// The randomness of a pick: cheap, not for secrets.
+#[derive(Debug)]
+pub struct Rng(fastrand::Rng);
+
+impl Rng {
+    /// Seeded by the thread's generator.
+    pub(super) fn new() -> Self {
+        Self(fastrand::Rng::with_seed(fastrand::u64(..)))
+    }
+
+    /// The same numbers for the same seed.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        Self(fastrand::Rng::with_seed(seed))
+    }
+
+    /// A number below `end`; 0 if that is 0.
+    pub fn below(&mut self, end: usize) -> usize {
+        self.0.usize(..end.max(1))
+    }
+
+    pub(super) fn word(&mut self) -> u32 {
+        self.0.u32(..)
+    }
+
+    /// Two different numbers below `end`, which is at least 2.
+    fn two_below(&mut self, end: usize) -> (usize, usize) {
+        let first = self.below(end);
+        let second = self.below(end.saturating_sub(1));
+        (first, second + usize::from(second >= first))
+    }
+}
+
+impl Plan {
+    /// An endpoint for a call of `invocation` that does not wait for it already.
+    ///
+    /// Asks first for those that have weight and were not tried; then for tried ones; then, if the call does
+    /// not wait for another, for those without weight.
+    pub(super) fn choose(
+        &self,
+        picker: &impl Pick,
+        invocation: Option<&Invocation>,
+        awaited: &[u64],
+        now: Instant,
+        rng: &mut Rng,
+    ) -> Option<usize> {
+        let subset = invocation.and_then(Invocation::subset);
+        let retried = invocation.filter(|call| call.attempt() > 1);
+        let mut among = |subset| {
+            let mut pick = |untried, weightless| {
+                picker.pick(&Candidates { plan: self, subset, untried, awaited, weightless, now }, rng)
+            };
+            pick(retried, false).or_else(|| retried.and_then(|_| pick(None, false))).or_else(|| {
+                let drained = self.has_weightless && awaited.is_empty();
+                drained.then(|| pick(retried, true).or_else(|| pick(None, true))).flatten()
+            })
+        };
+        let Some(subset) = subset else { return among(None) };
+        among(Some(subset)).or_else(|| {
+            // Who waits for an endpoint of its subset goes on waiting for it.
+            let waits = awaited.iter().any(|key| self.endpoints.iter().any(|e| e.key() == *key && subset.contains(e)));
+            (subset.on_empty() == OnEmpty::Any && !waits).then(|| among(None)).flatten()
+        })
+    }
+}

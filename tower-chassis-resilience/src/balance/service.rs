@@ -1,0 +1,229 @@
+use std::{
+    any::Any,
+    convert::Infallible,
+    fmt,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use arc_swap::ArcSwap;
+use tokio::{
+    sync::{Notify, oneshot, watch},
+    time::Instant,
+};
+use tower_chassis_core::{
+    BoxError, Carrier, Events, Rejection,
+    discover,
+    events::Event,
+    settle::{Settle, UntilEnd, UntilHead},
+    verdict::{Auto, ByFn},
+};
+use tower_service::Service;
+
+use super::{
+    BalanceHandle, MakeEndpoint, Picker, Worker,
+    future::{Attempt, ResponseFuture},
+    pick::{Pick, Rng},
+    snapshot::{Builder, Snapshot},
+};
+
+/// One service out of many endpoints. See the [module](super) page.
+pub struct Balance<S, P = Picker, J = UntilHead<Auto>> {
+    shared: Arc<Shared<S, P>>,
+    /// The set that this clone saw last: looking whether it is still in force costs one load.
+    cached: Arc<Snapshot<S>>,
+    settle: J,
+}
+
+/// What all clones share. Read on every call, written by the worker only; the picker has lines of its own.
+pub(super) struct Shared<S, P> {
+    version: AtomicU64,
+    current: ArcSwap<Snapshot<S>>,
+    /// Wakes the calls that wait for an endpoint.
+    pub(super) changed: Arc<Notify>,
+    pub(super) about: About,
+    /// Dropped with the last balancer, which ends the worker.
+    _alive: oneshot::Sender<Infallible>,
+    pub(super) picker: Line<P>,
+}
+
+#[repr(align(128))]
+pub(super) struct Line<T>(pub(super) T);
+
+/// Who the balancer is and to whom it reports.
+#[derive(Default)]
+pub(super) struct About {
+    name: OnceLock<Arc<str>>,
+    events: OnceLock<Events>,
+}
+
+impl About {
+    pub(super) fn name(&self) -> Arc<str> {
+        self.name.get().map_or_else(|| Arc::from(""), Arc::clone)
+    }
+
+    pub(super) fn emit(&self, event: impl FnOnce() -> Event) {
+        if let Some(events) = self.events.get() {
+            events.emit(event);
+        }
+    }
+
+    pub(super) fn refused(&self, rejection: Rejection) -> Rejection {
+        self.emit(|| Event::refused(rejection.layer(), rejection.kind()));
+        rejection
+    }
+}
+
+impl<S, P> Shared<S, P> {
+    pub(super) fn load(&self) -> Arc<Snapshot<S>> {
+        self.current.load_full()
+    }
+
+    /// Puts a set in force and hands back the one before.
+    pub(super) fn publish(&self, snapshot: Snapshot<S>) -> Arc<Snapshot<S>> {
+        let version = snapshot.version;
+        let old = self.current.swap(Arc::new(snapshot));
+        // After the set, so that who reads this version finds it or a later one.
+        self.version.store(version, Ordering::Release);
+        self.changed.notify_waiters();
+        old
+    }
+}
+
+impl<S, P> Balance<S, P>
+where
+    S: Clone + Send + Sync + 'static,
+    P: Pick,
+{
+    /// A balancer over the endpoints of `watch`, each served by what `make` makes of it.
+    ///
+    /// What the watch holds now is in force at once; changes are applied by the [`Worker`], which must be
+    /// [spawned](Worker::spawn) or polled. `make` is called for an endpoint whose id is new or whose address
+    /// changed.
+    pub fn new<M>(mut watch: watch::Receiver<discover::Snapshot>, make: M, picker: P) -> (Self, Worker)
+    where
+        M: FnMut(&MakeEndpoint<'_>) -> S + Send + 'static,
+    {
+        let found = watch.borrow_and_update().clone();
+        let (alive, gone) = oneshot::channel();
+        let mut builder = None;
+        let shared = Arc::new_cyclic(|shared: &Weak<Shared<S, P>>| {
+            let shared: Weak<dyn Any + Send + Sync> = shared.clone();
+            let builder = builder.insert(Builder::new(make, shared));
+            let snapshot = builder.next(None, &found);
+            Shared {
+                version: AtomicU64::new(snapshot.version),
+                current: ArcSwap::from_pointee(snapshot),
+                changed: Arc::default(),
+                about: About::default(),
+                _alive: alive,
+                picker: Line(picker),
+            }
+        });
+        let worker = Worker::new(watch, gone, builder, Arc::downgrade(&shared));
+        (Self { cached: shared.load(), shared, settle: UntilHead::default() }, worker)
+    }
+}
+
+impl<S, P, J> Balance<S, P, J> {
+    /// Names the service in events and on the handle. For all clones; the first name stays.
+    #[must_use]
+    pub fn named(self, name: impl Into<Arc<str>>) -> Self {
+        let _ = self.shared.about.name.set(name.into());
+        self
+    }
+
+    /// Reports changes of the set and refusals to `events`. For all clones; the first one stays.
+    #[must_use]
+    pub fn events(self, events: Events) -> Self {
+        let _ = self.shared.about.events.set(events);
+        self
+    }
+
+    fn settled_by<K>(self, change: impl FnOnce(J) -> K) -> Balance<S, P, K> {
+        Balance { shared: self.shared, cached: self.cached, settle: change(self.settle) }
+    }
+}
+
+impl<S, P, J> Balance<S, P, J>
+where
+    S: Send + Sync + 'static,
+    P: Pick,
+{
+    /// A view of the endpoints, for an admin page. Does not keep the balancer alive.
+    #[must_use]
+    pub fn handle(&self) -> BalanceHandle {
+        BalanceHandle::new(&self.shared)
+    }
+}
+
+impl<S, P, C> Balance<S, P, UntilHead<C>> {
+    /// A call counts as in flight until its body ended, and fails if the body does.
+    #[must_use]
+    pub fn until_end(self) -> Balance<S, P, UntilEnd<C>> {
+        self.settled_by(UntilHead::until_end)
+    }
+
+    /// Another judge.
+    #[must_use]
+    pub fn classify<D>(self, classify: D) -> Balance<S, P, UntilHead<D>> {
+        self.settled_by(|settle| settle.classify(classify))
+    }
+
+    /// A closure as judge.
+    #[must_use]
+    pub fn classify_fn<F>(self, f: F) -> Balance<S, P, UntilHead<ByFn<F>>> {
+        self.settled_by(|settle| settle.classify_fn(f))
+    }
+}
+
+impl<S, P, J: Clone> Clone for Balance<S, P, J> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), cached: Arc::clone(&self.cached), settle: self.settle.clone() }
+    }
+}
+
+impl<S, P, J> fmt::Debug for Balance<S, P, J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let endpoints = self.shared.load().services.len();
+        f.debug_struct("Balance").field("service", &self.shared.about.name()).field("endpoints", &endpoints).finish()
+    }
+}
+
+impl<S, P, J, Req> Service<Req> for Balance<S, P, J>
+where
+    Req: Carrier,
+    S: Service<Req> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    P: Pick,
+    J: Settle<S::Response, S::Error>,
+{
+    type Response = J::Response<super::Ticket>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S, Req, P, J>;
+
+    /// Always ready: which endpoint must be ready is known when it is picked, in the future.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        if self.shared.version.load(Ordering::Acquire) != self.cached.version {
+            self.cached = self.shared.load();
+        }
+        let now = Instant::now();
+        let plan = &self.cached.plan;
+        let invocation = request.invocation();
+        let index = plan.choose(&self.shared.picker.0, invocation, &[], now, &mut Rng::new());
+        match index.and_then(|index| Attempt::new(&self.cached, index, invocation, now)) {
+            Some(attempt) => ResponseFuture::new(request, attempt, self.settle.clone()),
+            None => {
+                let rejection = self.shared.about.refused(plan.refusal(invocation, now));
+                ResponseFuture::refused(rejection, self.settle.clone())
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What only transitions and probes need: open times and the probes under way.
+
+use std::time::Duration;
+
+use super::BreakerConfig;
+
+/// `until` of a half-open circuit that waits for nobody.
+pub(super) const NEVER: u64 = u64::MAX;
+
+/// What only transitions and probes touch.
+#[derive(Debug)]
+pub(super) struct Cold {
+    pub(super) rng: fastrand::Rng,
+    pub(super) opens: u32,
+    pub(super) closed_since: u64,
+    pub(super) open_for: Duration,
+    /// When each probe that holds a permit began.
+    pub(super) probes: Vec<u64>,
+    pub(super) window: Duration,
+    pub(super) open_base: Duration,
+    pub(super) open_max: Duration,
+    pub(super) probe_timeout: Duration,
+}
+
+impl Cold {
+    /// As long as it has never opened. Without a seed, every circuit draws other open times.
+    pub(super) fn new(config: &BreakerConfig, seed: Option<u64>) -> Self {
+        Self {
+            rng: seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
+            opens: 0,
+            closed_since: 0,
+            open_for: Duration::ZERO,
+            probes: Vec::new(),
+            window: config.window,
+            open_base: config.open_base,
+            open_max: config.open_max,
+            probe_timeout: config.probe_timeout,
+        }
+    }
+
+    /// Puts other settings in force. An open time that runs stays.
+    pub(super) fn apply(&mut self, config: &BreakerConfig) {
+        self.window = config.window;
+        self.open_base = config.open_base;
+        self.open_max = config.open_max;
+        self.probe_timeout = config.probe_timeout;
+    }
+
+    /// The step of the open time at `now`, one less for each window that the circuit was closed.
+    pub(super) fn opens(&self, now: u64) -> u32 {
+        let windows = now.saturating_sub(self.closed_since) / nanos(self.window).max(1);
+        self.opens
+            .saturating_sub(u32::try_from(windows).unwrap_or(u32::MAX))
+    }
+
+    /// The next open time: doubled with each step, equally jittered.
+    pub(super) fn draw(&mut self) -> Duration {
+        let factor = 1_u32
+            .checked_shl(self.opens.saturating_sub(1))
+            .unwrap_or(u32::MAX);
+        let full = nanos(self.open_base.saturating_mul(factor).min(self.open_max));
+        Duration::from_nanos(self.rng.u64(full / 2..=full))
+    }
+
+    pub(super) fn overdue_at(&self) -> u64 {
+        let first = self.probes.iter().min();
+        first.map_or(NEVER, |first| {
+            first
+                .saturating_add(nanos(self.probe_timeout))
+                .min(NEVER - 1)
+        })
+    }
+}
+
+pub(super) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

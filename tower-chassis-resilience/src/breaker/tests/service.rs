@@ -1,0 +1,335 @@
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use http::Response;
+use http_body_util::BodyExt;
+use tokio::time;
+use tower::{Service, ServiceExt, service_fn};
+use tower_chassis_core::{
+    Body, BoxError, Events, Kind, Live, Rejection, Verdict, cause, events::Event,
+};
+use tower_layer::Layer;
+
+use super::{super::BreakerLayer, *};
+
+type Res = Result<Response<Body>, Infallible>;
+
+fn strict() -> BreakerPolicy {
+    BreakerPolicy::default()
+        .with(|config| config.consecutive_failures = 2)
+        .unwrap()
+}
+
+async fn answer(status: u16) -> Res {
+    Ok(Response::builder()
+        .status(status)
+        .body(Body::from("hello"))
+        .unwrap())
+}
+
+/// Never answers 0, answers other numbers with that status.
+async fn answer_or_hang(status: u16) -> Res {
+    if status == 0 {
+        std::future::pending::<()>().await;
+    }
+    answer(status).await
+}
+
+async fn send<S>(service: &S, status: u16) -> Result<S::Response, BoxError>
+where
+    S: Service<u16, Error = BoxError> + Clone,
+{
+    service.clone().oneshot(status).await
+}
+
+fn kind(error: &BoxError) -> Kind {
+    Rejection::find(&**error).unwrap().kind()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_whole_turn_through_a_service() {
+    let events = Events::new();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&heard);
+    events.listen(move |event| {
+        log.lock().unwrap().push(match event {
+            Event::Breaker {
+                name, to, reason, ..
+            } => format!("{name} {to} {reason}"),
+            Event::Refused { layer, kind, .. } => format!("{layer} {}", kind.as_str()),
+            _ => String::from("?"),
+        });
+    });
+    let gate = Gate::new();
+    let layer = BreakerLayer::new(strict())
+        .named("stock")
+        .events(events)
+        .gate(gate.clone())
+        .seed(1);
+    let (handle, service) = (layer.handle(), layer.layer(service_fn(answer)));
+    for _ in 0..2 {
+        assert_eq!(send(&service, 503).await.unwrap().status(), 503);
+    }
+    assert_eq!(handle.state(), State::Open);
+    let left = handle.snapshot().remaining.unwrap();
+    assert_eq!(
+        gate.opens_in(Instant::now()).unwrap().as_micros(),
+        left.as_micros()
+    );
+    let error = send(&service, 200).await.unwrap_err();
+    let rejection = Rejection::find(&*error).unwrap();
+    assert_eq!(
+        (rejection.kind(), rejection.layer()),
+        (Kind::CircuitOpen, "breaker")
+    );
+    assert_eq!(rejection.retry_after(), Some(left));
+    time::advance(left).await;
+    for _ in 0..3 {
+        send(&service, 200).await.unwrap();
+    }
+    assert_eq!(handle.state(), State::Closed);
+    assert_eq!(
+        *heard.lock().unwrap(),
+        [
+            "stock open consecutive-failures",
+            "breaker circuit-open",
+            "stock half-open open-time-over",
+            "stock closed probes-succeeded",
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn layered_many_times_it_is_one_breaker() {
+    let layer = BreakerLayer::new(strict());
+    let services: Vec<_> = (0..5)
+        .map(|_| layer.clone().layer(service_fn(answer)))
+        .collect();
+    send(&services[0], 500).await.unwrap();
+    send(&services[1], 500).await.unwrap();
+    for service in &services {
+        assert_eq!(
+            kind(&send(service, 200).await.unwrap_err()),
+            Kind::CircuitOpen
+        );
+    }
+    let fresh = layer.fresh().layer(service_fn(answer));
+    send(&fresh, 200).await.unwrap();
+    layer.handle().reset();
+    for service in &services {
+        send(service, 200).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shut_breaker_does_not_wait_for_its_inner_service() {
+    let polled = Arc::new(AtomicUsize::new(0));
+    #[derive(Clone)]
+    struct Dead(Arc<AtomicUsize>);
+    impl Service<u16> for Dead {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = std::future::Pending<Res>;
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Poll::Pending
+        }
+        fn call(&mut self, _: u16) -> Self::Future {
+            unreachable!("never ready")
+        }
+    }
+    let layer = BreakerLayer::new(strict());
+    let live = layer.layer(service_fn(answer));
+    let dead = layer.layer(Dead(Arc::clone(&polled)));
+    for _ in 0..2 {
+        send(&live, 500).await.unwrap();
+    }
+    assert_eq!(
+        kind(&send(&dead, 200).await.unwrap_err()),
+        Kind::CircuitOpen
+    );
+    assert_eq!(polled.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_a_timeout_cuts_off_count_and_cancelled_ones_do_not() {
+    for (timeout, opens) in [(true, true), (false, false)] {
+        let layer = BreakerLayer::new(strict());
+        let service = layer.layer(service_fn(answer_or_hang));
+        for _ in 0..2 {
+            let mut call = Box::pin(send(&service, 0));
+            assert!(
+                time::timeout(Duration::from_secs(1), &mut call)
+                    .await
+                    .is_err()
+            );
+            if timeout {
+                cause::drop_with(Verdict::TIMEOUT, || drop(call));
+            } else {
+                drop(call);
+            }
+        }
+        assert_eq!(layer.handle().state() == State::Open, opens);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_is_dropped_at_any_point_gives_its_permit_back() {
+    let policy = strict().with(|config| config.half_open_probes = 1).unwrap();
+    let layer = BreakerLayer::new(policy).until_end();
+    let mut service = layer.layer(service_fn(answer_or_hang));
+    let handle = layer.handle();
+    for _ in 0..2 {
+        drop(send(&service, 500).await.unwrap());
+    }
+    time::advance(handle.snapshot().remaining.unwrap()).await;
+    // Readied and not called.
+    let mut readied = service.clone();
+    readied.ready().await.unwrap();
+    drop(readied);
+    // Called and never polled.
+    drop(service.ready().await.unwrap().call(200));
+    assert_eq!(handle.state(), State::HalfOpen);
+    // Polled once.
+    let mut call = Box::pin(send(&service, 0));
+    assert!(
+        time::timeout(Duration::from_secs(1), &mut call)
+            .await
+            .is_err()
+    );
+    assert_eq!(
+        kind(&send(&service, 200).await.unwrap_err()),
+        Kind::CircuitOpen
+    );
+    drop(call);
+    // Its body begun and dropped.
+    let hangs = layer.layer(service_fn(async |_: u16| {
+        Ok::<_, Infallible>(Response::new(Hangs(false)))
+    }));
+    let mut body = send(&hangs, 200).await.unwrap().into_body();
+    assert!(body.frame().await.is_some());
+    assert_eq!(
+        kind(&send(&service, 200).await.unwrap_err()),
+        Kind::CircuitOpen
+    );
+    drop(body);
+    assert_eq!(handle.state(), State::HalfOpen);
+    // Read to its end.
+    send(&service, 200)
+        .await
+        .unwrap()
+        .into_body()
+        .collect()
+        .await
+        .unwrap();
+    assert_eq!(handle.state(), State::Closed);
+}
+
+/// One frame, then nothing for ever.
+struct Hangs(bool);
+
+impl http_body::Body for Hangs {
+    type Data = bytes::Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, Infallible>>> {
+        if std::mem::replace(&mut self.0, true) {
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(Ok(http_body::Frame::data(bytes::Bytes::from_static(
+            b"one",
+        )))))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_below_fails_the_probe() {
+    let policy = strict()
+        .with(|config| config.consecutive_failures = 1)
+        .unwrap();
+    let layer = BreakerLayer::new(policy);
+    let service = layer.layer(service_fn(async |status: u16| {
+        assert_ne!(status, 1, "planted");
+        answer(status).await
+    }));
+    let joined = tokio::spawn(async move { send(&service, 1).await.is_ok() }).await;
+    assert!(joined.unwrap_err().is_panic());
+    assert_eq!(layer.handle().state(), State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn until_end_counts_what_the_trailers_say() {
+    let layer = BreakerLayer::new(strict()).until_end();
+    let service = layer.layer(service_fn(async |_: u16| {
+        let trailers =
+            http::HeaderMap::from_iter([("grpc-status".parse().unwrap(), "14".parse().unwrap())]);
+        let body = http_body_util::Full::new(bytes::Bytes::from_static(b"x"));
+        let body = body.with_trailers(std::future::ready(Some(Ok(trailers))));
+        let response = Response::builder()
+            .header("content-type", "application/grpc")
+            .body(body);
+        Ok::<_, Infallible>(response.unwrap())
+    }));
+    for _ in 0..2 {
+        assert_eq!(layer.handle().state(), State::Closed);
+        send(&service, 200)
+            .await
+            .unwrap()
+            .into_body()
+            .collect()
+            .await
+            .unwrap();
+    }
+    assert_eq!(layer.handle().state(), State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_are_live_and_bad_ones_are_refused() {
+    let live = Live::new(strict());
+    let (one, two) = (
+        BreakerLayer::new(live.clone()),
+        BreakerLayer::new(live.clone()).named("two"),
+    );
+    let handle = two.handle();
+    handle
+        .update(|config| config.consecutive_failures = 1)
+        .unwrap();
+    assert_eq!(
+        handle
+            .update(|config| config.window = Duration::ZERO)
+            .unwrap_err()
+            .field(),
+        "window"
+    );
+    assert_eq!(
+        handle.config().load().config().window,
+        Duration::from_secs(10)
+    );
+    let service = one.layer(service_fn(answer));
+    send(&service, 500).await.unwrap();
+    assert_eq!(one.handle().state(), State::Open);
+    assert_eq!(format!("{handle:?}"), r#"BreakerHandle("two", Closed)"#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_request_and_response_by_a_closure() {
+    let layer =
+        BreakerLayer::new(strict()).classify_fn(|result: Result<&u32, &Infallible>| match result {
+            Ok(0) => Verdict::FAILURE,
+            _ => Verdict::SUCCESS,
+        });
+    let service = layer.layer(service_fn(async |n: u16| Ok::<_, Infallible>(u32::from(n))));
+    for _ in 0..2 {
+        send(&service, 0).await.unwrap();
+    }
+    assert!(send(&service, 1).await.is_err());
+}

@@ -1,0 +1,123 @@
+//! How long to wait before the next attempt. Knows neither time nor chance: both are handed in.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+/// The decorrelated jitter of Polly's V2: with `f(t) = 2^t tanh(sqrt(4t))` and `t` the number of the retry plus
+/// a random part below one, the wait is the growth of `f` since the last one, times `base / 1.4`.
+///
+/// It is smooth (no clusters at powers of two), grows on average, and its first wait has the median `base`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Backoff {
+    retries: u32,
+    reached: f64,
+}
+
+impl Backoff {
+    /// The next wait, never above `max`. `unit` is from 0 to 1.
+    pub(super) fn next(&mut self, base: Duration, max: Duration, unit: f64) -> Duration {
+        const P: f64 = 4.0;
+        const SCALE: f64 = 1.0 / 1.4;
+        let t = f64::from(self.retries) + unit;
+        let reached = t.exp2() * (P * t).sqrt().tanh();
+        let growth = reached - self.reached;
+        self.retries = self.retries.saturating_add(1);
+        self.reached = reached;
+        // What is too large to be told, or no number, is the longest wait.
+        Duration::try_from_secs_f64(base.as_secs_f64() * growth * SCALE).map_or(max, |wait| wait.min(max))
+    }
+
+    /// Begins again at the first wait: after the service itself said how long to wait.
+    pub(super) fn reset(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// A seeded source of chance that threads share; used only when a call is tried again.
+#[derive(Debug)]
+pub(super) struct Chance(AtomicU64);
+
+impl Chance {
+    pub(super) const fn new(seed: u64) -> Self {
+        Self(AtomicU64::new(seed))
+    }
+
+    /// From 0 to 1, without 1.
+    pub(super) fn unit(&self) -> f64 {
+        let seed = self.0.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+        fastrand::Rng::with_seed(seed).f64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BASE: Duration = Duration::from_millis(25);
+    const MAX: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_first_wait_has_the_median_base_and_waits_grow_on_average() {
+        let chance = Chance::new(7);
+        let mut sums = [0.0; 4];
+        let mut first = Vec::new();
+        for _ in 0..20_000 {
+            let mut backoff = Backoff::default();
+            for (n, sum) in sums.iter_mut().enumerate() {
+                let wait = backoff.next(BASE, MAX, chance.unit());
+                *sum += wait.as_secs_f64();
+                if n == 0 {
+                    first.push(wait);
+                }
+            }
+        }
+        first.sort();
+        let median = first[first.len() / 2].as_secs_f64() / BASE.as_secs_f64();
+        assert!((0.85..1.15).contains(&median), "{median}");
+        assert!(sums.is_sorted(), "{sums:?}");
+        // The fourth wait is about 2^3 first ones.
+        assert!((4.0..12.0).contains(&(sums[3] / sums[0])), "{sums:?}");
+    }
+
+    #[test]
+    fn no_two_waits_are_alike_and_a_seed_repeats_them() {
+        let draw = |seed| {
+            let chance = Chance::new(seed);
+            (0..100).map(|_| Backoff::default().next(BASE, MAX, chance.unit())).collect::<Vec<_>>()
+        };
+        let mut waits = draw(1);
+        assert_eq!(waits, draw(1));
+        assert_ne!(waits, draw(2));
+        waits.sort();
+        waits.dedup();
+        assert!(waits.len() > 95);
+    }
+
+    #[test]
+    fn a_reset_begins_again() {
+        let mut backoff = Backoff::default();
+        let first = backoff.next(BASE, MAX, 0.5);
+        assert!(backoff.next(BASE, MAX, 0.5) > first);
+        backoff.reset();
+        assert_eq!(backoff.next(BASE, MAX, 0.5), first);
+    }
+
+    proptest! {
+        #[test]
+        fn never_above_the_longest(
+            base in 1u64..30_000_000,
+            over in 0u64..30_000_000,
+            units in proptest::collection::vec(0.0..1.0f64, 1..1_100),
+        ) {
+            let (base, max) = (Duration::from_micros(base), Duration::from_micros(base + over));
+            let mut backoff = Backoff::default();
+            for unit in units {
+                prop_assert!(backoff.next(base, max, unit) <= max);
+            }
+        }
+    }
+}

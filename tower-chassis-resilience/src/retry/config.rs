@@ -1,0 +1,148 @@
+use std::time::Duration;
+
+use tower_chassis_core::live::{Invalid, Validate};
+
+/// The longest wait before another attempt, whoever asks for it.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// The most attempts that a call may have, as in gRPC.
+const MOST_ATTEMPTS: u32 = 5;
+
+/// What a configuration says of retries.
+#[derive(Clone, PartialEq, Debug)]
+#[cfg_attr(feature = "config", derive(serde::Deserialize), serde(default, deny_unknown_fields))]
+pub struct RetryConfig {
+    /// How many attempts a call has in all, the first one included: 1 to 5, 3 by default. 1 switches the layer
+    /// off.
+    pub attempts: u32,
+    /// The statuses that are tried again: 502, 503 and 504 by default. From 400 to 599, without 501, 505 and
+    /// 511, which no repeat can heal. 429 has a rule of its own unless it is named here.
+    pub statuses: Vec<u16>,
+    /// The first wait, on average: above zero, 25 ms by default.
+    #[cfg_attr(feature = "config", serde(with = "tower_chassis_core::config::duration"))]
+    pub backoff_base: Duration,
+    /// The longest wait that the backoff chooses: from `backoff_base` to 30 s, 1 s by default.
+    #[cfg_attr(feature = "config", serde(with = "tower_chassis_core::config::duration"))]
+    pub backoff_max: Duration,
+    /// How many bytes of a request's body are kept to be sent again: 64 KiB by default. 0 leaves only
+    /// requests without a body, and those of which nothing was sent.
+    #[cfg_attr(feature = "config", serde(with = "tower_chassis_core::config::byte_size"))]
+    pub body_limit: usize,
+    /// How many retries each call allows: 0 to 10 in steps of 0.001, 0.2 by default. Ignored where the layer
+    /// was given a [`Budget`](super::Budget).
+    pub budget_ratio: f64,
+    /// How many retries per second are allowed however few calls there are: 0 to 1,000,000, 10 by default.
+    /// Ignored where the layer was given a [`Budget`](super::Budget).
+    pub budget_min_per_second: f64,
+}
+
+impl Default for RetryConfig {
+    fn default() -> Self {
+        Self {
+            attempts: 3,
+            statuses: vec![502, 503, 504],
+            backoff_base: Duration::from_millis(25),
+            backoff_max: Duration::from_secs(1),
+            body_limit: 64 * 1024,
+            budget_ratio: 0.2,
+            budget_min_per_second: 10.0,
+        }
+    }
+}
+
+/// A valid [`RetryConfig`].
+#[derive(Clone, PartialEq, Debug)]
+pub struct RetryPolicy(RetryConfig);
+
+impl RetryPolicy {
+    /// What it says, to be changed and tried again.
+    #[must_use]
+    pub const fn config(&self) -> &RetryConfig {
+        &self.0
+    }
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self(RetryConfig::default())
+    }
+}
+
+impl From<RetryPolicy> for RetryConfig {
+    fn from(policy: RetryPolicy) -> Self {
+        policy.0
+    }
+}
+
+impl TryFrom<RetryConfig> for RetryPolicy {
+    type Error = Invalid;
+
+    fn try_from(config: RetryConfig) -> Result<Self, Invalid> {
+        if !(1..=MOST_ATTEMPTS).contains(&config.attempts) {
+            return Err(Invalid::new("attempts", "must be from 1 to 5"));
+        }
+        for status in &config.statuses {
+            if !(400..=599).contains(status) {
+                return Err(Invalid::new("statuses", format!("must be from 400 to 599, and {status} is not")));
+            }
+            if matches!(status, 501 | 505 | 511) {
+                return Err(Invalid::new("statuses", format!("must not hold {status}, which no repeat can heal")));
+            }
+        }
+        if config.backoff_base.is_zero() {
+            return Err(Invalid::new("backoff_base", "must be above 0"));
+        }
+        if config.backoff_max < config.backoff_base {
+            return Err(Invalid::new("backoff_max", "must not be below backoff_base"));
+        }
+        if config.backoff_max > LONGEST_WAIT {
+            return Err(Invalid::new("backoff_max", "must not be above 30 s"));
+        }
+        check_ratio("budget_ratio", config.budget_ratio)?;
+        check_min_per_second("budget_min_per_second", config.budget_min_per_second)?;
+        Ok(Self(config))
+    }
+}
+
+impl Validate for RetryPolicy {}
+
+pub(super) fn check_ratio(field: &'static str, ratio: f64) -> Result<(), Invalid> {
+    if (0.0..=10.0).contains(&ratio) { Ok(()) } else { Err(Invalid::new(field, "must be from 0 to 10")) }
+}
+
+pub(super) fn check_min_per_second(field: &'static str, rate: f64) -> Result<(), Invalid> {
+    if (0.0..=1_000_000.0).contains(&rate) {
+        Ok(())
+    } else {
+        Err(Invalid::new(field, "must be from 0 to 1000000"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_is_checked_and_named() {
+        let ok = RetryConfig::default;
+        let ms = Duration::from_millis;
+        for (config, field) in [
+            (RetryConfig { attempts: 0, ..ok() }, "attempts"),
+            (RetryConfig { attempts: 6, ..ok() }, "attempts"),
+            (RetryConfig { statuses: vec![503, 200], ..ok() }, "statuses"),
+            (RetryConfig { statuses: vec![600], ..ok() }, "statuses"),
+            (RetryConfig { statuses: vec![505], ..ok() }, "statuses"),
+            (RetryConfig { backoff_base: Duration::ZERO, ..ok() }, "backoff_base"),
+            (RetryConfig { backoff_max: ms(24), ..ok() }, "backoff_max"),
+            (RetryConfig { backoff_max: ms(30_001), ..ok() }, "backoff_max"),
+            (RetryConfig { budget_ratio: -0.1, ..ok() }, "budget_ratio"),
+            (RetryConfig { budget_ratio: f64::NAN, ..ok() }, "budget_ratio"),
+            (RetryConfig { budget_min_per_second: f64::INFINITY, ..ok() }, "budget_min_per_second"),
+        ] {
+            assert_eq!(RetryPolicy::try_from(config).unwrap_err().field(), field);
+        }
+        let edge = RetryConfig { attempts: 5, statuses: vec![], body_limit: 0, budget_ratio: 0.0, ..ok() };
+        let policy = RetryPolicy::try_from(edge.clone()).unwrap();
+        assert_eq!((policy.config(), RetryConfig::from(policy.clone())), (&edge, edge.clone()));
+    }
+}

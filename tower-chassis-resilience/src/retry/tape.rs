@@ -1,0 +1,291 @@
+//! What is kept of a body that is read once and may be wanted twice.
+
+use std::{
+    mem,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use super::replay::to_bytes;
+
+/// Smaller frames are copied together, all but the first: a small frame may hold a large read buffer alive.
+const SMALL: usize = 4_096;
+
+/// One body, shared by the attempt that reads it and the future that may want it again.
+pub(super) struct Tape<B> {
+    limit: usize,
+    state: State<B>,
+}
+
+enum State<B> {
+    /// Never polled. `held` while a [`Record`] may still poll it.
+    Unread { body: B, held: bool },
+    /// An attempt reads it.
+    Reading(Reel),
+    /// All of it is here.
+    Done(Arc<Recorded>),
+    /// It was too long, broke, or was dropped half-way.
+    Lost,
+}
+
+pub(super) fn lock<B>(tape: &Mutex<Tape<B>>) -> MutexGuard<'_, Tape<B>> {
+    tape.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<B> Tape<B> {
+    pub(super) const fn new(body: B, limit: usize) -> Self {
+        Self { limit, state: State::Unread { body, held: true } }
+    }
+
+    /// What can be sent again: `Some(Some(_))` is a recording, `Some(None)` the body itself, which the next
+    /// [`Record`] takes. Never while an attempt still has the body: it may yet read it.
+    pub(super) fn again(&mut self) -> Option<Option<Arc<Recorded>>> {
+        match &mut self.state {
+            State::Done(recorded) => Some(Some(Arc::clone(recorded))),
+            State::Unread { held, .. } if !*held => {
+                *held = true;
+                Some(None)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether there is something that more frames may complete.
+    fn keep(&mut self, frame: &Frame<Bytes>) -> bool {
+        let State::Reading(reel) = &mut self.state else { return false };
+        let fits = match frame.data_ref() {
+            Some(bytes) => reel.push(bytes, self.limit),
+            None => {
+                reel.trailers = frame.trailers_ref().cloned();
+                true
+            }
+        };
+        if !fits {
+            self.state = State::Lost;
+        }
+        fits
+    }
+
+    fn finish(&mut self) {
+        if let State::Reading(reel) = &mut self.state {
+            self.state = State::Done(Arc::new(mem::take(reel).wind()));
+        }
+    }
+
+    fn lose(&mut self) {
+        self.state = State::Lost;
+    }
+}
+
+/// The frames so far.
+#[derive(Default)]
+struct Reel {
+    frames: Vec<Bytes>,
+    tail: BytesMut,
+    len: usize,
+    exact: Option<u64>,
+    trailers: Option<HeaderMap>,
+}
+
+impl Reel {
+    fn push(&mut self, bytes: &Bytes, limit: usize) -> bool {
+        if bytes.len() > limit - self.len {
+            return false;
+        }
+        self.len += bytes.len();
+        if bytes.len() >= SMALL || self.frames.is_empty() {
+            self.cut();
+            if !bytes.is_empty() {
+                self.frames.push(bytes.clone());
+            }
+        } else {
+            self.tail.extend_from_slice(bytes);
+        }
+        true
+    }
+
+    fn cut(&mut self) {
+        if !self.tail.is_empty() {
+            self.frames.push(self.tail.split().freeze());
+        }
+    }
+
+    fn wind(mut self) -> Recorded {
+        self.cut();
+        Recorded { frames: self.frames, len: self.len as u64, trailers: self.trailers }
+    }
+}
+
+pin_project! {
+    /// The body of an attempt: passes frames on and leaves a copy on the tape.
+    pub(super) struct Record<B> {
+        tape: Arc<Mutex<Tape<B>>>,
+        // Taken from the tape at the first poll, so that an attempt that never polls leaves it there.
+        #[pin]
+        body: Option<B>,
+        keeping: bool,
+    }
+
+    impl<B> PinnedDrop for Record<B> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if this.body.is_some() && !*this.keeping {
+                return;
+            }
+            let mut tape = lock(this.tape);
+            match &mut tape.state {
+                State::Unread { held, .. } => *held = false,
+                // hyper drops a body of known length after its last byte, without asking for its end.
+                State::Reading(reel) if reel.exact == Some(reel.len as u64) => tape.finish(),
+                State::Reading(_) => tape.lose(),
+                State::Done(_) | State::Lost => {}
+            }
+        }
+    }
+}
+
+impl<B> Record<B> {
+    pub(super) const fn new(tape: Arc<Mutex<Tape<B>>>) -> Self {
+        Self { tape, body: None, keeping: false }
+    }
+}
+
+impl<B: Body> Record<B> {
+    pub(super) fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let mut this = self.project();
+        if this.body.is_none() {
+            let mut tape = lock(this.tape);
+            match mem::replace(&mut tape.state, State::Lost) {
+                State::Unread { body, .. } => {
+                    tape.state = State::Reading(Reel { exact: body.size_hint().exact(), ..Reel::default() });
+                    this.body.set(Some(body));
+                    *this.keeping = true;
+                }
+                other => tape.state = other,
+            }
+        }
+        let Some(mut body) = this.body.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+        let frame = ready!(body.as_mut().poll_frame(cx)).map(|frame| frame.map(to_bytes));
+        if !*this.keeping {
+            return Poll::Ready(frame);
+        }
+        let mut tape = lock(this.tape);
+        *this.keeping = match &frame {
+            // Whoever might have wanted it has gone: the answer is there, and the upload goes on.
+            _ if Arc::strong_count(this.tape) == 1 => {
+                tape.lose();
+                false
+            }
+            Some(Ok(frame)) => {
+                let kept = tape.keep(frame);
+                if kept && (frame.is_trailers() || body.is_end_stream()) {
+                    tape.finish();
+                    false
+                } else {
+                    kept
+                }
+            }
+            Some(Err(_)) => {
+                tape.lose();
+                false
+            }
+            None => {
+                tape.finish();
+                false
+            }
+        };
+        drop(tape);
+        Poll::Ready(frame)
+    }
+
+    pub(super) fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_some_and(Body::is_end_stream)
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        match (&self.body, &lock(&self.tape).state) {
+            (Some(body), _) | (None, State::Unread { body, .. }) => body.size_hint(),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
+/// A body that was read to its end.
+#[derive(Debug)]
+pub(super) struct Recorded {
+    frames: Vec<Bytes>,
+    len: u64,
+    trailers: Option<HeaderMap>,
+}
+
+/// A recorded body on its way out.
+#[derive(Debug)]
+pub(super) struct Again {
+    /// None is an empty body.
+    recorded: Option<Arc<Recorded>>,
+    next: usize,
+    left: u64,
+}
+
+impl Again {
+    pub(super) const fn empty() -> Self {
+        Self { recorded: None, next: 0, left: 0 }
+    }
+
+    pub(super) fn new(recorded: Arc<Recorded>) -> Self {
+        Self { left: recorded.len, recorded: Some(recorded), next: 0 }
+    }
+
+    /// All of it in one piece, where it is one.
+    pub(super) fn whole(self) -> Result<Bytes, Self> {
+        match &self.recorded {
+            None => Ok(Bytes::new()),
+            Some(recorded) if recorded.trailers.is_none() => match &*recorded.frames {
+                [] => Ok(Bytes::new()),
+                [bytes] => Ok(bytes.clone()),
+                _ => Err(self),
+            },
+            Some(_) => Err(self),
+        }
+    }
+
+    pub(super) fn next(&mut self) -> Option<Frame<Bytes>> {
+        let recorded = self.recorded.as_ref()?;
+        let next = self.next;
+        self.next += 1;
+        match recorded.frames.get(next) {
+            Some(bytes) => {
+                self.left -= bytes.len() as u64;
+                Some(Frame::data(bytes.clone()))
+            }
+            None => {
+                let trailers = recorded.trailers.clone();
+                self.recorded = None;
+                trailers.map(Frame::trailers)
+            }
+        }
+    }
+
+    pub(super) fn is_end_stream(&self) -> bool {
+        self.recorded.as_ref().is_none_or(|r| self.next >= r.frames.len() && r.trailers.is_none())
+    }
+
+    /// Exact, but for a body with trailers: HTTP/1 sends those only where the length is not announced.
+    pub(super) fn size_hint(&self) -> SizeHint {
+        if self.recorded.as_ref().is_none_or(|recorded| recorded.trailers.is_none()) {
+            return SizeHint::with_exact(self.left);
+        }
+        let mut hint = SizeHint::new();
+        hint.set_lower(self.left);
+        hint
+    }
+}

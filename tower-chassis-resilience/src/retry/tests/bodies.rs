@@ -1,0 +1,194 @@
+use http_body_util::Full;
+use proptest::prelude::*;
+
+use super::*;
+
+fn limited(body_limit: usize) -> RetryLayer {
+    let config = RetryConfig { body_limit, budget_min_per_second: 1e6, ..RetryConfig::default() };
+    RetryLayer::new(policy(config)).seed(7)
+}
+
+fn full(len: usize) -> Full<Bytes> {
+    Full::new(Bytes::from(vec![b'x'; len]))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_up_to_the_limit_is_sent_again_whole() {
+    for (len, attempts) in [(0, 3), (1, 3), (100, 3), (101, 1)] {
+        let upstream = Upstream::always(503);
+        assert_eq!(send(&limited(100), &upstream, put(full(len))).await.unwrap().status(), 503);
+        assert_eq!(upstream.bodies(), vec![Bytes::from(vec![b'x'; len]); attempts], "{len}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_up_to_the_limit_is_sent_again_and_one_over_it_goes_on() {
+    for (limit, attempts) in [(15, 3), (14, 1), (0, 1)] {
+        let upstream = Upstream::always(503);
+        let answer = send(&limited(limit), &upstream, put(frames(["hello", "", "brave", "world"]))).await;
+        assert_eq!(answer.unwrap().status(), 503);
+        assert_eq!(upstream.bodies(), vec!["hellobraveworld"; attempts], "{limit}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn trailers_are_sent_again() {
+    let mut body = frames(["hello"]);
+    let trailers = HeaderMap::from_iter([(http::header::ETAG, "7".parse().unwrap())]);
+    body.frames.push_back(Ok(http_body::Frame::trailers(trailers.clone())));
+    let upstream = Upstream::always(503);
+    send(&layer(), &upstream, put(body)).await.unwrap();
+    assert_eq!(upstream.bodies(), ["hello"; 3]);
+    let seen = upstream.seen.lock().unwrap();
+    assert!(seen.iter().all(|seen| seen.trailers.as_ref() == Some(&trailers)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_before_the_first_read_gives_the_body_back() {
+    // However long it is: nothing need be kept.
+    let upstream = Upstream::always(503).reading(Reads::Nothing);
+    send(&limited(3), &upstream, put(frames(["hello", "world"]))).await.unwrap();
+    assert_eq!(upstream.attempts(), 3);
+
+    let upstream = Upstream::new(|n| if n == 1 { reject(Kind::Unreachable) } else { status(200) });
+    let mut service = limited(100).layer(upstream.clone().reading(Reads::Nothing));
+    std::future::poll_fn(|cx| Service::<Request<Frames>>::poll_ready(&mut service, cx)).await.unwrap();
+    assert_eq!(service.call(post(frames(["hello"]))).await.unwrap().status(), 200);
+    assert_eq!(upstream.attempts(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_before_the_end_of_the_body_is_final() {
+    for reads in [Reads::OneFrame, Reads::Beside] {
+        let mut body = frames(["hello", "world"]);
+        body.pause = Some(ms(50));
+        let upstream = Upstream::always(503).reading(reads);
+        assert_eq!(send(&layer(), &upstream, put(body)).await.unwrap().status(), 503);
+        assert_eq!(upstream.attempts(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_held_and_not_yet_read_is_not_taken_away() {
+    let held = Arc::new(Mutex::new(Vec::new()));
+    let keep = Arc::clone(&held);
+    let inner = tower::service_fn(move |request: Request<ReplayBody<Frames>>| {
+        keep.lock().unwrap().push(request.into_body());
+        std::future::ready(status(503))
+    });
+    let answer = tower::ServiceExt::oneshot(layer().layer(inner), put(frames(["hello"]))).await;
+    assert_eq!(answer.unwrap().status(), 503);
+    let body = held.lock().unwrap().pop().unwrap();
+    assert!(held.lock().unwrap().is_empty(), "one attempt");
+    assert_eq!(body.collect().await.unwrap().to_bytes(), "hello");
+}
+
+/// hyper does not ask a body of known length for its end.
+#[tokio::test(start_paused = true)]
+async fn a_body_of_known_length_is_over_with_its_last_byte() {
+    let mut body = frames(["hello", "never asked for"]);
+    body.exact = Some(5);
+    let upstream = Upstream::always(503).reading(Reads::OneFrame);
+    send(&layer(), &upstream, put(body)).await.unwrap();
+    assert_eq!(upstream.bodies(), ["hello"; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_breaks_is_not_sent_again() {
+    let mut body = frames(["hello"]);
+    body.frames.push_back(Err("broken"));
+    let upstream = Upstream::always(503);
+    assert_eq!(send(&layer(), &upstream, put(body)).await.unwrap().status(), 503);
+    assert_eq!(upstream.attempts(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_may_have_been_served_is_not_repeated_whatever_is_kept() {
+    let upstream = Upstream::new(|_| reject(Kind::Unreachable));
+    assert!(send(&layer(), &upstream, post(full(5))).await.is_err());
+    assert_eq!(upstream.attempts(), 1, "its body was read, so it may have been sent");
+    let upstream = Upstream::new(|_| reject(Kind::Unreachable)).reading(Reads::Nothing);
+    assert!(send(&layer(), &upstream, post(full(5))).await.is_err());
+    assert_eq!(upstream.attempts(), 3);
+    let upstream = Upstream::new(|_| reject(Kind::Unreachable));
+    assert!(send(&layer(), &upstream, post(full(0))).await.is_err());
+    assert_eq!(upstream.attempts(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cloned_and_rewrapped_bodies() {
+    let upstream = Upstream::always(503);
+    send(&limited(0).clone_body(), &upstream, put(full(5))).await.unwrap();
+    assert_eq!(upstream.bodies(), ["xxxxx"; 3]);
+
+    let kinds = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&kinds);
+    let inner = tower::service_fn(move |request: Request<Body>| {
+        let log = Arc::clone(&log);
+        async move {
+            log.lock().unwrap().push(format!("{:?}", request.body()));
+            assert_eq!(request.into_body().collect().await?.to_bytes(), "hello");
+            status(503)
+        }
+    });
+    let service = layer().rewrap::<Body>().layer(inner);
+    tower::ServiceExt::oneshot(service, put(Body::from("hello"))).await.unwrap();
+    // The record is boxed; what was one piece is one piece again.
+    assert_eq!(*kinds.lock().unwrap(), ["Body(boxed)", "Body(full)", "Body(full)"]);
+}
+
+#[tokio::test]
+async fn replays_announce_their_length_unless_trailers_follow() {
+    for trailers in [false, true] {
+        let mut body = frames(["hello", "world"]);
+        if trailers {
+            body.frames.push_back(Ok(http_body::Frame::trailers(HeaderMap::new())));
+        }
+        let (first, source) = Buffered.split(body, 100, true);
+        let source = source.unwrap();
+        assert!(Buffered.again(&source).is_none(), "the first one is still there");
+        first.collect().await.unwrap();
+        let again = Buffered.again(&source).unwrap();
+        let hint = http_body::Body::size_hint(&again);
+        assert_eq!((hint.lower(), hint.exact()), (10, (!trailers).then_some(10)));
+        assert_eq!(again.collect().await.unwrap().to_bytes(), "helloworld");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_kept_that_nobody_wants() {
+    let (body, source) = Buffered.split(frames(["hello", "world"]), 100, true);
+    drop(source);
+    assert_eq!(body.collect().await.unwrap().to_bytes(), "helloworld");
+    let (body, source) = Buffered.split(Empty::<Bytes>::new(), 0, true);
+    assert_eq!(format!("{body:?} {source:?}"), "ReplayBody(plain) Some(ReplaySource { is_empty: true })");
+    let (body, source) = Buffered.split(full(101), 100, true);
+    assert_eq!(format!("{body:?} {source:?}"), "ReplayBody(plain) None");
+}
+
+proptest! {
+    #[test]
+    fn what_is_sent_again_is_what_was_sent(
+        lens in proptest::collection::vec(prop_oneof![0usize..20, 4_000usize..5_000], 0..60),
+        limit in 0usize..100_000,
+    ) {
+        let sent: Vec<Bytes> =
+            lens.iter().enumerate().map(|(n, len)| Bytes::from(vec![n as u8; *len])).collect();
+        let whole = sent.concat();
+        let body = Frames {
+            frames: sent.into_iter().map(|bytes| Ok(http_body::Frame::data(bytes))).collect(),
+            exact: None,
+            pause: None,
+            sleep: None,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (body, source) = Buffered.split(body, limit, true);
+        let first = runtime.block_on(body.collect()).unwrap().to_bytes();
+        prop_assert_eq!(&first, &whole);
+        let again = Buffered.again(&source.unwrap());
+        prop_assert_eq!(again.is_some(), whole.len() <= limit);
+        if let Some(again) = again {
+            prop_assert_eq!(&runtime.block_on(again.collect()).unwrap().to_bytes(), &whole);
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Patterns of paths: their grammar, and whether a path matches one.
+//!
+//! ```text
+//! pattern  = "/" *( static | param | regexp ) [ "*" | "{*" name "}" ]
+//! param    = "{" name "}"
+//! regexp   = "{" name ":" expression "}"        braces inside of the expression must balance
+//! ```
+//!
+//! | pattern | matches | does not match |
+//! |---|---|---|
+//! | `/users/{id}` | `/users/7` (`id` = `7`) | `/users/`, `/users/7/`, `/users/7/x` |
+//! | `/users/{id:[0-9]+}` | `/users/7` | `/users/x`, `/users/7x` |
+//! | `/{file}.{ext}` | `/photos.tar.gz` (`photos`, `tar.gz`) | `/photos` |
+//! | `/img-{n}.png` | `/img-3.png`, `/img-.png` | `/img-3.gif` |
+//! | `/files/*` | `/files/` (`*` = nothing), `/files/a/b` | `/files` |
+//! | `/files/{*rest}` | the same, read as `rest` | |
+//! | `/api*` | `/api`, `/apix/y` | `/ap` |
+//!
+//! * A path is compared byte by byte, in its raw form, split at its slashes: `/a` is not `/a/`, `//a`
+//!   is not `/a`, and `%2F` separates nothing. Escapes are compared by what they mean (`/%61` is `/a`,
+//!   `%c3` is `%C3`).
+//! * A parameter never spans a slash. Captures are leftmost and shortest. A parameter that ends the
+//!   pattern takes at least one byte; one inside of it may be empty (an expression is asked).
+//! * An expression must match the whole value, which it sees percent-decoded. It is linear in time and
+//!   limited in size. `\d` and its like are ASCII.
+//! * There is no escape for a literal `{`, `}` or `*`: write `%7B`, `%7D`, `%2A` (and the latter only
+//!   matches the escaped form).
+
+mod error;
+mod parse;
+mod segment;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+pub use self::error::{PatternError, PatternErrorKind};
+pub(crate) use self::segment::{Hole, Segment};
+use crate::{matcher::Captures, percent::Unit};
+
+/// A compiled pattern. See the [module](self) for the grammar.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    text: Arc<str>,
+    segments: Box<[Segment]>,
+    names: Box<[Box<str>]>,
+    catch_all: bool,
+}
+
+impl Pattern {
+    /// Compiles `text`.
+    ///
+    /// # Errors
+    ///
+    /// The first fault of the text, with its place.
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
+        parse::parse(text)
+    }
+
+    /// The pattern as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The names of its captures, in the order of the text; a bare catch-all is `*`.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.names.iter().map(|name| &**name)
+    }
+
+    /// Whether it ends with a catch-all.
+    pub fn is_catch_all(&self) -> bool {
+        self.catch_all
+    }
+
+    /// Whether `path` matches as a whole, from byte `at` on. What it captures is added to `captures`,
+    /// which is left as it was where the path does not match. A rest of no bytes counts as `/`.
+    ///
+    /// ```
+    /// use tower_chassis_router::{matcher::Captures, pattern::Pattern};
+    ///
+    /// let pattern = Pattern::parse("/users/{id}").unwrap();
+    /// let mut captures = Captures::new();
+    /// assert!(pattern.matches("/api/users/7", 4, &mut captures));
+    /// assert_eq!(captures.get(0), Some((11, 12)));
+    /// assert!(!pattern.matches("/users/", 0, &mut captures));
+    /// ```
+    pub fn matches(&self, path: &str, at: usize, captures: &mut Captures) -> bool {
+        let kept = captures.len();
+        let matched = self.walk(path.as_bytes(), at, captures).is_some();
+        if !matched {
+            captures.truncate(kept);
+        }
+        matched
+    }
+
+    fn walk(&self, path: &[u8], at: usize, captures: &mut Captures) -> Option<()> {
+        // The rest of a mount that was asked for by its own name has no bytes, and is `/`.
+        let mut at = if at == path.len() && at > 0 {
+            at
+        } else {
+            eat_slash(path, at)?
+        };
+        let last = self.segments.len().checked_sub(1)?;
+        for (index, segment) in self.segments.iter().enumerate() {
+            if index > 0 {
+                at = eat_slash(path, at)?;
+            }
+            let end = path
+                .get(at..)?
+                .iter()
+                .position(|byte| *byte == b'/')
+                .map_or(path.len(), |slash| at + slash);
+            let ends_pattern = index == last;
+            if ends_pattern && self.catch_all {
+                let rest = segment.eat_open(path, at, end, captures)?;
+                captures.push(rest, path.len());
+                return Some(());
+            }
+            segment.eat(path, at, end, ends_pattern, captures)?;
+            at = end;
+        }
+        (at == path.len()).then_some(())
+    }
+
+    /// What precedence is decided by.
+    pub(crate) fn tokens(&self) -> Vec<Token> {
+        let mut tokens = Vec::new();
+        for segment in &self.segments {
+            tokens.push(Token::Unit(crate::percent::SLASH));
+            segment.tokens(&mut tokens);
+        }
+        if self.catch_all {
+            tokens.push(Token::CatchAll);
+        }
+        tokens
+    }
+}
+
+/// One step of a pattern. Two patterns of the same tokens match the same paths.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Token {
+    Unit(Unit),
+    /// The tail is the unit behind the parameter, none where it ends its segment.
+    Expression {
+        text: Box<str>,
+        tail: Option<Unit>,
+    },
+    Param {
+        tail: Option<Unit>,
+    },
+    CatchAll,
+}
+
+fn eat_slash(path: &[u8], at: usize) -> Option<usize> {
+    (path.get(at) == Some(&b'/')).then_some(at + 1)
+}
