@@ -172,9 +172,11 @@ pub async fn run(options: Options, say: impl Fn(&str)) -> Result<Ended, RunError
         Drained::Clean => Ended::Clean,
         _ => Ended::CutShort,
     };
+    tracing::debug!(?ended, "gateway drained");
     admin_drain.start();
     admin_drain.hurry();
     let _ = tokio::time::timeout(Duration::from_secs(1), admin).await;
+    tracing::debug!("admin drained");
     for task in [Some(upkeep), Some(signals), reload].into_iter().flatten() {
         task.abort();
     }

@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     load::Client,
-    process::{Dir, Gateway, Upstream, alone},
+    process::{Dir, Gateway, Upstream, alone, bounded, quiet_port},
 };
 
 const REQUESTS: u32 = 10_000;
@@ -157,33 +157,55 @@ async fn canary_gets_its_share_and_its_testers() {
     .await;
 }
 
-/// A subset without a usable endpoint: the whole service, or nobody, as the rule says.
+/// A subset of which nobody can serve: the whole service does, or nobody, as the rule says.
 #[tokio::test]
 async fn empty_subset_falls_back_or_refuses() {
-    crate::process::bounded(Duration::from_secs(60), async {
+    bounded(Duration::from_secs(60), async {
         let dir = Dir::new();
         let upstream = Upstream::start(&dir, "v1", "a").await;
-        let port = upstream.address.port();
-        let service = |on_empty: &str| {
+        let (alive, dead) = (upstream.address.port(), quiet_port());
+        // The breaker of the dead one opens at once, and stays open.
+        let service = |name: &str, on_empty: &str| {
             format!(
-                "    endpoints: [{{ address: 'http://127.0.0.1:{port}', tags: {{ version: v1 }} }}]\n\
-                 \x20   traffic: [{{ name: r, to: [{{ tags: {{ version: v2 }} }}]{on_empty} }}]\n"
+                "  {name}:
+    endpoints:
+      - address: http://127.0.0.1:{alive}
+        tags: {{ version: v1 }}
+      - address: http://127.0.0.1:{dead}
+        tags: {{ version: v2 }}
+    breaker:
+      consecutive_failures: 1
+      open_base: 60s
+    retry:
+      attempts: 1
+    traffic:
+      - name: all
+        to:
+          - tags: {{ version: v2 }}
+{on_empty}"
             )
         };
         let yaml = format!(
-            "services:\n  silent:\n{}  any:\n{}  refuse:\n{}\
-             routes:\n  - {{ name: silent, path: /silent, service: silent }}\n\
-             \x20 - {{ name: any, path: /any, service: any }}\n\
-             \x20 - {{ name: refuse, path: /refuse, service: refuse }}\n",
-            service(""),
-            service(", on_empty: any"),
-            service(", on_empty: refuse"),
+            "services:\n{}{}{}routes:\n{}",
+            service("silent", ""),
+            service("any", "        on_empty: any\n"),
+            service("refuse", "        on_empty: refuse\n"),
+            ["silent", "any", "refuse"]
+                .map(|name| format!("  - {{ name: {name}, path: /{name}, service: {name} }}\n"))
+                .concat(),
         );
         let gateway = Gateway::start(&dir, &yaml).await;
         let client = Client::new(gateway.address);
         for (path, status) in [("/silent", 200), ("/any", 200), ("/refuse", 503)] {
             let answer = client.get(path).await.unwrap();
-            assert_eq!(answer.status, status, "{path}: {answer:?}");
+            assert_eq!(answer.status, 502, "{path}, to the dead one: {answer:?}");
+            for _ in 0..5 {
+                let answer = client.get(path).await.unwrap();
+                assert_eq!(
+                    answer.status, status,
+                    "{path}, its breaker open: {answer:?}"
+                );
+            }
         }
     })
     .await;

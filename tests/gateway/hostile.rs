@@ -4,9 +4,10 @@
 //! of a connection is read from the kernel's table of sockets: a client that does not read cannot see it.
 
 use std::{
+    collections::HashSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
 };
@@ -14,8 +15,9 @@ use std::{
 use tokio::{
     io::AsyncWriteExt as _,
     net::TcpStream,
+    sync::watch,
     task::JoinSet,
-    time::{Duration, Instant, sleep, timeout},
+    time::{Duration, Instant, sleep, timeout, timeout_at},
 };
 
 use crate::{
@@ -120,7 +122,12 @@ enum Slow {
 }
 
 impl Slow {
-    const ALL: [Self; 4] = [Self::Head, Self::Body, Self::Reader, Self::Silent];
+    const ALL: [Self; 4] = [Self::Head, Self::Body, Self::Silent, Self::Reader];
+
+    /// One in ten asks for much; what it is sent before it stalls is work for all of this machine.
+    fn of(n: usize) -> Self {
+        Self::ALL[if n % 10 == 9 { 3 } else { n % 3 }]
+    }
 
     fn limit(self) -> Duration {
         match self {
@@ -133,7 +140,12 @@ impl Slow {
     }
 
     /// One connection, until it is closed; how long that took, or what was wrong.
-    async fn attack(self, to: SocketAddr, from: IpAddr) -> Result<Duration, String> {
+    async fn attack(
+        self,
+        to: SocketAddr,
+        from: IpAddr,
+        mut sockets: watch::Receiver<HashSet<SocketAddr>>,
+    ) -> Result<Duration, String> {
         let small = (self == Self::Reader).then_some(4096);
         let mut stream = connect(to, Some(from), small)
             .await
@@ -172,20 +184,17 @@ impl Slow {
                     .write_all(b"GET /big HTTP/1.1\r\nhost: shop\r\n\r\n")
                     .await
                     .map_err(|e| e.to_string())?;
-                loop {
-                    sleep(Duration::from_millis(200)).await;
-                    if !Sockets::now(to.port()).contains(&local) {
-                        break Reply {
-                            bytes: Vec::new(),
-                            closed: Some(begun.elapsed()),
-                        };
-                    }
-                    if begun.elapsed() > most {
-                        break Reply {
-                            bytes: Vec::new(),
-                            closed: None,
-                        };
-                    }
+                // The picture that is there may be older than this connection.
+                sockets.mark_unchanged();
+                _ = sockets.changed().await;
+                let gone = timeout_at(
+                    begun + most,
+                    sockets.wait_for(|open| !open.contains(&local)),
+                );
+                let closed = gone.await.is_ok().then(|| begun.elapsed());
+                Reply {
+                    bytes: Vec::new(),
+                    closed,
                 }
             }
             Self::Silent => read_to_end(&mut stream, most).await,
@@ -209,23 +218,18 @@ impl Slow {
     }
 }
 
-/// The kernel's table, read at most every 100 ms for all attackers together.
-struct Sockets;
-
-impl Sockets {
-    fn now(port: u16) -> Arc<std::collections::HashSet<SocketAddr>> {
-        type Cached = Option<(Instant, Arc<std::collections::HashSet<SocketAddr>>)>;
-        static LAST: Mutex<Cached> = Mutex::new(None);
-        let mut last = LAST.lock().unwrap();
-        match &*last {
-            Some((at, table)) if at.elapsed() < Duration::from_millis(100) => Arc::clone(table),
-            _ => {
-                let table = Arc::new(established(port).into_iter().collect());
-                *last = Some((Instant::now(), Arc::clone(&table)));
-                table
-            }
+/// Who is connected to `port`, five times a second, for all attackers together.
+fn sockets(port: u16) -> watch::Receiver<HashSet<SocketAddr>> {
+    let (sender, receiver) = watch::channel(HashSet::new());
+    tokio::spawn(async move {
+        while !sender.is_closed() {
+            let table =
+                tokio::task::spawn_blocking(move || established(port).into_iter().collect());
+            sender.send_replace(table.await.unwrap());
+            sleep(Duration::from_millis(200)).await;
         }
-    }
+    });
+    receiver
 }
 
 /// Nonsense of every sort. What is answered at all must be a refusal.
@@ -257,21 +261,29 @@ async fn slow_and_garbage_clients_do_not_touch_honest_ones() {
     alone(hold + Duration::from_secs(90), async {
         let house = House::new().await;
         let (to, process) = (house.gateway.address, &house.gateway.process);
-        let load = Load::start(Client::new(to).bound_to([127, 0, 0, 1]).connections(32), "/", 100);
+        // The honest client has a thread of its own: it is not to wait for the attackers of this process.
+        let own = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let client = Client::new(to).bound_to([127, 0, 0, 1]).connections(32);
+        let load = {
+            let _inside = own.enter();
+            Load::start(client, "/", 100)
+        };
         sleep(Duration::from_secs(3)).await;
         let quiet = load.samples();
         let (rss, files) = (process.rss(), process.open_files());
 
         // Everybody is there all the time: who is thrown out comes again.
         let over = Arc::new(AtomicBool::new(false));
+        let sockets = sockets(to.port());
         let mut slow = JoinSet::new();
         for n in 0..SLOW {
-            let over = Arc::clone(&over);
+            let (over, sockets) = (Arc::clone(&over), sockets.clone());
             slow.spawn(async move {
-                let (kind, from) = (Slow::ALL[n % Slow::ALL.len()], attacker(n / Slow::ALL.len()));
+                let (kind, from) = (Slow::of(n), attacker(n / 10));
+                sleep(Duration::from_millis(2 * n as u64)).await;
                 let mut took = Vec::new();
                 while !over.load(SeqCst) {
-                    took.push(kind.attack(to, from).await.map_err(|e| format!("{kind:?} from {from}: {e}")));
+                    took.push(kind.attack(to, from, sockets.clone()).await.map_err(|e| format!("{kind:?} from {from}: {e}")));
                 }
                 (kind, took)
             });
@@ -287,7 +299,7 @@ async fn slow_and_garbage_clients_do_not_touch_honest_ones() {
                 (n, exchange(to, Some(attacker(n)), garbage(n, &mut random), limit).await)
             });
         }
-        sleep(Duration::from_secs(1)).await;
+        sleep(Duration::from_millis(1_500)).await;
         let (peak_files, peak_connections) = (process.open_files(), established(to.port()).len());
         sleep(hold.saturating_sub(attack.elapsed())).await;
         let peak_rss = process.rss();
@@ -297,6 +309,7 @@ async fn slow_and_garbage_clients_do_not_touch_honest_ones() {
         sleep(Duration::from_secs(1)).await;
         let begun = load.begun();
         let samples = load.stop().await;
+        own.shutdown_background();
 
         let during: Vec<_> = samples.iter().filter(|s| s.at >= attack && s.at <= ended).collect();
         let ms = |d: Duration| d.as_secs_f64() * 1e3;

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpSocket, TcpStream},
     task::JoinHandle,
     time::{Duration, sleep},
 };
@@ -53,7 +53,11 @@ const LENGTH: usize = 8 * 1024;
 
 impl Switched {
     pub(crate) async fn start(version: &str, instance: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        // What nobody reads is not to pile up in the kernel.
+        socket.set_send_buffer_size(64 * 1024).unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let listener = socket.listen(1024).unwrap();
         let address = listener.local_addr().unwrap();
         let name = format!("{version}/{instance}");
         let mode = Arc::new(AtomicU8::new(Mode::Answers as u8));

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// One value and where it goes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Setting {
     /// The keys from the root, or why there are none.
     keys: Result<Vec<Arc<str>>, String>,

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    fmt,
     fs::File,
     io::{self, Read as _},
     path::{Path, PathBuf},
@@ -72,11 +73,22 @@ pub struct Loader {
     layers: Vec<Layer>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Layer {
     File { path: PathBuf, format: Option<Format> },
     Text { source: Source, format: Format, text: String },
     Settings(Vec<Setting>),
+}
+
+// Texts and variables hold secrets before anybody knows which.
+impl fmt::Debug for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, .. } => write!(f, "{}", Source::file(path)),
+            Self::Text { source, .. } => write!(f, "{source}"),
+            Self::Settings(settings) => f.debug_list().entries(settings.iter().map(|s| &s.source)).finish(),
+        }
+    }
 }
 
 impl Loader {

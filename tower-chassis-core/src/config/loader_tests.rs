@@ -139,7 +139,7 @@ fn a_file_that_cannot_be_read_is_told_apart() {
     }
     assert!(Loader::new().file_as(&odd, Format::Yaml).load().is_ok());
     let large = scratch.path("large.yaml");
-    fs::File::create(&large).unwrap().set_len(MAX_FILE + 1).unwrap();
+    File::create(&large).unwrap().set_len(MAX_FILE + 1).unwrap();
     assert!(Loader::new().file(&large).load().unwrap_err().to_string().ends_with(": larger than 16 MiB"));
 }
 
@@ -219,6 +219,17 @@ fn faults_of_all_layers_come_together() {
 }
 
 #[test]
+fn nothing_shows_a_secret_in_passing() {
+    let loader = Loader::new()
+        .text("t", Format::Yaml, "password: hunter2")
+        .env("C", [("C__TOKEN", "hunter2")])
+        .set("api_key", "hunter2", Source::flag("--key"));
+    let shown = format!("{loader:?} {:?}", loader.load().unwrap());
+    assert!(shown.contains("C__TOKEN") && shown.contains("password: ***"), "{shown}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
 fn it_may_be_loaded_again() {
     let scratch = Scratch::new();
     let file = scratch.write("g.yaml", "name: a\n");
@@ -244,7 +255,7 @@ proptest! {
             .set(&path, value, Source::flag("--f"));
         let _ = loader.load_as::<Sample>();
         if let Ok(tree) = loader.load() {
-            let shown = tree.render(&["a"]);
+            let shown = tree.render(&[]);
             // What is shown may be shown again: it is YAML.
             prop_assert!(Loader::new().text("s", Format::Yaml, shown.clone()).load().is_ok(), "{}", shown);
         }

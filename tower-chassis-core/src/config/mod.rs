@@ -39,6 +39,7 @@ mod scalar;
 #[cfg(test)]
 pub(crate) mod scratch;
 mod secrecy;
+mod tag;
 mod toml;
 mod tree;
 mod types;

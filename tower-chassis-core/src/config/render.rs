@@ -13,7 +13,7 @@ use super::{
 
 impl Tree {
     /// The whole as YAML, with the origin of each value in a comment:
-    /// `listen: 127.0.0.1:8080  # flag --listen`.
+    /// `listen: 127.0.0.1:8080  # flag --listen`. For reading; where something is hidden it does not load.
     ///
     /// Hidden as `***` are values whose key, or a key above them, looks like that of a secret (`password`,
     /// `db_secret`, `token`, `api_key`), values at the paths in `redact` and below, and the user and

@@ -1,5 +1,7 @@
 //! The merged configuration.
 
+use std::fmt;
+
 use super::{
     fault::{Fault, Faults},
     nearest::nearest,
@@ -8,7 +10,9 @@ use super::{
 };
 
 /// All layers merged; every value still knows which layer it is from.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// `Debug` hides what [`render`](Self::render) hides; that of a [`Node`] does not.
+#[derive(Clone, PartialEq)]
 pub struct Tree {
     root: Node,
 }
@@ -61,9 +65,14 @@ impl Tree {
     }
 
     /// Begins a check of what types cannot say: ranges, names that must exist.
-    #[must_use]
     pub fn check(&self) -> Checker<'_> {
         Checker { tree: self, faults: Vec::new() }
+    }
+}
+
+impl fmt::Debug for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Tree").field(&self.render(&[])).finish()
     }
 }
 

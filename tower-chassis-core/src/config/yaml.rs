@@ -6,13 +6,13 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
+use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::{
     budget::Budget,
     fault::Fault,
     path::{self, Step},
-    scalar,
+    tag,
     value::{Map, Node, Origin, Source, Value},
 };
 
@@ -125,18 +125,19 @@ impl Builder<'_> {
                     Some(Kind::Map { key: Some(key), .. }) if plain && text.is_empty() => key.origin.clone(),
                     _ => origin,
                 };
-                let value = self.scalar_value(&text, plain, tag.as_deref(), &origin);
+                let (value, wrong) = tag::scalar(&text, plain, tag.as_deref());
+                self.report(&origin, wrong);
                 let mut node = Node::new(value, origin);
                 node.text = self.inline.then(|| text.as_ref().into());
                 let scalar = Some((text.as_ref().into(), plain && tag.is_none()));
                 self.finish(anchor, Done { node, scalar, size: 1, height: 0 })?;
             }
             Event::SequenceStart(anchor, tag) => {
-                self.check_tag(tag.as_deref(), "seq", &origin);
+                self.report(&origin, tag::container(tag.as_deref(), "seq"));
                 self.open(origin, anchor, Kind::List(Vec::new()))?;
             }
             Event::MappingStart(anchor, tag) => {
-                self.check_tag(tag.as_deref(), "map", &origin);
+                self.report(&origin, tag::container(tag.as_deref(), "map"));
                 self.open(origin, anchor, Kind::Map { map: Map::new(), key: None, merges: Vec::new() })?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.close()?,
@@ -222,8 +223,7 @@ impl Builder<'_> {
             Role::Merge if is_mergeable(&done.node.value) => merges.push(done.node),
             Role::Merge => {
                 let message = format!("<< wants a map or a list of maps, not {}", done.node.value.kind());
-                let fault = self.fault(&done.node.origin, message);
-                self.faults.push(fault);
+                self.report(&done.node.origin, Some(message));
             }
             Role::Plain => match map.get(&text) {
                 None => map.insert(text, origin, done.node),
@@ -253,38 +253,9 @@ impl Builder<'_> {
         Fault::new(origin.clone(), path::write(&self.steps(true)), message)
     }
 
-    fn scalar_value(&mut self, text: &str, plain: bool, tag: Option<&Tag>, origin: &Origin) -> Value {
-        let string = || Value::Str(text.to_owned());
-        let untagged = || if plain { scalar::resolve(text) } else { string() };
-        let Some(tag) = tag else { return untagged() };
-        let value = scalar::resolve(text);
-        let fits = match (tag.handle.as_str(), tag.suffix.as_str()) {
-            ("tag:yaml.org,2002:", "str") | ("", "!") => return string(),
-            ("tag:yaml.org,2002:", "int") => matches!(value, Value::Int(_)),
-            ("tag:yaml.org,2002:", "bool") => matches!(value, Value::Bool(_)),
-            ("tag:yaml.org,2002:", "null") => matches!(value, Value::Null),
-            ("tag:yaml.org,2002:", "float") => match value {
-                Value::Int(n) => return Value::Float(n as f64),
-                ref value => matches!(value, Value::Float(_)),
-            },
-            _ => {
-                let fault = self.fault(origin, format!("unknown tag {}", shown(tag)));
-                self.faults.push(fault);
-                return untagged();
-            }
-        };
-        if !fits {
-            let fault = self.fault(origin, format!("not what its tag {} says", shown(tag)));
-            self.faults.push(fault);
-        }
-        value
-    }
-
-    fn check_tag(&mut self, tag: Option<&Tag>, wanted: &str, origin: &Origin) {
-        let Some(tag) = tag else { return };
-        let non_specific = tag.handle.is_empty() && tag.suffix == "!";
-        if !(non_specific || tag.is_yaml_core_schema() && tag.suffix == wanted) {
-            let fault = self.fault(origin, format!("unknown tag {}", shown(tag)));
+    fn report(&mut self, origin: &Origin, message: Option<String>) {
+        if let Some(message) = message {
+            let fault = self.fault(origin, message);
             self.faults.push(fault);
         }
     }
@@ -314,14 +285,6 @@ fn merged_entries(node: Node) -> Vec<super::Entry> {
         Value::Map(map) => map.into_iter().collect(),
         Value::List(items) => items.into_iter().flat_map(merged_entries).collect(),
         _ => Vec::new(),
-    }
-}
-
-fn shown(tag: &Tag) -> String {
-    if tag.is_yaml_core_schema() {
-        format!("!!{}", tag.suffix)
-    } else {
-        format!("{}{}", tag.handle, tag.suffix)
     }
 }
 

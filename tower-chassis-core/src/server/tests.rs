@@ -170,7 +170,6 @@ fn client(address: &str) -> crate::client::Client {
     let endpoint = Endpoint::new(&format!("http://{address}")).unwrap();
     crate::client::Client::new(&Default::default())
         .to(&endpoint)
-        .unwrap()
 }
 
 #[cfg(feature = "client")]
@@ -237,8 +236,7 @@ async fn http2_without_tls_and_a_unix_socket() {
         ..Default::default()
     };
     let h2 = crate::client::Client::new(&config.try_into().unwrap())
-        .to(&endpoint)
-        .unwrap();
+        .to(&endpoint);
     let request = Request::post("/").body(Body::from("over h2")).unwrap();
     let response: Response<Body> = h2.clone().oneshot(request).await.unwrap();
     assert_eq!(response.version(), http::Version::HTTP_2);
@@ -261,4 +259,18 @@ async fn http2_without_tls_and_a_unix_socket() {
     drain.hurry();
     assert_eq!(task.await.unwrap(), Drained::Clean);
     assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn an_idle_server_drains_at_once() {
+    let policy = ServerPolicy::try_from(ServerConfig { drain_delay: Duration::ZERO, ..limits() }).unwrap();
+    let bound = Server::new(policy).listen("127.0.0.1:0").bind().await.unwrap();
+    let drain = Drain::new();
+    let task = tokio::spawn(bound.serve(service_fn(app), drain.clone()));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let began = tokio::time::Instant::now();
+    drain.start();
+    drain.hurry();
+    assert_eq!(task.await.unwrap(), Drained::Clean);
+    assert!(began.elapsed() < Duration::from_millis(200), "{:?}", began.elapsed());
 }

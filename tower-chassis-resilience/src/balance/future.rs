@@ -104,18 +104,17 @@ pin_project! {
     where
         S: Service<Req>,
     {
-        request: Option<Req>,
         settle: J,
         #[pin]
-        stage: Stage<S, S::Future, P, J>,
+        stage: Stage<S, Req, S::Future, P, J>,
     }
 }
 
 pin_project! {
     #[project = StageProj]
-    enum Stage<S, F, P, J> {
-        Chosen { attempt: Option<Attempt<S>> },
-        Waiting { waiting: Box<Waiting<S, P>> },
+    enum Stage<S, Req, F, P, J> {
+        Chosen { chosen: Option<(Attempt<S>, Req)> },
+        Waiting { waiting: Box<Waiting<S, P>>, request: Option<Req> },
         Called { #[pin] future: settle::ResponseFuture<F, Ticket, J> },
         Refused { rejection: Option<Rejection> },
     }
@@ -123,11 +122,11 @@ pin_project! {
 
 impl<S: Service<Req>, Req, P, J> ResponseFuture<S, Req, P, J> {
     pub(super) fn new(request: Req, attempt: Attempt<S>, settle: J) -> Self {
-        Self { request: Some(request), settle, stage: Stage::Chosen { attempt: Some(attempt) } }
+        Self { settle, stage: Stage::Chosen { chosen: Some((attempt, request)) } }
     }
 
     pub(super) fn refused(rejection: Rejection, settle: J) -> Self {
-        Self { request: None, settle, stage: Stage::Refused { rejection: Some(rejection) } }
+        Self { settle, stage: Stage::Refused { rejection: Some(rejection) } }
     }
 }
 
@@ -156,7 +155,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
-            let (attempt, outcome) = match this.stage.as_mut().project() {
+            let (attempt, request, outcome) = match this.stage.as_mut().project() {
                 StageProj::Called { future } => return future.poll(cx).map_err(Into::into),
                 StageProj::Refused { rejection } => {
                     return match rejection.take() {
@@ -164,21 +163,24 @@ where
                         None => Poll::Pending,
                     };
                 }
-                StageProj::Chosen { attempt } => {
-                    let Some(mut attempt) = attempt.take() else { return Poll::Pending };
+                StageProj::Chosen { chosen } => {
+                    let Some((mut attempt, request)) = chosen.take() else { return Poll::Pending };
                     match attempt.service.poll_ready(cx) {
-                        Poll::Ready(outcome) => (attempt, outcome),
+                        Poll::Ready(outcome) => (attempt, request, outcome),
                         Poll::Pending => {
                             let waiting = Box::new(Waiting::new(attempt));
-                            this.stage.set(Stage::Waiting { waiting });
+                            this.stage.set(Stage::Waiting { waiting, request: Some(request) });
                             continue;
                         }
                     }
                 }
-                StageProj::Waiting { waiting } => {
-                    let invocation = this.request.as_ref().and_then(Carrier::invocation);
+                StageProj::Waiting { waiting, request } => {
+                    let invocation = request.as_ref().and_then(Carrier::invocation);
                     match ready!(waiting.poll::<Req>(cx, invocation)) {
-                        Turn::Ready(attempt, outcome) => (attempt, outcome),
+                        Turn::Ready(attempt, outcome) => {
+                            let Some(request) = request.take() else { return Poll::Pending };
+                            (attempt, request, outcome)
+                        }
                         Turn::Refused(rejection) => {
                             this.stage.set(Stage::Refused { rejection: Some(rejection) });
                             continue;
@@ -186,7 +188,6 @@ where
                     }
                 }
             };
-            let Some(request) = this.request.take() else { return Poll::Pending };
             let Attempt { mut service, ticket, .. } = attempt;
             ticket.state.load.count_attempt();
             if let Some(invocation) = request.invocation() {

@@ -98,7 +98,8 @@
 //! A future may be dropped at any time: the endpoint is free again at once, also if it was not ready or its
 //! service panicked. The time that the call had taken counts as a latency if it is longer than the average, so
 //! that an endpoint that accepts and stays silent is avoided; a [timeout](crate::timeout) above counts as a
-//! failure. A call that waits keeps the worker alive.
+//! failure. A call that waits keeps the worker alive; if every balancer is gone before it is first polled, it waits
+//! for the endpoint that it chose and hears of no change.
 //!
 //! # Cost
 //!

@@ -17,8 +17,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct BreakerConfig {
     /// Opens after so many failures in a row. 0 turns the rule off. Default 5.
     pub consecutive_failures: u32,
-    /// Opens when this share of the calls in the window failed, 0 to 1, read to the millionth. 0 turns the
-    /// rule off, and then calls are not counted. Default 0.5.
+    /// Opens when this share of the calls in the window failed, 0 to 1, read to the millionth. 0
+    /// turns the rule off, and then calls are not counted. Default 0.5.
     pub failure_rate: f64,
     /// The rate says nothing before the window holds so many calls, 1 to 1,000,000. Default 20.
     pub minimum_calls: u32,
@@ -30,8 +30,8 @@ pub struct BreakerConfig {
         serde(with = "tower_chassis_core::config::duration")
     )]
     pub window: Duration,
-    /// The first open time, before jitter, 1 ms to `open_max`. It doubles each time that the breaker opens
-    /// again. Default 5 s.
+    /// The first open time, before jitter, 1 ms to `open_max`. It doubles each time that the
+    /// breaker opens again. Default 5 s.
     #[cfg_attr(
         feature = "config",
         serde(with = "tower_chassis_core::config::duration")
@@ -43,8 +43,8 @@ pub struct BreakerConfig {
         serde(with = "tower_chassis_core::config::duration")
     )]
     pub open_max: Duration,
-    /// How many calls may try a half-open circuit, all of which must succeed for it to close, 1 to 1,000.
-    /// Default 3.
+    /// How many calls may try a half-open circuit, all of which must succeed for it to close, 1 to
+    /// 1,000. Default 3.
     pub half_open_probes: u32,
     /// How long such a call may take before it counts as failed, 1 ms to 24 h. Default 10 s.
     #[cfg_attr(

@@ -28,7 +28,8 @@ impl BreakerHandle {
         self.0.circuit.snapshot(Instant::now())
     }
 
-    /// Closes it and forgets its counts and how often it opened. Calls in flight do not count any more.
+    /// Closes it and forgets its counts and how often it opened. Calls in flight do not count any
+    /// more.
     pub fn reset(&self) {
         self.0.report(self.0.circuit.reset(Instant::now()));
     }
@@ -41,7 +42,8 @@ impl BreakerHandle {
 
     /// Changes settings: `handle.update(|config| config.failure_rate = 0.3)`.
     ///
-    /// The state stays; another `window` begins with empty counts, and an open time that runs is not changed.
+    /// The state stays; another `window` begins with empty counts, and an open time that runs is
+    /// not changed.
     ///
     /// # Errors
     /// The first field that the change put out of its range; the old settings stay.

@@ -111,7 +111,8 @@ impl BreakerLayer {
 }
 
 impl<C> BreakerLayer<UntilHead<C>> {
-    /// Judges calls at the end of their body, where gRPC says how a call went and where a body breaks.
+    /// Judges calls at the end of their body, where gRPC says how a call went and where a body
+    /// breaks.
     #[must_use]
     pub fn until_end(self) -> BreakerLayer<UntilEnd<C>> {
         BreakerLayer {
@@ -145,8 +146,8 @@ impl<C> BreakerLayer<UntilHead<C>> {
 impl<J> BreakerLayer<J> {
     /// Names it in events, logs and handles: an endpoint, a service. Default `breaker`.
     ///
-    /// This and the setters below are for the set-up: they begin with a new, closed circuit, and services
-    /// that were layered before keep the old one.
+    /// This and the setters below are for the set-up: they begin with a new, closed circuit, and
+    /// services that were layered before keep the old one.
     #[must_use]
     pub fn named(self, name: impl Into<Arc<str>>) -> Self {
         let name = name.into();
@@ -159,10 +160,11 @@ impl<J> BreakerLayer<J> {
         self.set_up(|setup| setup.events = events)
     }
 
-    /// Keeps `gate` shut while every call would be refused, so that a balancer passes the service over.
+    /// Keeps `gate` shut while every call would be refused, so that a balancer passes the service
+    /// over.
     ///
-    /// It is shut for the open time, and while all probes of a half-open circuit are under way. It opens by
-    /// itself when its time comes. A gate belongs to one breaker.
+    /// It is shut for the open time, and while all probes of a half-open circuit are under way. It
+    /// opens by itself when its time comes. A gate belongs to one breaker.
     #[must_use]
     pub fn gate(self, gate: Gate) -> Self {
         self.set_up(|setup| setup.gate = Some(gate))
@@ -254,17 +256,16 @@ impl<Req> Admit<Req> for Admission {
 
     fn admit(&self, _: &mut Req, now: Instant) -> Result<Ticket, Rejection> {
         let (admitted, change) = self.0.circuit.admit(now);
+        // The ticket first: a listener may panic.
+        let ticket = admitted.map(|pass| Ticket {
+            shared: Arc::clone(&self.0),
+            pass,
+            ended: false,
+        });
         if change.is_some() {
             self.0.report(change);
         }
-        match admitted {
-            Ok(pass) => Ok(Ticket {
-                shared: Arc::clone(&self.0),
-                pass,
-                ended: false,
-            }),
-            Err(wait) => Err(self.0.refuse(wait)),
-        }
+        ticket.map_err(|wait| self.0.refuse(wait))
     }
 
     fn shut(&self) -> bool {

@@ -33,16 +33,17 @@
 //! # }
 //! ```
 //!
-//! **Closed**, calls pass and are counted. It opens when one of two rules says so, the first one first:
-//! so many failures in a row, or a share of failures among the calls of the last seconds, once there
-//! were enough of them. Both are decided when a call fails.
-//! **Open**, calls are refused at once, for an open time that is drawn anew each time from the upper half of
-//! `min(open_base * 2^(opens - 1), open_max)` (equal jitter). `opens` goes up by one each time, and down
-//! by one for each whole window that the breaker was closed, so that a service that flaps is not
-//! forgiven at its first success.
-//! **Half-open**, so many calls may pass as probes, at once or one after another. It closes when all of
-//! them succeeded and opens at the first that failed or took longer than the probe timeout: it cannot stay half-open for
-//! probes that hang. A probe that is cancelled gives its permit to the next call.
+//! * **Closed**: calls pass and are counted. It opens when one of two rules says so, the first one
+//!   first: so many failures in a row, or a share of failures among the calls of the last seconds,
+//!   once there were enough of them. Both are decided when a call fails.
+//! * **Open**: calls are refused at once, for an open time that is drawn anew each time from the
+//!   upper half of `min(open_base * 2^(opens - 1), open_max)` (equal jitter). `opens` goes up by one
+//!   each time, and down by one for each whole window that the breaker was closed, so that a
+//!   service that flaps is not forgiven at its first success.
+//! * **Half-open**: so many calls may pass as probes, at once or one after another. It closes when
+//!   all of them succeeded and opens at the first that failed or took longer than the probe timeout:
+//!   probes that hang cannot keep it half-open. A probe that is cancelled gives its permit to the
+//!   next call.
 //!
 //! | how a call ended | in a row | rate | as a probe |
 //! |---|---|---|---|
@@ -51,8 +52,8 @@
 //! | rate limited (429) | | failure | fails if there is a rate rule, else succeeds |
 //! | cancelled, refused by a layer inside | | | gives its permit back |
 //!
-//! A call belongs to the generation of the circuit that admitted it. Its result touches nothing if the
-//! circuit has moved on: a slow call from before an outage cannot close it, nor open it again.
+//! A call belongs to the generation of the circuit that admitted it. Its result touches nothing if
+//! the circuit has moved on: a slow call from before an outage cannot close it, nor open it again.
 //!
 //! # Configuration
 //!
@@ -69,40 +70,43 @@
 //! | `half_open_probes` | 3 | calls that must succeed for it to close |
 //! | `probe_timeout` | 10 s | a probe that takes longer has failed |
 //!
-//! One layer is one circuit, however often it is layered or cloned; [`fresh`](BreakerLayer::fresh) makes
-//! another with the same settings, one for each endpoint for example.
+//! One layer is one circuit, however often it is layered or cloned; [`fresh`](BreakerLayer::fresh)
+//! makes another with the same settings, one for each endpoint for example.
 //!
 //! # Order
 //!
-//! Around a client, inside the balancer and per endpoint, with a [gate](BreakerLayer::gate) that the
-//! balancer reads: one attempt is one sample, and an endpoint that fails is passed over. In front of a
-//! whole service it stands inside the retry. Inside it, a timeout's answers count as failures; a timeout outside says so
-//! when it drops the call ([`cause`](tower_chassis_core::cause)), and counts as well. With `until_end()`, a
-//! broken body or a gRPC status in the trailers counts too.
+//! Around a client, inside the balancer and per endpoint, with a [gate](BreakerLayer::gate) that
+//! the balancer reads: one attempt is one sample, and an endpoint that fails is passed over. In
+//! front of a whole service it stands inside the retry. Inside it, a timeout's answers count as
+//! failures; a timeout outside says so when it drops the call
+//! ([`cause`](tower_chassis_core::cause)), and counts as well. With `until_end()`, a broken body or
+//! a gRPC status in the trailers counts too.
 //!
 //! # Events and metrics
 //!
-//! Each transition is a `Breaker` [event](tower_chassis_core::events::Event) with the new state, the open time and a reason:
-//! `consecutive-failures`, `failure-rate`, `probe-failed`, `probe-timeout`, `open-time-over`,
-//! `probes-succeeded`, `reset`; and a line of `tracing`, a warning if it opened. Each refusal is a `Refused`
-//! event. Listeners run outside the breaker's lock. A refusal is a [`Rejection`](tower_chassis_core::Rejection) of the kind
-//! `CircuitOpen` that carries what is left of the open time, or of the time that the probes have.
+//! Each transition is a `Breaker` [event](tower_chassis_core::events::Event) with the new state,
+//! the open time and a reason: `consecutive-failures`, `failure-rate`, `probe-failed`,
+//! `probe-timeout`, `open-time-over`, `probes-succeeded`, `reset`; and a line of `tracing`, a
+//! warning if it opened. Each refusal is a `Refused` event. Listeners run outside the breaker's
+//! lock. A refusal is a [`Rejection`](tower_chassis_core::Rejection) of the kind `CircuitOpen` that
+//! carries what is left of the open time, or of the time that the probes have.
 //!
 //! # Cancellation
 //!
-//! A call that is dropped says nothing about the service and counts as nothing; a probe's permit is free
-//! again at once. A call that a panic or a timeout drops is a failure.
+//! A call that is dropped says nothing about the service and counts as nothing; a probe's permit is
+//! free again at once. A call that a panic or a timeout drops is a failure.
 //!
 //! # Cost
 //!
-//! A call through a closed circuit takes no lock, allocates nothing and reads no clock of its own: one load of
-//! the state, one reference count, one compare-and-swap in the window's bucket. A refusal takes no lock
-//! either. Transitions and probes take one, for some hundred nanoseconds.
+//! A call through a closed circuit takes no lock, allocates nothing and reads no clock of its own:
+//! one load of the state, one reference count, one compare-and-swap in the window's bucket. A
+//! refusal takes no lock either. Transitions and probes take one, for some hundred nanoseconds.
 //!
 //! # Source
 //!
 //! Consecutive failures or a rate over exact buckets: linkerd's unified breaker. Generations:
-//! gobreaker. Open times that decay: Envoy's outlier ejection. Equal jitter: Finagle's failure accrual.
+//! gobreaker. Open times that decay: Envoy's outlier ejection. Equal jitter: Finagle's failure
+//! accrual.
 
 mod circuit;
 mod cold;
@@ -113,6 +117,7 @@ mod run;
 mod state;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod window;
 
 pub use config::{BreakerConfig, BreakerPolicy};

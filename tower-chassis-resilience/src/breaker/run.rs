@@ -2,8 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// How many calls of a generation failed since one succeeded. One word: `generation:32 | length:32`, so that
-/// a late call of an older generation neither lengthens nor ends the row of the present.
+/// How many calls of a generation failed since one succeeded. One word:
+/// `generation:32 | length:32`, so that a late call of an older generation neither lengthens nor
+/// ends the row of the present.
 #[derive(Debug, Default)]
 pub(super) struct Run(AtomicU64);
 

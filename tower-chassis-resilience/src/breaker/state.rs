@@ -36,6 +36,17 @@ pub(super) struct Change {
     pub(super) open_for: Option<Duration>,
 }
 
+impl Change {
+    /// A change to a state that has no open time.
+    pub(super) const fn to(to: State, reason: &'static str) -> Self {
+        Self {
+            to,
+            reason,
+            open_for: None,
+        }
+    }
+}
+
 pub(super) const CONSECUTIVE_FAILURES: &str = "consecutive-failures";
 pub(super) const FAILURE_RATE: &str = "failure-rate";
 pub(super) const OPEN_TIME_OVER: &str = "open-time-over";
@@ -53,6 +64,20 @@ pub(super) struct Pass {
 }
 
 impl Pass {
+    pub(super) const fn of_call(generation: u32) -> Self {
+        Self {
+            generation,
+            probe: None,
+        }
+    }
+
+    pub(super) const fn of_probe(generation: u32, began: u64) -> Self {
+        Self {
+            generation,
+            probe: Some(began),
+        }
+    }
+
     #[cfg(test)]
     pub(super) const fn is_probe(self) -> bool {
         self.probe.is_some()
@@ -97,7 +122,8 @@ pub struct Snapshot {
     pub remaining: Option<Duration>,
 }
 
-// state:3 | generation:29 | admitted:12 | ok:10 | 10 bits for failed probes, once a share of them may fail
+// state:3 | generation:29 | admitted:12 | ok:10 | 10 bits for failed probes, once a share of them
+// may fail
 pub(super) const STATE_SHIFT: u32 = 61;
 const GENERATION_SHIFT: u32 = 32;
 const GENERATION_MASK: u32 = (1 << 29) - 1;

@@ -1,9 +1,10 @@
 //! Counts over time, without a lock: a ring of ten buckets, each one atomic word.
 //!
 //! A word carries its own tag, the turn of the ring and the generation of the circuit, so that
-//! neither an old bucket nor a late call of an older generation is ever mistaken for the present. The ring
-//! stands on fixed boundaries: it does not drift, and it cannot wedge after a long pause. Exact buckets
-//! and not a decaying average, because a rate must not depend on how fast the calls came.
+//! neither an old bucket nor a late call of an older generation is ever mistaken for the present.
+//! The ring stands on fixed boundaries: it does not drift, and it cannot wedge after a long pause.
+//! Exact buckets and not a decaying average, because a rate must not depend on how fast the calls
+//! came.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -20,9 +21,11 @@ const TAG_SHIFT: u32 = 2 * COUNT_BITS;
 const GENERATION_BITS: u32 = 10;
 const GENERATION_MASK: u64 = (1 << GENERATION_BITS) - 1;
 const TURN_MASK: u64 = (1 << 14) - 1;
-/// How often, in buckets, old words are swept out: long before the turn in a tag can come round again.
+/// How often, in buckets, old words are swept out: long before the turn in a tag can come round
+/// again.
 const SWEEP: u64 = 4096 * BUCKETS;
-/// How many turns a bucket may be ahead of a writer that slept. Further ahead means: left from long ago.
+/// How many turns a bucket may be ahead of a writer that slept. Further ahead means: left from long
+/// ago.
 const SLEPT: u64 = 16;
 
 /// What a window holds.
@@ -32,8 +35,9 @@ pub(super) struct Counts {
     pub(super) failed: u64,
 }
 
-/// A ring of buckets.
+/// A ring of buckets. Away from the state word, which every call reads and hardly any writes.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(super) struct Window {
     buckets: [AtomicU64; BUCKETS as usize],
     /// The width of a bucket in nanoseconds.

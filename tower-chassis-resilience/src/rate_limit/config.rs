@@ -17,7 +17,8 @@ const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
     serde(default, deny_unknown_fields)
 )]
 pub struct RateLimitConfig {
-    /// The calls that are allowed in each `per`, in the long run; above 0, may be a fraction. Default 100.
+    /// The calls that are allowed in each `per`, in the long run; above 0, may be a fraction.
+    /// Default 100.
     pub rate: f64,
     /// The calls that are allowed at once after a pause, at least 1. Default 100.
     pub burst: u32,
@@ -41,8 +42,8 @@ impl Default for RateLimitConfig {
 
 /// Settings of a rate limit that have been checked.
 ///
-/// One call is allowed per `per / rate`, rounded up to whole nanoseconds, so that the rate in force is never above
-/// the one that is set; the error is below 1 % up to ten million calls per second.
+/// One call is allowed per `per / rate`, rounded up to whole nanoseconds, so that the rate in force
+/// is never above the one that is set; the error is below 1 % up to ten million calls per second.
 ///
 /// ```
 /// use std::time::Duration;

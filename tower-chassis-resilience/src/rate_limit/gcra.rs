@@ -1,9 +1,9 @@
 //! The generic cell rate algorithm: one number per bucket.
 //!
-//! The number is the theoretical arrival time (TAT): when the next call would arrive if all calls so far had
-//! come at the exact rate, in nanoseconds since a start. A call is allowed if it is not earlier than that
-//! by more than the tolerance, and moves it on by one interval. A number that has passed is a full bucket and
-//! carries no information.
+//! The number is the theoretical arrival time (TAT): when the next call would arrive if all calls
+//! so far had come at the exact rate, in nanoseconds since a start. A call is allowed if it is not
+//! earlier than that by more than the tolerance, and moves it on by one interval. A number that has
+//! passed is a full bucket and carries no information.
 
 use std::sync::atomic::{
     AtomicU64,
@@ -43,8 +43,8 @@ impl Rule {
         self.tolerance.saturating_add(self.interval)
     }
 
-    /// The number under this rule that leaves the same share of the bucket as `tat` did under `old`. Never more
-    /// than an empty bucket.
+    /// The number under this rule that leaves the same share of the bucket as `tat` did under
+    /// `old`. Never more than an empty bucket.
     pub(super) fn rescale(self, old: Self, tat: u64, now: u64) -> u64 {
         let debt = u128::from(tat.saturating_sub(now));
         if debt == 0 || self == old {
@@ -58,7 +58,8 @@ impl Rule {
     }
 }
 
-/// A rule that is read without a lock and never half. Two slots: the one that is written is not the one that is read.
+/// A rule that is read without a lock and never half. Two slots: the one that is written is not the
+/// one that is read.
 #[derive(Debug)]
 struct Current {
     version: AtomicU64,
@@ -129,7 +130,8 @@ impl Bucket {
         }
     }
 
-    /// Puts another rule in force and keeps the share of the bucket that is left. For one writer at a time.
+    /// Puts another rule in force and keeps the share of the bucket that is left. For one writer at
+    /// a time.
     pub(super) fn apply(&self, rule: Rule, now: u64) {
         let old = self.rule.get();
         if old == rule {

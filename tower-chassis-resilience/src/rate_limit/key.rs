@@ -50,8 +50,8 @@ where
     }
 }
 
-/// The key of a client address: IPv4 as it is, also where it is mapped into IPv6, and of IPv6 the /64, because
-/// that is what one client is given and can move about in.
+/// The key of a client address: IPv4 as it is, also where it is mapped into IPv6, and of IPv6 the
+/// /64, because that is what one client is given and can move about in.
 ///
 /// ```
 /// use tower_chassis_resilience::rate_limit::ip_key;

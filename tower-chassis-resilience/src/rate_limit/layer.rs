@@ -26,8 +26,8 @@ pub type RateLimit<S, F = One, K = ()> = Gated<S, Limit<F, K>, UntilHead<OkIsSuc
 
 /// Allows so many calls per time. See the [module](super) page.
 ///
-/// The state is the layer's: what is layered or cloned twice shares it. `F` finds the key of a call, `K` is its
-/// type.
+/// The state is the layer's: what is layered or cloned twice shares it. `F` finds the key of a
+/// call, `K` is its type.
 pub struct RateLimitLayer<F = One, K = ()>(Arc<Shared<F, K>>);
 
 /// What a layer, its services and its handles share.
@@ -68,10 +68,12 @@ impl RateLimitLayer {
         Self::build(Arc::new(One), policy.into(), Events::none(), None)
     }
 
-    /// A bucket for each key that `f` finds in a request, up to [`max_keys`](RateLimitLayer::max_keys).
+    /// A bucket for each key that `f` finds in a request, up to
+    /// [`max_keys`](RateLimitLayer::max_keys).
     ///
-    /// Calls without a key (`None`) share one bucket of their own, which no key that a client chooses can
-    /// name. A key is hashed and compared on each call: an address or a small number is better than a string.
+    /// Calls without a key (`None`) share one bucket of their own, which no key that a client
+    /// chooses can name. A key is hashed and compared on each call: an address or a small number is
+    /// better than a string.
     #[must_use]
     pub fn keyed<F, Req, K>(self, f: F) -> RateLimitLayer<By<F, K>, K>
     where
@@ -95,8 +97,8 @@ where
 {
     /// How many keys have a bucket of their own. Default 100,000, at least 1.
     ///
-    /// A key holds some 40 bytes and its own size. Beyond, keys share a bucket: limited too much, never too little.
-    /// For the set-up: begins with full buckets.
+    /// A key holds some 40 bytes and its own size. Beyond, keys share a bucket: limited too much,
+    /// never too little. For the set-up: begins with full buckets.
     #[must_use]
     pub fn max_keys(self, max_keys: usize) -> Self {
         let Shared {

@@ -1,5 +1,5 @@
-//! A rate limit: so many calls per time, for all or for each key. A call that comes too early is refused at once
-//! and told when to come again.
+//! A rate limit: so many calls per time, for all or for each key. A call that comes too early is
+//! refused at once and told when to come again.
 //!
 //! ```
 //! use std::{convert::Infallible, time::Duration};
@@ -27,20 +27,22 @@
 //! # }
 //! ```
 //!
-//! The generic cell rate algorithm, as in ATM networks and the `governor` crate: a key is one number, a decision
-//! is exact, and so is the wait. In any stretch of time `t`, at most `burst + rate * t` calls are allowed: there is
-//! no edge between windows at which twice as many pass.
+//! The generic cell rate algorithm, as in ATM networks and the `governor` crate: a key is one
+//! number, a decision is exact, and so is the wait. In any stretch of time `t`, at most
+//! `burst + rate * t` calls are allowed: there is no edge between windows at which twice as many
+//! pass.
 //!
-//! Clients name the keys, so the number of keys is bounded. A bucket that has filled up again is the same as a
-//! new one; those are dropped when room is needed, and no other, so that a flood of new keys cannot make the limiter
-//! forget a client that it limits. Where every key is in use, those that find no room share buckets by
-//! their hash, some four thousand: they may be limited too much and never too little, and the memory stays.
+//! Clients name the keys, so the number of keys is bounded. A bucket that has filled up again is
+//! the same as a new one; those are dropped when room is needed, and no other, so that a flood of
+//! new keys cannot make the limiter forget a client that it limits. Where every key is in use,
+//! those that find no room share buckets by their hash, some four thousand: they may be limited too
+//! much and never too little, and the memory stays.
 //!
 //! # Configuration
 //!
 //! [`RateLimitConfig`], checked into a [`RateLimitPolicy`]. It can be changed under load
-//! ([`RateLimitHandle::update`], or any [`Live`](tower_chassis_core::Live)): each bucket keeps the share that is left
-//! of it, so what a client owes is never more than one empty bucket.
+//! ([`RateLimitHandle::update`], or any [`Live`](tower_chassis_core::Live)): each bucket keeps the
+//! share that is left of it, so what a client owes is never more than one empty bucket.
 //!
 //! | field | default | means |
 //! |---|---|---|
@@ -53,31 +55,33 @@
 //! | [`keyed`](RateLimitLayer::keyed) | one bucket | whose call it is; [`ip_key`] for addresses |
 //! | [`max_keys`](RateLimitLayer::max_keys) | 100,000 | keys with a bucket of their own |
 //!
-//! One layer is one limit, however often it is layered or cloned; [`fresh`](RateLimitLayer::fresh) makes another.
-//! It is the limit of this process: `n` instances allow `n` times as much.
+//! One layer is one limit, however often it is layered or cloned; [`fresh`](RateLimitLayer::fresh)
+//! makes another. It is the limit of this process: `n` instances allow `n` times as much.
 //!
 //! # Order
 //!
-//! In a server: outside of authentication and everything that costs, where the key is an address; inside of
-//! authentication where it is a user; and always inside the layer that finds the client's address behind
-//! proxies. In a client: outside of the retry to bound what callers ask for, or inside it to bound what the service gets.
-//! It refuses in `call` and never in `poll_ready`, where it would look like a broken service.
+//! In a server: outside of authentication and everything that costs, where the key is an address;
+//! inside of authentication where it is a user; and always inside the layer that finds the client's
+//! address behind proxies. In a client: outside of the retry to bound what callers ask for, or
+//! inside it to bound what the service gets. It refuses in `call` and never in `poll_ready`, where
+//! it would look like a broken service.
 //!
 //! # Events and metrics
 //!
 //! Each refusal is a `Refused` [event](tower_chassis_core::events::Event). It is a
-//! [`Rejection`](tower_chassis_core::Rejection) of the kind `RateLimited` (429, `RESOURCE_EXHAUSTED`) with the exact wait.
+//! [`Rejection`](tower_chassis_core::Rejection) of the kind `RateLimited` (429,
+//! `RESOURCE_EXHAUSTED`) with the exact wait.
 //!
 //! # Cancellation
 //!
-//! A call counts when it is made. One that is dropped unfinished has used its place; one that was readied and
-//! never made has not.
+//! A call counts when it is made. One that is dropped unfinished has used its place; one that was
+//! readied and never made has not.
 //!
 //! # Cost
 //!
-//! One bucket: a compare-and-swap, no lock, no allocation. Keyed: one SipHash of the key, and one of 64
-//! locks for a lookup in a map, because clients choose the keys; a new key that finds its shard full sweeps it
-//! at most once per millisecond.
+//! One bucket: a compare-and-swap, no lock, no allocation. Keyed: one SipHash of the key, and one
+//! of 64 locks for a lookup in a map, because clients choose the keys; a new key that finds its
+//! shard full sweeps it at most once per millisecond.
 
 mod config;
 mod gcra;

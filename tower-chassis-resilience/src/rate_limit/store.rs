@@ -28,7 +28,8 @@ pub(super) struct Store<K> {
 
 #[derive(Debug)]
 struct Shard<K> {
-    /// Under the same lock as the numbers, so that a change of rule and their rescaling are one step.
+    /// Under the same lock as the numbers, so that a change of rule and their rescaling are one
+    /// step.
     rule: Rule,
     keys: HashMap<Hashed<K>, u64, BuildHasherDefault<AsItIs>>,
     /// The numbers of all keys that found no room, which share them by their hash.
@@ -41,7 +42,8 @@ impl<K: Hash + Eq> Store<K> {
     /// Takes one call of `key`, or says in how many nanoseconds its next one is allowed.
     pub(super) fn take(&self, key: K, now: u64) -> Result<(), u64> {
         let hash = self.hasher.hash_one(&key);
-        // The map indexes by the lowest bits and marks by the highest: the shard takes some in between.
+        // The map indexes by the lowest bits and marks by the highest: the shard takes some in
+        // between.
         let shard = &self.shards[(hash >> 48) as usize & (self.shards.len() - 1)];
         lock(shard).take(Hashed { hash, key }, now, self.capacity)
     }
@@ -93,8 +95,8 @@ impl<K: Hash + Eq> Shard<K> {
         if self.keys.len() >= capacity && now >= self.sweep_at {
             self.sweep(now);
         }
-        // A key that finds room may have called before, when it found none: it begins with what those with whom it
-        // shared have used. When all of that has filled up again, it is nothing.
+        // A key that finds room may have called before, when it found none: it begins with what
+        // those with whom it shared have used. When all of that has filled up again, it is nothing.
         let place = (key.hash >> 32) as usize & (self.shared.len() - 1);
         let shared = &mut self.shared[place];
         let tat = self.rule.check(*shared, now)?;

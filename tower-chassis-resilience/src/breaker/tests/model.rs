@@ -22,7 +22,8 @@ struct Model {
     succeeded: usize,
 }
 
-/// What the model says a step did. An open time is drawn, so that the model takes it over once checked.
+/// What the model says a step did. An open time is drawn, so that the model takes it over once
+/// checked.
 type Turned = Option<(State, &'static str)>;
 
 impl Model {
@@ -278,10 +279,9 @@ fn check(config: BreakerConfig, steps: Vec<Step>) -> Result<(), TestCaseError> {
                     (Ok(pass), Some(call)) => {
                         prop_assert_eq!(pass.is_probe(), call.1.is_some());
                         if let Step::Call(class) = step {
-                            let before = agree(&mut model, &bench, turned, now)?;
+                            agree(&mut model, &bench, turned, now)?;
                             bench.changes.clear();
                             turned = model.finish(call, class, now);
-                            prop_assert!(before || turned.is_none() || bench.changes.is_empty());
                             bench.finish(pass, class);
                         } else {
                             under_way.push((pass, call));
@@ -339,7 +339,7 @@ fn agree(
     bench: &Bench,
     turned: Turned,
     now: Duration,
-) -> Result<bool, TestCaseError> {
+) -> Result<(), TestCaseError> {
     let changes: Vec<_> = bench
         .changes
         .iter()
@@ -358,6 +358,7 @@ fn agree(
         model.open_until = now + open_for;
     }
     let snapshot = bench.snapshot();
+    prop_assert!(bench.agreed);
     prop_assert_eq!(snapshot.state, model.state);
     prop_assert_eq!(u64::from(snapshot.opens), model.decayed(now));
     let (failed, total) = model.counts(now);
@@ -379,7 +380,7 @@ fn agree(
     prop_assert!(
         bench.gate_open() != shut || bench.circuit.refuses_for(bench.now).unwrap().as_micros() == 0
     );
-    Ok(true)
+    Ok(())
 }
 
 proptest! {

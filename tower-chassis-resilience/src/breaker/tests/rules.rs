@@ -265,6 +265,17 @@ fn reset_closes_and_forgets() {
 }
 
 #[test]
+fn generations_may_come_round_again() {
+    // A bucket remembers ten bits of its generation.
+    let mut bench = Bench::new(|config| config.consecutive_failures = 0);
+    bench.calls(19, Class::Failure);
+    for _ in 0..1_024 {
+        bench.circuit.reset(bench.now);
+    }
+    assert_eq!(bench.snapshot().total, 0);
+}
+
+#[test]
 fn settings_change_under_load_and_the_state_stays() {
     let mut bench = Bench::new(|config| config.consecutive_failures = 0);
     bench.calls(10, Class::Failure);

@@ -41,6 +41,12 @@ async fn answer_or_hang(status: u16) -> Res {
     answer(status).await
 }
 
+/// Panics at 1, answers other numbers with that status.
+async fn answer_or_panic(status: u16) -> Res {
+    assert_ne!(status, 1, "planted");
+    answer(status).await
+}
+
 async fn send<S>(service: &S, status: u16) -> Result<S::Response, BoxError>
 where
     S: Service<u16, Error = BoxError> + Clone,
@@ -257,10 +263,7 @@ async fn a_panic_below_fails_the_probe() {
         .with(|config| config.consecutive_failures = 1)
         .unwrap();
     let layer = BreakerLayer::new(policy);
-    let service = layer.layer(service_fn(async |status: u16| {
-        assert_ne!(status, 1, "planted");
-        answer(status).await
-    }));
+    let service = layer.layer(service_fn(answer_or_panic));
     let joined = tokio::spawn(async move { send(&service, 1).await.is_ok() }).await;
     assert!(joined.unwrap_err().is_panic());
     assert_eq!(layer.handle().state(), State::Open);

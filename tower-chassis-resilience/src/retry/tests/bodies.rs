@@ -83,6 +83,29 @@ async fn a_body_that_is_held_and_not_yet_read_is_not_taken_away() {
     assert_eq!(body.collect().await.unwrap().to_bytes(), "hello");
 }
 
+/// A future that is done still holds what it was made of.
+struct Done<B> {
+    _body: B,
+}
+impl<B> Future for Done<B> {
+    type Output = Answer;
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Answer> {
+        Poll::Ready(status(503))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_finished_attempt_holds_is_let_go_before_the_body_is_wanted_again() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let made = Arc::clone(&calls);
+    let inner = tower::service_fn(move |request: Request<ReplayBody<Frames>>| {
+        made.fetch_add(1, Ordering::Relaxed);
+        Done { _body: request.into_body() }
+    });
+    tower::ServiceExt::oneshot(layer().layer(inner), put(frames(["hello"]))).await.unwrap();
+    assert_eq!(calls.load(Ordering::Relaxed), 3);
+}
+
 /// hyper does not ask a body of known length for its end.
 #[tokio::test(start_paused = true)]
 async fn a_body_of_known_length_is_over_with_its_last_byte() {

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Empty};
 use tokio::time::Instant;
-use tower_chassis_core::{Body, BoxError, Carrier, Invocation, Kind, Rejection};
+use tower_chassis_core::{Body, BoxError, Kind, Rejection};
 use tower_layer::Layer;
 use tower_service::Service;
 

@@ -1,0 +1,95 @@
+//! What a call through timeout and retry allocates.
+#![allow(unsafe_code, reason = "a global allocator that counts can only be written with it")]
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    future::Future,
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{Empty, Full};
+use tower::{Layer, Service, service_fn};
+use tower_chassis_core::BoxError;
+use tower_chassis_resilience::{
+    retry::{RetryLayer, RetryPolicy},
+    timeout::{TimeoutLayer, TimeoutPolicy},
+};
+
+struct Counting;
+
+thread_local! {
+    static MADE: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: every call goes on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        MADE.set(MADE.get() + 1);
+        // SAFETY: as above.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The allocations of the second call of `service`.
+fn allocations<S, Req>(mut service: S, request: impl Fn() -> Req) -> usize
+where
+    S: Service<Req, Error = BoxError>,
+{
+    let mut made = 0;
+    for _ in 0..2 {
+        let request = request();
+        let before = MADE.get();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(matches!(service.poll_ready(&mut cx), Poll::Ready(Ok(()))));
+        let mut future = pin!(service.call(request));
+        loop {
+            if let Poll::Ready(result) = future.as_mut().poll(&mut cx) {
+                assert!(result.is_ok());
+                break;
+            }
+        }
+        made = MADE.get() - before;
+    }
+    made
+}
+
+async fn answer<B>(_: Request<B>) -> Result<Response<()>, BoxError> {
+    Ok(Response::new(()))
+}
+
+#[tokio::test]
+async fn a_timeout_allocates_nothing_with_and_without_a_timer() {
+    let layer = TimeoutLayer::per_try(TimeoutPolicy::new(Duration::from_secs(60)).unwrap());
+    let at_once = layer.layer(service_fn(async |n: u32| Ok::<_, BoxError>(n)));
+    assert_eq!(allocations(at_once, || 7), 0);
+    let later = layer.layer(service_fn(async |n: u32| {
+        tokio::task::yield_now().await;
+        Ok::<_, BoxError>(n)
+    }));
+    assert_eq!(allocations(later, || 7), 0);
+}
+
+#[test]
+fn a_retry_that_does_not_happen() {
+    let layer = RetryLayer::new(RetryPolicy::default());
+    let get = || Request::get("/").body(Empty::<Bytes>::new()).unwrap();
+    assert_eq!(allocations(layer.clone().untracked().layer(service_fn(answer)), get), 0);
+    assert_eq!(allocations(layer.clone().layer(service_fn(answer)), get), 4, "the invocation");
+    // What is shared of the body; it is not read here.
+    let put = || Request::put("/").body(Full::new(Bytes::from_static(b"hello"))).unwrap();
+    assert_eq!(allocations(layer.clone().untracked().layer(service_fn(answer)), put), 1);
+    assert_eq!(allocations(layer.untracked().clone_body().layer(service_fn(answer)), put), 0);
+}
