@@ -58,23 +58,30 @@ pub(super) struct RoutePlan {
 impl Plan {
     /// Checks a file.
     pub(super) fn of(tree: &Tree) -> Result<Self, Faults> {
-        let model: Result<Model, Faults> = tree.deserialize();
-        let model = match model {
-            Ok(model) => model,
-            Err(faults) => return Err(faults),
-        };
+        let (model, faults) = tree.deserialize_partly::<Model>();
+        let Some(model) = model else { return Err(faults) };
         let mut check = tree.check();
         let server = valid(&mut check, "server", ServerPolicy::try_from(model.server.clone()));
         let services: BTreeMap<_, _> = model
             .services
             .iter()
             .filter_map(|(name, service)| {
-                Some((name.clone(), service_plan(&mut check, &format!("services.{name}"), name, service)?))
+                let plan = service_plan(&mut check, &format!("services.{name}"), name, service)?;
+                Some((name.clone(), plan))
             })
             .collect();
-        let routes = routes(&mut check, &model);
-        check.finish()?;
-        Ok(Self { server: server.unwrap_or_default(), model, services, routes })
+        let routes = routes(&mut check, tree, &model);
+        let checked = check.finish();
+        if faults.is_empty() {
+            checked?;
+            return Ok(Self { server: server.unwrap_or_default(), model, services, routes });
+        }
+        // What was left out of a list has moved the rest of it, so a place in it would be the wrong one.
+        let moved = |path: &str| {
+            path.match_indices('[').any(|(at, _)| faults.iter().any(|fault| fault.path.starts_with(&path[..=at])))
+        };
+        let more = checked.err().into_iter().flatten().filter(|fault| !moved(&fault.path));
+        Err(faults.iter().cloned().chain(more).collect())
     }
 }
 
@@ -196,7 +203,7 @@ fn rule(check: &mut Checker<'_>, path: &str, index: usize, model: &RuleModel) ->
     rule
 }
 
-fn routes(check: &mut Checker<'_>, model: &Model) -> Vec<RoutePlan> {
+fn routes(check: &mut Checker<'_>, tree: &Tree, model: &Model) -> Vec<RoutePlan> {
     let mut names = BTreeMap::new();
     let mut plans = Vec::with_capacity(model.routes.len());
     for (index, route) in model.routes.iter().enumerate() {
@@ -206,7 +213,9 @@ fn routes(check: &mut Checker<'_>, model: &Model) -> Vec<RoutePlan> {
             let field = if route.name.is_some() { "name" } else { "path" };
             check.fault(&format!("{place}.{field}"), format!("is that of routes[{first}] too"));
         }
-        if !model.services.contains_key(&route.service) {
+        // A service with faults is left out of the model; it is there all the same.
+        let there = tree.get(&format!("services.{}", route.service)).is_some();
+        if !there && !model.services.contains_key(&route.service) {
             let known = model.services.keys().map(String::as_str);
             check.dangling(&format!("{place}.service"), "service", &route.service, known);
         }

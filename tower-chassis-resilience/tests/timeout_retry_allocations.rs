@@ -1,5 +1,8 @@
 //! What a call through timeout and retry allocates.
-#![allow(unsafe_code, reason = "a global allocator that counts can only be written with it")]
+#![allow(
+    unsafe_code,
+    reason = "a global allocator that counts can only be written with it"
+)]
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::{
@@ -86,10 +89,30 @@ async fn a_timeout_allocates_nothing_with_and_without_a_timer() {
 fn a_retry_that_does_not_happen() {
     let layer = RetryLayer::new(RetryPolicy::default());
     let get = || Request::get("/").body(Empty::<Bytes>::new()).unwrap();
-    assert_eq!(allocations(layer.clone().untracked().layer(service_fn(answer)), get), 0);
-    assert_eq!(allocations(layer.clone().layer(service_fn(answer)), get), 4, "the invocation");
+    assert_eq!(
+        allocations(layer.clone().untracked().layer(service_fn(answer)), get),
+        0
+    );
+    assert_eq!(
+        allocations(layer.layer(service_fn(answer)), get),
+        4,
+        "the invocation"
+    );
     // What is shared of the body; it is not read here.
-    let put = || Request::put("/").body(Full::new(Bytes::from_static(b"hello"))).unwrap();
-    assert_eq!(allocations(layer.clone().untracked().layer(service_fn(answer)), put), 1);
-    assert_eq!(allocations(layer.untracked().clone_body().layer(service_fn(answer)), put), 0);
+    let put = || {
+        Request::put("/")
+            .body(Full::new(Bytes::from_static(b"hello")))
+            .unwrap()
+    };
+    assert_eq!(
+        allocations(layer.clone().untracked().layer(service_fn(answer)), put),
+        1
+    );
+    assert_eq!(
+        allocations(
+            layer.untracked().clone_body().layer(service_fn(answer)),
+            put
+        ),
+        0
+    );
 }

@@ -15,6 +15,9 @@ use tower_chassis::{
 use tower_chassis_core::trace::TraceContext;
 use tower_service::Service;
 
+#[cfg(test)]
+mod seeds;
+
 /// A YAML text as the gateway's file.
 pub fn config_yaml(input: &[u8]) {
     config(Format::Yaml, input);

@@ -26,7 +26,8 @@ impl Backoff {
         self.retries = self.retries.saturating_add(1);
         self.reached = reached;
         // What is too large to be told, or no number, is the longest wait.
-        Duration::try_from_secs_f64(base.as_secs_f64() * growth * SCALE).map_or(max, |wait| wait.min(max))
+        Duration::try_from_secs_f64(base.as_secs_f64() * growth * SCALE)
+            .map_or(max, |wait| wait.min(max))
     }
 
     /// Begins again at the first wait: after the service itself said how long to wait.
@@ -87,7 +88,9 @@ mod tests {
     fn no_two_waits_are_alike_and_a_seed_repeats_them() {
         let draw = |seed| {
             let chance = Chance::new(seed);
-            (0..100).map(|_| Backoff::default().next(BASE, MAX, chance.unit())).collect::<Vec<_>>()
+            (0..100)
+                .map(|_| Backoff::default().next(BASE, MAX, chance.unit()))
+                .collect::<Vec<_>>()
         };
         let mut waits = draw(1);
         assert_eq!(waits, draw(1));

@@ -96,7 +96,11 @@ impl Budget {
     pub(super) fn set_valid(&self, ratio: f64, min_per_second: f64) {
         // In range, so neither cast can lose more than the fraction.
         let share = (ratio * 1_000.0).round() as u64;
-        let interval = if min_per_second > 0.0 { (1e9 / min_per_second).ceil() as u64 } else { NEVER };
+        let interval = if min_per_second > 0.0 {
+            (1e9 / min_per_second).ceil() as u64
+        } else {
+            NEVER
+        };
         self.0.share.store(share, Ordering::Relaxed);
         self.0.interval.store(interval, Ordering::Relaxed);
     }
@@ -125,7 +129,10 @@ impl Budget {
     #[must_use]
     pub fn snapshot(&self, now: Instant) -> BudgetSnapshot {
         self.0.turn(now);
-        BudgetSnapshot { saved: self.0.saved() as f64 / COST as f64, reserve: self.0.reserve(now) }
+        BudgetSnapshot {
+            saved: self.0.saved() as f64 / COST as f64,
+            reserve: self.0.reserve(now),
+        }
     }
 }
 
@@ -138,7 +145,9 @@ impl Default for Budget {
 
 impl fmt::Debug for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Budget").field("saved", &self.0.saved()).finish_non_exhaustive()
+        f.debug_struct("Budget")
+            .field("saved", &self.0.saved())
+            .finish_non_exhaustive()
     }
 }
 
@@ -165,7 +174,9 @@ impl Inner {
         }
         // Once a second. One turns, the others go on with the old slot for that instant, which loses no token
         // and makes none.
-        let Ok(mut marks) = self.marks.try_lock() else { return };
+        let Ok(mut marks) = self.marks.try_lock() else {
+            return;
+        };
         let last = self.slot.load(Ordering::Relaxed);
         if slot <= last {
             return;
@@ -189,7 +200,9 @@ impl Inner {
     fn take_saved(&self) -> bool {
         let paid = self.paid.sum();
         let take = |gone: u64| gone.checked_add(COST).filter(|gone| *gone <= paid);
-        self.gone.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+        self.gone
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
     }
 
     /// The reserve as one instant: a token moves it on by an interval, the clock overtakes it.
@@ -199,7 +212,11 @@ impl Inner {
             let next = refilled.max(now).checked_add(interval)?;
             (next <= now.saturating_add(BURST.max(interval))).then_some(next)
         };
-        interval != NEVER && self.refilled.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+        interval != NEVER
+            && self
+                .refilled
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+                .is_ok()
     }
 
     fn reserve(&self, now: Instant) -> u64 {
@@ -232,10 +249,15 @@ impl Stripes {
         // Each thread has its own copy at its own address; the high bits of the product mix all of it.
         let here = HERE.with(|here| std::ptr::from_ref(here).addr() as u64);
         let stripe = here.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 61;
-        self.0[stripe as usize % STRIPES].0.fetch_add(amount, Ordering::Relaxed);
+        self.0[stripe as usize % STRIPES]
+            .0
+            .fetch_add(amount, Ordering::Relaxed);
     }
 
     fn sum(&self) -> u64 {
-        self.0.iter().map(|stripe| stripe.0.load(Ordering::Relaxed)).fold(0, u64::wrapping_add)
+        self.0
+            .iter()
+            .map(|stripe| stripe.0.load(Ordering::Relaxed))
+            .fold(0, u64::wrapping_add)
     }
 }

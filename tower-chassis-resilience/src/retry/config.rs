@@ -10,7 +10,11 @@ const MOST_ATTEMPTS: u32 = 5;
 
 /// What a configuration says of retries.
 #[derive(Clone, PartialEq, Debug)]
-#[cfg_attr(feature = "config", derive(serde::Deserialize), serde(default, deny_unknown_fields))]
+#[cfg_attr(
+    feature = "config",
+    derive(serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct RetryConfig {
     /// How many attempts a call has in all, the first one included: 1 to 5, 3 by default. 1 switches the layer
     /// off.
@@ -19,14 +23,23 @@ pub struct RetryConfig {
     /// 511, which no repeat can heal. 429 has a rule of its own unless it is named here.
     pub statuses: Vec<u16>,
     /// The first wait, on average: above zero, 25 ms by default.
-    #[cfg_attr(feature = "config", serde(with = "tower_chassis_core::config::duration"))]
+    #[cfg_attr(
+        feature = "config",
+        serde(with = "tower_chassis_core::config::duration")
+    )]
     pub backoff_base: Duration,
     /// The longest wait that the backoff chooses: from `backoff_base` to 30 s, 1 s by default.
-    #[cfg_attr(feature = "config", serde(with = "tower_chassis_core::config::duration"))]
+    #[cfg_attr(
+        feature = "config",
+        serde(with = "tower_chassis_core::config::duration")
+    )]
     pub backoff_max: Duration,
     /// How many bytes of a request's body are kept to be sent again: 64 KiB by default. 0 leaves only
     /// requests without a body, and those of which nothing was sent.
-    #[cfg_attr(feature = "config", serde(with = "tower_chassis_core::config::byte_size"))]
+    #[cfg_attr(
+        feature = "config",
+        serde(with = "tower_chassis_core::config::byte_size")
+    )]
     pub body_limit: usize,
     /// How many retries each call allows: 0 to 10 in steps of 0.001, 0.2 by default. Ignored where the layer
     /// was given a [`Budget`](super::Budget).
@@ -51,7 +64,7 @@ impl Default for RetryConfig {
 }
 
 /// A valid [`RetryConfig`].
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct RetryPolicy(RetryConfig);
 
 impl RetryPolicy {
@@ -59,12 +72,6 @@ impl RetryPolicy {
     #[must_use]
     pub const fn config(&self) -> &RetryConfig {
         &self.0
-    }
-}
-
-impl Default for RetryPolicy {
-    fn default() -> Self {
-        Self(RetryConfig::default())
     }
 }
 
@@ -83,17 +90,26 @@ impl TryFrom<RetryConfig> for RetryPolicy {
         }
         for status in &config.statuses {
             if !(400..=599).contains(status) {
-                return Err(Invalid::new("statuses", format!("must be from 400 to 599, and {status} is not")));
+                return Err(Invalid::new(
+                    "statuses",
+                    format!("must be from 400 to 599, and {status} is not"),
+                ));
             }
             if matches!(status, 501 | 505 | 511) {
-                return Err(Invalid::new("statuses", format!("must not hold {status}, which no repeat can heal")));
+                return Err(Invalid::new(
+                    "statuses",
+                    format!("must not hold {status}, which no repeat can heal"),
+                ));
             }
         }
         if config.backoff_base.is_zero() {
             return Err(Invalid::new("backoff_base", "must be above 0"));
         }
         if config.backoff_max < config.backoff_base {
-            return Err(Invalid::new("backoff_max", "must not be below backoff_base"));
+            return Err(Invalid::new(
+                "backoff_max",
+                "must not be below backoff_base",
+            ));
         }
         if config.backoff_max > LONGEST_WAIT {
             return Err(Invalid::new("backoff_max", "must not be above 30 s"));
@@ -107,7 +123,11 @@ impl TryFrom<RetryConfig> for RetryPolicy {
 impl Validate for RetryPolicy {}
 
 pub(super) fn check_ratio(field: &'static str, ratio: f64) -> Result<(), Invalid> {
-    if (0.0..=10.0).contains(&ratio) { Ok(()) } else { Err(Invalid::new(field, "must be from 0 to 10")) }
+    if (0.0..=10.0).contains(&ratio) {
+        Ok(())
+    } else {
+        Err(Invalid::new(field, "must be from 0 to 10"))
+    }
 }
 
 pub(super) fn check_min_per_second(field: &'static str, rate: f64) -> Result<(), Invalid> {
@@ -127,22 +147,97 @@ mod tests {
         let ok = RetryConfig::default;
         let ms = Duration::from_millis;
         for (config, field) in [
-            (RetryConfig { attempts: 0, ..ok() }, "attempts"),
-            (RetryConfig { attempts: 6, ..ok() }, "attempts"),
-            (RetryConfig { statuses: vec![503, 200], ..ok() }, "statuses"),
-            (RetryConfig { statuses: vec![600], ..ok() }, "statuses"),
-            (RetryConfig { statuses: vec![505], ..ok() }, "statuses"),
-            (RetryConfig { backoff_base: Duration::ZERO, ..ok() }, "backoff_base"),
-            (RetryConfig { backoff_max: ms(24), ..ok() }, "backoff_max"),
-            (RetryConfig { backoff_max: ms(30_001), ..ok() }, "backoff_max"),
-            (RetryConfig { budget_ratio: -0.1, ..ok() }, "budget_ratio"),
-            (RetryConfig { budget_ratio: f64::NAN, ..ok() }, "budget_ratio"),
-            (RetryConfig { budget_min_per_second: f64::INFINITY, ..ok() }, "budget_min_per_second"),
+            (
+                RetryConfig {
+                    attempts: 0,
+                    ..ok()
+                },
+                "attempts",
+            ),
+            (
+                RetryConfig {
+                    attempts: 6,
+                    ..ok()
+                },
+                "attempts",
+            ),
+            (
+                RetryConfig {
+                    statuses: vec![503, 200],
+                    ..ok()
+                },
+                "statuses",
+            ),
+            (
+                RetryConfig {
+                    statuses: vec![600],
+                    ..ok()
+                },
+                "statuses",
+            ),
+            (
+                RetryConfig {
+                    statuses: vec![505],
+                    ..ok()
+                },
+                "statuses",
+            ),
+            (
+                RetryConfig {
+                    backoff_base: Duration::ZERO,
+                    ..ok()
+                },
+                "backoff_base",
+            ),
+            (
+                RetryConfig {
+                    backoff_max: ms(24),
+                    ..ok()
+                },
+                "backoff_max",
+            ),
+            (
+                RetryConfig {
+                    backoff_max: ms(30_001),
+                    ..ok()
+                },
+                "backoff_max",
+            ),
+            (
+                RetryConfig {
+                    budget_ratio: -0.1,
+                    ..ok()
+                },
+                "budget_ratio",
+            ),
+            (
+                RetryConfig {
+                    budget_ratio: f64::NAN,
+                    ..ok()
+                },
+                "budget_ratio",
+            ),
+            (
+                RetryConfig {
+                    budget_min_per_second: f64::INFINITY,
+                    ..ok()
+                },
+                "budget_min_per_second",
+            ),
         ] {
             assert_eq!(RetryPolicy::try_from(config).unwrap_err().field(), field);
         }
-        let edge = RetryConfig { attempts: 5, statuses: vec![], body_limit: 0, budget_ratio: 0.0, ..ok() };
+        let edge = RetryConfig {
+            attempts: 5,
+            statuses: vec![],
+            body_limit: 0,
+            budget_ratio: 0.0,
+            ..ok()
+        };
         let policy = RetryPolicy::try_from(edge.clone()).unwrap();
-        assert_eq!((policy.config(), RetryConfig::from(policy.clone())), (&edge, edge.clone()));
+        assert_eq!(
+            (policy.config(), RetryConfig::from(policy.clone())),
+            (&edge, edge.clone())
+        );
     }
 }

@@ -63,7 +63,11 @@ where
     R: Replay<B>,
 {
     pub(super) const fn new(future: S::Future, call: Option<Call<S, R, B>>, classify: C) -> Self {
-        Self { step: Step::Calling { future }, call, classify }
+        Self {
+            step: Step::Calling { future },
+            call,
+            classify,
+        }
     }
 }
 
@@ -87,10 +91,14 @@ where
                     continue;
                 }
                 StepProj::Readying => {
-                    let Some(call) = this.call.as_mut() else { return Poll::Pending };
+                    let Some(call) = this.call.as_mut() else {
+                        return Poll::Pending;
+                    };
                     match ready!(call.service().poll_ready(cx)) {
                         Ok(()) => {
-                            let Some(request) = call.request() else { return Poll::Pending };
+                            let Some(request) = call.request() else {
+                                return Poll::Pending;
+                            };
                             let future = call.service().call(request);
                             this.step.set(Step::Calling { future });
                             continue;
@@ -99,7 +107,9 @@ where
                     }
                 }
             };
-            let Some(call) = this.call.as_mut() else { return Poll::Ready(result) };
+            let Some(call) = this.call.as_mut() else {
+                return Poll::Ready(result);
+            };
             let Some(wait) = call.wish(&result, this.classify) else {
                 *this.call = None;
                 return Poll::Ready(result);
@@ -113,7 +123,9 @@ where
             // The failed response and its connection are not kept over the wait.
             drop(result);
             if !delay.is_zero() {
-                this.step.set(Step::Sleeping { sleep: sleep(delay) });
+                this.step.set(Step::Sleeping {
+                    sleep: sleep(delay),
+                });
             }
         }
     }
@@ -180,7 +192,11 @@ impl<S, R: Replay<B>, B> Call<S, R, B> {
     }
 
     /// Whether the outcome is one that is tried again, if that is possible.
-    fn wish<C, ResBody, E>(&self, result: &Result<Response<ResBody>, E>, classify: &C) -> Option<Wait>
+    fn wish<C, ResBody, E>(
+        &self,
+        result: &Result<Response<ResBody>, E>,
+        classify: &C,
+    ) -> Option<Wait>
     where
         C: Classify<Response<ResBody>, E>,
         E: 'static,
@@ -189,7 +205,13 @@ impl<S, R: Replay<B>, B> Call<S, R, B> {
             Ok(response) => {
                 let is_listed = |status| self.shared.state.is_listed(status);
                 let verdict = classify.head(response);
-                of_response(verdict, response.status(), response.headers(), self.idempotent, is_listed)
+                of_response(
+                    verdict,
+                    response.status(),
+                    response.headers(),
+                    self.idempotent,
+                    is_listed,
+                )
             }
             Err(error) => of_error(classify.error(error), rejection_of(error), self.idempotent),
         }
@@ -218,10 +240,10 @@ impl<S, R: Replay<B>, B> Call<S, R, B> {
             Wait::AtLeast(delay) => delay + delay.mul_f64(state.chance.unit() / 10.0),
         };
         let now = Instant::now();
-        if let Some(deadline) = self.deadline {
-            if delay >= deadline.remaining(now)? {
-                return None;
-            }
+        if let Some(deadline) = self.deadline
+            && delay >= deadline.remaining(now)?
+        {
+            return None;
         }
         if !self.unfunded && self.body.is_none() {
             self.body = Some(self.replay.again(&self.kept.as_ref()?.source)?);
@@ -241,7 +263,11 @@ impl<S, R: Replay<B>, B> Call<S, R, B> {
     fn request(&mut self) -> Option<Request<R::Body>> {
         let body = self.body.take()?;
         let kept = self.kept.as_mut()?;
-        let mut head = if self.attempt < self.attempts { kept.head.clone() } else { take(&mut kept.head) };
+        let mut head = if self.attempt < self.attempts {
+            kept.head.clone()
+        } else {
+            take(&mut kept.head)
+        };
         if let Some(invocation) = &kept.invocation {
             head.extensions.insert(invocation.clone());
         }
@@ -249,7 +275,8 @@ impl<S, R: Replay<B>, B> Call<S, R, B> {
             invocation.set_attempt(self.first.saturating_add(self.attempt - 1));
         }
         if is_grpc(&head.headers) {
-            head.headers.insert(&PREVIOUS_ATTEMPTS, HeaderValue::from(self.attempt - 1));
+            head.headers
+                .insert(&PREVIOUS_ATTEMPTS, HeaderValue::from(self.attempt - 1));
         }
         Some(Request::from_parts(head, body))
     }
@@ -260,7 +287,12 @@ impl<S, R: Replay<B>, B> Call<S, R, B> {
         S: Clone,
     {
         let template = &self.shared.template;
-        self.service.get_or_insert_with(|| template.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        self.service.get_or_insert_with(|| {
+            template
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone()
+        })
     }
 }
 

@@ -1,10 +1,6 @@
 use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     task::{Context, Poll},
-    time::Duration,
 };
 
 use http::{Request, Response};
@@ -17,96 +13,12 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    backoff::Chance,
-    budget::{Budget, BudgetSnapshot},
+    budget::Budget,
     config::RetryPolicy,
     future::{Call, Kept, RetryFuture},
     replay::{Buffered, Cloned, Replay, Rewrapped},
+    state::{RetryHandle, Setup, State},
 };
-
-/// What all services of a layer share.
-#[derive(Debug)]
-pub(super) struct State {
-    live: Live<RetryPolicy>,
-    setup: Setup,
-    attempts: AtomicU32,
-    body_limit: AtomicUsize,
-    backoff_base: AtomicU64,
-    backoff_max: AtomicU64,
-    /// One bit for each status from 384 on.
-    statuses: [AtomicU64; 4],
-    pub(super) budget: Budget,
-    pub(super) chance: Chance,
-    pub(super) retries: AtomicU64,
-    pub(super) exhausted: AtomicU64,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Setup {
-    budget: Option<Budget>,
-    events: Events,
-    seed: Option<u64>,
-    untracked: bool,
-}
-
-const FIRST_STATUS: u16 = 384;
-
-impl State {
-    fn new(live: Live<RetryPolicy>, setup: Setup) -> Arc<Self> {
-        let state = Arc::new(Self {
-            attempts: AtomicU32::new(1),
-            body_limit: AtomicUsize::new(0),
-            backoff_base: AtomicU64::new(0),
-            backoff_max: AtomicU64::new(0),
-            statuses: Default::default(),
-            budget: setup.budget.clone().unwrap_or_default(),
-            chance: Chance::new(setup.seed.unwrap_or_else(|| fastrand::u64(..))),
-            retries: AtomicU64::new(0),
-            exhausted: AtomicU64::new(0),
-            live: live.clone(),
-            setup,
-        });
-        live.bind(&state, Self::apply);
-        state
-    }
-
-    fn apply(&self, policy: &RetryPolicy) {
-        let config = policy.config();
-        let nanos = |wait: Duration| u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
-        let mut statuses = [0; 4];
-        for status in &config.statuses {
-            let bit = status.saturating_sub(FIRST_STATUS) as usize;
-            if let Some(word) = statuses.get_mut(bit / 64) {
-                *word |= 1 << (bit % 64);
-            }
-        }
-        for (word, bits) in self.statuses.iter().zip(statuses) {
-            word.store(bits, Ordering::Relaxed);
-        }
-        self.body_limit.store(config.body_limit, Ordering::Relaxed);
-        self.backoff_base.store(nanos(config.backoff_base), Ordering::Relaxed);
-        self.backoff_max.store(nanos(config.backoff_max), Ordering::Relaxed);
-        if self.setup.budget.is_none() {
-            self.budget.set_valid(config.budget_ratio, config.budget_min_per_second);
-        }
-        self.attempts.store(config.attempts, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_listed(&self, status: u16) -> bool {
-        let Some(bit) = status.checked_sub(FIRST_STATUS).map(usize::from) else { return false };
-        self.statuses.get(bit / 64).is_some_and(|word| word.load(Ordering::Relaxed) & (1 << (bit % 64)) != 0)
-    }
-
-    /// The base of the backoff and its longest wait.
-    pub(super) fn backoff(&self) -> (Duration, Duration) {
-        let read = |nanos: &AtomicU64| Duration::from_nanos(nanos.load(Ordering::Relaxed));
-        (read(&self.backoff_base), read(&self.backoff_max))
-    }
-
-    pub(super) const fn events(&self) -> &Events {
-        &self.setup.events
-    }
-}
 
 /// Tries calls again, within a budget. See the [module](super).
 #[derive(Clone, Debug)]
@@ -120,25 +32,41 @@ pub struct RetryLayer<R = Buffered, C = Auto> {
 impl RetryLayer {
     /// Retries by `policy`, which may be [live](Live).
     pub fn new(policy: impl Into<Live<RetryPolicy>>) -> Self {
-        Self { state: State::new(policy.into(), Setup::default()), replay: Buffered, classify: Auto }
+        Self {
+            state: State::new(policy.into(), Setup::default()),
+            replay: Buffered,
+            classify: Auto,
+        }
     }
 }
 
 impl<R, C> RetryLayer<R, C> {
     /// Clones the body of a request instead of recording it, for bodies that are cheap to clone.
     pub fn clone_body(self) -> RetryLayer<Cloned, C> {
-        RetryLayer { state: self.state, replay: Cloned, classify: self.classify }
+        RetryLayer {
+            state: self.state,
+            replay: Cloned,
+            classify: self.classify,
+        }
     }
 
     /// Hands the inner service bodies of type `O`, for one that takes no other.
     pub fn rewrap<O>(self) -> RetryLayer<Rewrapped<O, R>, C> {
-        RetryLayer { state: self.state, replay: Rewrapped::new(self.replay), classify: self.classify }
+        RetryLayer {
+            state: self.state,
+            replay: Rewrapped::new(self.replay),
+            classify: self.classify,
+        }
     }
 
     /// Judges responses and errors by `classify`. A failure, timeout or unreachable verdict without a status is
     /// tried again like a listed status, a success never.
     pub fn classify<D>(self, classify: D) -> RetryLayer<R, D> {
-        RetryLayer { state: self.state, replay: self.replay, classify }
+        RetryLayer {
+            state: self.state,
+            replay: self.replay,
+            classify,
+        }
     }
 
     /// Judges by a closure `Fn(Result<&Res, &Err>) -> Verdict`, as [`classify`](Self::classify) does.
@@ -175,15 +103,18 @@ impl<R, C> RetryLayer<R, C> {
     }
 
     fn set_up(self, change: impl FnOnce(&mut Setup)) -> Self {
-        let mut setup = self.state.setup.clone();
+        let mut setup = self.state.setup().clone();
         change(&mut setup);
-        Self { state: State::new(self.state.live.clone(), setup), ..self }
+        Self {
+            state: State::new(self.state.live().clone(), setup),
+            ..self
+        }
     }
 
     /// Reads and changes the layer while it runs.
     #[must_use]
     pub fn handle(&self) -> RetryHandle {
-        RetryHandle { state: Arc::clone(&self.state) }
+        RetryHandle::new(Arc::clone(&self.state))
     }
 }
 
@@ -192,41 +123,16 @@ impl<S: Clone, R: Clone, C: Clone> Layer<S> for RetryLayer<R, C> {
 
     fn layer(&self, inner: S) -> Retry<S, R, C> {
         let template = Mutex::new(inner.clone());
-        let shared = Arc::new(Shared { state: Arc::clone(&self.state), template });
-        Retry { inner, shared, replay: self.replay.clone(), classify: self.classify.clone() }
-    }
-}
-
-/// A view of a [`RetryLayer`] and all of its services.
-#[derive(Clone, Debug)]
-pub struct RetryHandle {
-    state: Arc<State>,
-}
-
-impl RetryHandle {
-    /// The setting in force. A change of `attempts` and `body_limit` reaches calls that begin after it, the rest
-    /// the next decision; the tokens of the budget stay.
-    #[must_use]
-    pub fn config(&self) -> &Live<RetryPolicy> {
-        &self.state.live
-    }
-
-    /// What the budget holds now.
-    #[must_use]
-    pub fn budget(&self) -> BudgetSnapshot {
-        self.state.budget.snapshot(Instant::now())
-    }
-
-    /// How many retries there were.
-    #[must_use]
-    pub fn retries(&self) -> u64 {
-        self.state.retries.load(Ordering::Relaxed)
-    }
-
-    /// How many retries were wanted and not in the budget.
-    #[must_use]
-    pub fn exhausted(&self) -> u64 {
-        self.state.exhausted.load(Ordering::Relaxed)
+        let shared = Arc::new(Shared {
+            state: Arc::clone(&self.state),
+            template,
+        });
+        Retry {
+            inner,
+            shared,
+            replay: self.replay.clone(),
+            classify: self.classify.clone(),
+        }
     }
 }
 
@@ -276,7 +182,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let state = &self.shared.state;
-        let attempts = state.attempts.load(Ordering::Relaxed);
+        let attempts = state.attempts();
         if attempts <= 1 {
             let request = request.map(|body| self.replay.once(body));
             return RetryFuture::new(self.inner.call(request), None, self.classify.clone());
@@ -284,26 +190,35 @@ where
         let now = Instant::now();
         state.budget.deposit(now);
         let (mut head, body) = request.into_parts();
-        let mut call = Call::new(Arc::clone(&self.shared), self.replay.clone(), attempts, &head);
+        let mut call = Call::new(
+            Arc::clone(&self.shared),
+            self.replay.clone(),
+            attempts,
+            &head,
+        );
         // Decided before the head is copied: a request that cannot be tried again is not.
         let (body, source) = if state.budget.is_funded(now) {
-            let limit = state.body_limit.load(Ordering::Relaxed);
-            self.replay.split(body, limit, call.idempotent)
+            self.replay.split(body, state.body_limit(), call.idempotent)
         } else {
             call.unfunded = true;
             (self.replay.once(body), None)
         };
         if let Some(source) = source {
             let copy = head.clone();
-            let invocation = (!state.setup.untracked && head.extensions.get::<Invocation>().is_none()).then(|| {
+            let invocation = (!state.setup().untracked
+                && head.extensions.get::<Invocation>().is_none())
+            .then(|| {
                 let invocation = Invocation::new(now);
                 head.extensions.insert(invocation.clone());
                 invocation
             });
-            call.kept = Some(Kept { head: copy, invocation, source });
+            call.kept = Some(Kept {
+                head: copy,
+                invocation,
+                source,
+            });
         }
         let future = self.inner.call(Request::from_parts(head, body));
         RetryFuture::new(future, Some(call), self.classify.clone())
     }
 }
-

@@ -90,6 +90,7 @@ mod future;
 mod layer;
 mod replay;
 mod rules;
+mod state;
 mod tape;
 #[cfg(test)]
 mod tests;
@@ -99,7 +100,8 @@ pub use self::{
     budget::{Budget, BudgetSnapshot},
     config::{RetryConfig, RetryPolicy},
     future::RetryFuture,
-    layer::{Retry, RetryHandle, RetryLayer},
+    layer::{Retry, RetryLayer},
     replay::{Buffered, Cloned, Replay, ReplayBody, ReplaySource, Rewrapped},
     rules::Idempotent,
+    state::RetryHandle,
 };

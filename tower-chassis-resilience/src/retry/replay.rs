@@ -50,29 +50,50 @@ impl<B: Body> Replay<B> for Buffered {
     type Source = ReplaySource<B>;
 
     fn once(&self, body: B) -> ReplayBody<B> {
-        ReplayBody { repr: Repr::Plain { body } }
+        ReplayBody {
+            repr: Repr::Plain { body },
+        }
     }
 
-    fn split(&self, body: B, limit: usize, idempotent: bool) -> (ReplayBody<B>, Option<ReplaySource<B>>) {
+    fn split(
+        &self,
+        body: B,
+        limit: usize,
+        idempotent: bool,
+    ) -> (ReplayBody<B>, Option<ReplaySource<B>>) {
         if body.is_end_stream() {
             return (self.once(body), Some(ReplaySource(None)));
         }
         if body.size_hint().lower() > limit as u64 {
             return (self.once(body), None);
         }
-        let tape = Arc::new(Mutex::new(Tape::new(body, if idempotent { limit } else { 0 })));
+        let tape = Arc::new(Mutex::new(Tape::new(
+            body,
+            if idempotent { limit } else { 0 },
+        )));
         let record = Record::new(Arc::clone(&tape));
-        (ReplayBody { repr: Repr::Record { record } }, Some(ReplaySource(Some(tape))))
+        (
+            ReplayBody {
+                repr: Repr::Record { record },
+            },
+            Some(ReplaySource(Some(tape))),
+        )
     }
 
     fn again(&self, source: &ReplaySource<B>) -> Option<ReplayBody<B>> {
         let repr = match &source.0 {
-            None => Repr::Again { again: Again::empty() },
+            None => Repr::Again {
+                again: Again::empty(),
+            },
             Some(tape) => {
                 let mut held = lock(tape);
                 match held.again()? {
-                    Some(recorded) => Repr::Again { again: Again::new(recorded) },
-                    None => Repr::Record { record: Record::new(Arc::clone(tape)) },
+                    Some(recorded) => Repr::Again {
+                        again: Again::new(recorded),
+                    },
+                    None => Repr::Record {
+                        record: Record::new(Arc::clone(tape)),
+                    },
                 }
             }
         };
@@ -85,7 +106,9 @@ pub struct ReplaySource<B>(Option<Arc<Mutex<Tape<B>>>>);
 
 impl<B> fmt::Debug for ReplaySource<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReplaySource").field("is_empty", &self.0.is_none()).finish()
+        f.debug_struct("ReplaySource")
+            .field("is_empty", &self.0.is_none())
+            .finish()
     }
 }
 
@@ -120,7 +143,10 @@ pub struct Rewrapped<O, R = Buffered> {
 impl<O, R> Rewrapped<O, R> {
     /// The bodies of `inner`, as `O`.
     pub const fn new(inner: R) -> Self {
-        Self { inner, body: PhantomData }
+        Self {
+            inner,
+            body: PhantomData,
+        }
     }
 }
 
@@ -223,7 +249,9 @@ where
             Repr::Plain { body } => Self::new(body),
             Repr::Again { again } => match again.whole() {
                 Ok(bytes) => Self::full(bytes),
-                Err(again) => Self::new(ReplayBody::<B> { repr: Repr::Again { again } }),
+                Err(again) => Self::new(ReplayBody::<B> {
+                    repr: Repr::Again { again },
+                }),
             },
             repr @ Repr::Record { .. } => Self::new(ReplayBody { repr }),
         }

@@ -47,19 +47,32 @@ pub(super) fn of_response(
         (_, Some(_)) => false,
         (Class::Unreachable, None) => true,
         (Class::RateLimited, None) => {
-            is_listed(429) || matches!(asked(headers, SystemTime::now()), Ok(Wait::AtLeast(wait)) if wait <= SHORT)
+            is_listed(429)
+                || matches!(asked(headers, SystemTime::now()), Ok(Wait::AtLeast(wait)) if wait <= SHORT)
         }
         // Without a code it is the word of a classifier that knows this service.
-        _ => is_listed(status.as_u16()) || (verdict.is_failure() && verdict.http_status().is_none()),
+        _ => {
+            is_listed(status.as_u16()) || (verdict.is_failure() && verdict.http_status().is_none())
+        }
     };
-    if again { asked(headers, SystemTime::now()).ok() } else { None }
+    if again {
+        asked(headers, SystemTime::now()).ok()
+    } else {
+        None
+    }
 }
 
 /// Whether an error is to be tried again.
-pub(super) fn of_error(verdict: Verdict, rejection: Option<&Rejection>, idempotent: bool) -> Option<Wait> {
+pub(super) fn of_error(
+    verdict: Verdict,
+    rejection: Option<&Rejection>,
+    idempotent: bool,
+) -> Option<Wait> {
     let again = match verdict.class() {
         // Only where no connection could be made is it certain that nothing was sent.
-        Class::Unreachable => idempotent || rejection.is_some_and(|r| r.kind() == Kind::Unreachable),
+        Class::Unreachable => {
+            idempotent || rejection.is_some_and(|r| r.kind() == Kind::Unreachable)
+        }
         Class::Timeout => idempotent,
         // The gate of one endpoint was shut, and another endpoint may serve. Where the balancer says it, all are.
         Class::Refused => rejection.is_some_and(|r| r.is_circuit_open() && r.layer() != "balance"),
@@ -71,8 +84,10 @@ pub(super) fn of_error(verdict: Verdict, rejection: Option<&Rejection>, idempote
 /// The rejection in an error, if it is one or holds one.
 pub(super) fn rejection_of<E: 'static>(error: &E) -> Option<&Rejection> {
     let any: &dyn Any = error;
-    any.downcast_ref::<Rejection>()
-        .or_else(|| any.downcast_ref::<BoxError>().and_then(|error| Rejection::find(&**error)))
+    any.downcast_ref::<Rejection>().or_else(|| {
+        any.downcast_ref::<BoxError>()
+            .and_then(|error| Rejection::find(&**error))
+    })
 }
 
 #[cfg(test)]
@@ -110,17 +125,29 @@ mod tests {
             builder = builder.header(*name, *value);
         }
         let response = builder.body(()).unwrap();
-        of_response(response.verdict(), response.status(), response.headers(), idempotent, |status| {
-            [408, 502, 503, 504].contains(&status)
-        })
+        of_response(
+            response.verdict(),
+            response.status(),
+            response.headers(),
+            idempotent,
+            |status| [408, 502, 503, 504].contains(&status),
+        )
     }
 
     #[test]
     fn statuses() {
         for status in 100..600 {
             let again = [408, 502, 503, 504].contains(&status);
-            assert_eq!(response(status, &[], true), again.then_some(Wait::Backoff), "{status}");
-            assert_eq!(response(status, &[("retry-after", "0")], false), None, "{status}");
+            assert_eq!(
+                response(status, &[], true),
+                again.then_some(Wait::Backoff),
+                "{status}"
+            );
+            assert_eq!(
+                response(status, &[("retry-after", "0")], false),
+                None,
+                "{status}"
+            );
         }
     }
 
@@ -129,7 +156,10 @@ mod tests {
         let after = |value| response(429, &[("retry-after", value)], true);
         assert_eq!(after("0"), Some(Wait::AtLeast(Duration::ZERO)));
         assert_eq!(after("1"), Some(Wait::AtLeast(SHORT)));
-        assert_eq!((after("2"), after("x"), response(429, &[], true)), (None, None, None));
+        assert_eq!(
+            (after("2"), after("x"), response(429, &[], true)),
+            (None, None, None)
+        );
     }
 
     #[test]
@@ -141,10 +171,16 @@ mod tests {
         };
         let pushback = |ms| [("grpc-retry-pushback-ms", ms)];
         assert_eq!(code("14", &[]), Some(Wait::Backoff));
-        assert_eq!(code("14", &pushback("30")), Some(Wait::Exactly(Duration::from_millis(30))));
+        assert_eq!(
+            code("14", &pushback("30")),
+            Some(Wait::Exactly(Duration::from_millis(30)))
+        );
         assert_eq!(code("14", &pushback("-1")), None);
         assert_eq!(code("8", &[]), None);
-        assert_eq!(code("8", &pushback("5000")), Some(Wait::Exactly(Duration::from_secs(5))));
+        assert_eq!(
+            code("8", &pushback("5000")),
+            Some(Wait::Exactly(Duration::from_secs(5)))
+        );
         for other in ["0", "1", "2", "4", "5", "13", "15"] {
             assert_eq!(code(other, &pushback("1")), None, "{other}");
         }
@@ -161,7 +197,13 @@ mod tests {
             (Verdict::new(Class::Unreachable), true),
         ] {
             let listed = |status| status == 503;
-            let wait = of_response(verdict, StatusCode::SERVICE_UNAVAILABLE, &HeaderMap::new(), true, listed);
+            let wait = of_response(
+                verdict,
+                StatusCode::SERVICE_UNAVAILABLE,
+                &HeaderMap::new(),
+                true,
+                listed,
+            );
             assert_eq!(wait.is_some(), again, "{verdict:?}");
         }
     }
@@ -190,7 +232,10 @@ mod tests {
             }
         }
         let all_shut = Rejection::new(Kind::CircuitOpen, "balance");
-        assert_eq!(of_error(all_shut.verdict(), rejection_of(&all_shut), true), None);
+        assert_eq!(
+            of_error(all_shut.verdict(), rejection_of(&all_shut), true),
+            None
+        );
         assert_eq!(of_error(Verdict::CANCELLED, None, true), None);
         assert_eq!(of_error(Verdict::FAILURE, None, true), None);
     }

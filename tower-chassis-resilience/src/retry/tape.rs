@@ -40,7 +40,10 @@ pub(super) fn lock<B>(tape: &Mutex<Tape<B>>) -> MutexGuard<'_, Tape<B>> {
 
 impl<B> Tape<B> {
     pub(super) const fn new(body: B, limit: usize) -> Self {
-        Self { limit, state: State::Unread { body, held: true } }
+        Self {
+            limit,
+            state: State::Unread { body, held: true },
+        }
     }
 
     /// What can be sent again: `Some(Some(_))` is a recording, `Some(None)` the body itself, which the next
@@ -58,7 +61,9 @@ impl<B> Tape<B> {
 
     /// Whether there is something that more frames may complete.
     fn keep(&mut self, frame: &Frame<Bytes>) -> bool {
-        let State::Reading(reel) = &mut self.state else { return false };
+        let State::Reading(reel) = &mut self.state else {
+            return false;
+        };
         let fits = match frame.data_ref() {
             Some(bytes) => reel.push(bytes, self.limit),
             None => {
@@ -118,7 +123,11 @@ impl Reel {
 
     fn wind(mut self) -> Recorded {
         self.cut();
-        Recorded { frames: self.frames, len: self.len as u64, trailers: self.trailers }
+        Recorded {
+            frames: self.frames,
+            len: self.len as u64,
+            trailers: self.trailers,
+        }
     }
 }
 
@@ -152,7 +161,11 @@ pin_project! {
 
 impl<B> Record<B> {
     pub(super) const fn new(tape: Arc<Mutex<Tape<B>>>) -> Self {
-        Self { tape, body: None, keeping: false }
+        Self {
+            tape,
+            body: None,
+            keeping: false,
+        }
     }
 }
 
@@ -166,14 +179,19 @@ impl<B: Body> Record<B> {
             let mut tape = lock(this.tape);
             match mem::replace(&mut tape.state, State::Lost) {
                 State::Unread { body, .. } => {
-                    tape.state = State::Reading(Reel { exact: body.size_hint().exact(), ..Reel::default() });
+                    tape.state = State::Reading(Reel {
+                        exact: body.size_hint().exact(),
+                        ..Reel::default()
+                    });
                     this.body.set(Some(body));
                     *this.keeping = true;
                 }
                 other => tape.state = other,
             }
         }
-        let Some(mut body) = this.body.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+        let Some(mut body) = this.body.as_mut().as_pin_mut() else {
+            return Poll::Ready(None);
+        };
         let frame = ready!(body.as_mut().poll_frame(cx)).map(|frame| frame.map(to_bytes));
         if !*this.keeping {
             return Poll::Ready(frame);
@@ -238,11 +256,19 @@ pub(super) struct Again {
 
 impl Again {
     pub(super) const fn empty() -> Self {
-        Self { recorded: None, next: 0, left: 0 }
+        Self {
+            recorded: None,
+            next: 0,
+            left: 0,
+        }
     }
 
     pub(super) fn new(recorded: Arc<Recorded>) -> Self {
-        Self { left: recorded.len, recorded: Some(recorded), next: 0 }
+        Self {
+            left: recorded.len,
+            recorded: Some(recorded),
+            next: 0,
+        }
     }
 
     /// All of it in one piece, where it is one.
@@ -276,12 +302,18 @@ impl Again {
     }
 
     pub(super) fn is_end_stream(&self) -> bool {
-        self.recorded.as_ref().is_none_or(|r| self.next >= r.frames.len() && r.trailers.is_none())
+        self.recorded
+            .as_ref()
+            .is_none_or(|r| self.next >= r.frames.len() && r.trailers.is_none())
     }
 
     /// Exact, but for a body with trailers: HTTP/1 sends those only where the length is not announced.
     pub(super) fn size_hint(&self) -> SizeHint {
-        if self.recorded.as_ref().is_none_or(|recorded| recorded.trailers.is_none()) {
+        if self
+            .recorded
+            .as_ref()
+            .is_none_or(|recorded| recorded.trailers.is_none())
+        {
             return SizeHint::with_exact(self.left);
         }
         let mut hint = SizeHint::new();

@@ -21,11 +21,20 @@ pub(super) enum Wait {
 pub(super) fn asked(headers: &HeaderMap, wall: SystemTime) -> Result<Wait, Forbidden> {
     if let Some(value) = headers.get(&PUSHBACK) {
         // Negative or unreadable: do not retry.
-        let millis = value.to_str().ok().and_then(|text| text.trim().parse().ok()).ok_or(Forbidden)?;
+        let millis = value
+            .to_str()
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .ok_or(Forbidden)?;
         return Ok(Wait::Exactly(Duration::from_millis(millis)));
     }
-    let text = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::trim);
-    Ok(text.and_then(|text| retry_after(text, headers, wall)).map_or(Wait::Backoff, Wait::AtLeast))
+    let text = headers
+        .get(header::RETRY_AFTER)
+        .and_then(|value| value.to_str().ok())
+        .map(str::trim);
+    Ok(text
+        .and_then(|text| retry_after(text, headers, wall))
+        .map_or(Wait::Backoff, Wait::AtLeast))
 }
 
 /// The service does not want to be asked again.
@@ -39,7 +48,9 @@ fn retry_after(text: &str, headers: &HeaderMap, wall: SystemTime) -> Option<Dura
     }
     let until = http_date(text)?;
     // By the clock of the service, where it says what time it is: ours may be wrong.
-    let date = headers.get(header::DATE).and_then(|value| http_date(value.to_str().ok()?.trim()));
+    let date = headers
+        .get(header::DATE)
+        .and_then(|value| http_date(value.to_str().ok()?.trim()));
     let now = date.unwrap_or(wall);
     Some(until.duration_since(now).unwrap_or_default())
 }
@@ -65,7 +76,9 @@ fn http_date(text: &str) -> Option<SystemTime> {
     if next().is_some() {
         return None;
     }
-    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let months = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
     let month = months.iter().position(|name| *name == month)? as u64 + 1;
     let day = number(day, 31).filter(|day| *day > 0)?;
     let year = match number(year, 9_999)? {
@@ -107,7 +120,8 @@ mod tests {
     const AT: u64 = 784_111_777;
 
     fn said(name: &'static str, value: &str) -> Result<Wait, Forbidden> {
-        let headers = HeaderMap::from_iter([(HeaderName::from_static(name), value.parse().unwrap())]);
+        let headers =
+            HeaderMap::from_iter([(HeaderName::from_static(name), value.parse().unwrap())]);
         asked(&headers, UNIX_EPOCH + Duration::from_secs(AT - 10))
     }
 
@@ -139,17 +153,27 @@ mod tests {
     #[test]
     fn the_clock_of_the_service_counts_where_it_is_told() {
         let mut headers = HeaderMap::new();
-        headers.insert("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT".parse().unwrap());
+        headers.insert(
+            "retry-after",
+            "Sun, 06 Nov 1994 08:49:37 GMT".parse().unwrap(),
+        );
         headers.insert("date", "Sun, 06 Nov 1994 08:49:34 GMT".parse().unwrap());
-        assert_eq!(asked(&headers, SystemTime::now()), Ok(Wait::AtLeast(Duration::from_secs(3))));
+        assert_eq!(
+            asked(&headers, SystemTime::now()),
+            Ok(Wait::AtLeast(Duration::from_secs(3)))
+        );
     }
 
     #[test]
     fn pushback_is_exact_or_forbids() {
         let exact = |ms| Ok(Wait::Exactly(Duration::from_millis(ms)));
-        for (value, wait) in
-            [("0", exact(0)), ("1500", exact(1500)), ("-1", Err(Forbidden)), ("soon", Err(Forbidden)), ("", Err(Forbidden))]
-        {
+        for (value, wait) in [
+            ("0", exact(0)),
+            ("1500", exact(1500)),
+            ("-1", Err(Forbidden)),
+            ("soon", Err(Forbidden)),
+            ("", Err(Forbidden)),
+        ] {
             assert_eq!(said("grpc-retry-pushback-ms", value), wait, "{value}");
         }
     }
@@ -162,7 +186,11 @@ mod tests {
             ("Fri, 01 Mar 2024 00:00:00 GMT", 1_709_251_200),
             ("Fri, 31 Dec 2100 23:59:59 GMT", 4_133_980_799),
         ] {
-            assert_eq!(http_date(date), Some(UNIX_EPOCH + Duration::from_secs(secs)), "{date}");
+            assert_eq!(
+                http_date(date),
+                Some(UNIX_EPOCH + Duration::from_secs(secs)),
+                "{date}"
+            );
         }
     }
 }

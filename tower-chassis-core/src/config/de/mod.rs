@@ -57,14 +57,32 @@ impl Tree {
     pub fn deserialize<T: DeserializeOwned>(&self) -> Result<T, Faults> {
         deserialize(self)
     }
+
+    /// Reads what can be read of the tree as a `T`, and says what was wrong with the rest.
+    ///
+    /// With faults the value is for finding more of them, for nothing else: what was wrong is left out or
+    /// stands as its type's default, and lists that held a faulty item are shorter.
+    pub fn deserialize_partly<T: DeserializeOwned>(&self) -> (Option<T>, Faults) {
+        partly(self)
+    }
 }
 
 pub(super) fn deserialize<T: DeserializeOwned>(tree: &Tree) -> Result<T, Faults> {
+    match partly(tree) {
+        (Some(value), faults) if faults.is_empty() => Ok(value),
+        (_, faults) => Err(faults),
+    }
+}
+
+fn partly<T: DeserializeOwned>(tree: &Tree) -> (Option<T>, Faults) {
     let mut run = Run { tree, marks: Marks::default(), faults: Vec::new(), at: Vec::new() };
+    let mut read = None;
     for _ in 0..MAX_ROUNDS {
         match T::deserialize(NodeDe::new(tree.root(), &run.marks)) {
-            Ok(value) if run.faults.is_empty() => return Ok(value),
-            Ok(_) => break,
+            Ok(value) => {
+                read = Some(value);
+                break;
+            }
             Err(error) if run.faults.len() >= MAX_FAULTS => {
                 drop(error);
                 let message = format!("more than {MAX_FAULTS} faults; the rest was not looked at");
@@ -78,7 +96,7 @@ pub(super) fn deserialize<T: DeserializeOwned>(tree: &Tree) -> Result<T, Faults>
             }
         }
     }
-    Err(run.faults.into_iter().collect())
+    (read, run.faults.into_iter().collect())
 }
 
 struct Run<'a> {

@@ -4,7 +4,11 @@ use proptest::prelude::*;
 use super::*;
 
 fn limited(body_limit: usize) -> RetryLayer {
-    let config = RetryConfig { body_limit, budget_min_per_second: 1e6, ..RetryConfig::default() };
+    let config = RetryConfig {
+        body_limit,
+        budget_min_per_second: 1e6,
+        ..RetryConfig::default()
+    };
     RetryLayer::new(policy(config)).seed(7)
 }
 
@@ -16,8 +20,18 @@ fn full(len: usize) -> Full<Bytes> {
 async fn a_body_up_to_the_limit_is_sent_again_whole() {
     for (len, attempts) in [(0, 3), (1, 3), (100, 3), (101, 1)] {
         let upstream = Upstream::always(503);
-        assert_eq!(send(&limited(100), &upstream, put(full(len))).await.unwrap().status(), 503);
-        assert_eq!(upstream.bodies(), vec![Bytes::from(vec![b'x'; len]); attempts], "{len}");
+        assert_eq!(
+            send(&limited(100), &upstream, put(full(len)))
+                .await
+                .unwrap()
+                .status(),
+            503
+        );
+        assert_eq!(
+            upstream.bodies(),
+            vec![Bytes::from(vec![b'x'; len]); attempts],
+            "{len}"
+        );
     }
 }
 
@@ -25,9 +39,18 @@ async fn a_body_up_to_the_limit_is_sent_again_whole() {
 async fn a_stream_up_to_the_limit_is_sent_again_and_one_over_it_goes_on() {
     for (limit, attempts) in [(15, 3), (14, 1), (0, 1)] {
         let upstream = Upstream::always(503);
-        let answer = send(&limited(limit), &upstream, put(frames(["hello", "", "brave", "world"]))).await;
+        let answer = send(
+            &limited(limit),
+            &upstream,
+            put(frames(["hello", "", "brave", "world"])),
+        )
+        .await;
         assert_eq!(answer.unwrap().status(), 503);
-        assert_eq!(upstream.bodies(), vec!["hellobraveworld"; attempts], "{limit}");
+        assert_eq!(
+            upstream.bodies(),
+            vec!["hellobraveworld"; attempts],
+            "{limit}"
+        );
     }
 }
 
@@ -35,25 +58,46 @@ async fn a_stream_up_to_the_limit_is_sent_again_and_one_over_it_goes_on() {
 async fn trailers_are_sent_again() {
     let mut body = frames(["hello"]);
     let trailers = HeaderMap::from_iter([(http::header::ETAG, "7".parse().unwrap())]);
-    body.frames.push_back(Ok(http_body::Frame::trailers(trailers.clone())));
+    body.frames
+        .push_back(Ok(http_body::Frame::trailers(trailers.clone())));
     let upstream = Upstream::always(503);
     send(&layer(), &upstream, put(body)).await.unwrap();
     assert_eq!(upstream.bodies(), ["hello"; 3]);
     let seen = upstream.seen.lock().unwrap();
-    assert!(seen.iter().all(|seen| seen.trailers.as_ref() == Some(&trailers)));
+    assert!(
+        seen.iter()
+            .all(|seen| seen.trailers.as_ref() == Some(&trailers))
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_before_the_first_read_gives_the_body_back() {
     // However long it is: nothing need be kept.
     let upstream = Upstream::always(503).reading(Reads::Nothing);
-    send(&limited(3), &upstream, put(frames(["hello", "world"]))).await.unwrap();
+    send(&limited(3), &upstream, put(frames(["hello", "world"])))
+        .await
+        .unwrap();
     assert_eq!(upstream.attempts(), 3);
 
-    let upstream = Upstream::new(|n| if n == 1 { reject(Kind::Unreachable) } else { status(200) });
+    let upstream = Upstream::new(|n| {
+        if n == 1 {
+            reject(Kind::Unreachable)
+        } else {
+            status(200)
+        }
+    });
     let mut service = limited(100).layer(upstream.clone().reading(Reads::Nothing));
-    std::future::poll_fn(|cx| Service::<Request<Frames>>::poll_ready(&mut service, cx)).await.unwrap();
-    assert_eq!(service.call(post(frames(["hello"]))).await.unwrap().status(), 200);
+    std::future::poll_fn(|cx| Service::<Request<Frames>>::poll_ready(&mut service, cx))
+        .await
+        .unwrap();
+    assert_eq!(
+        service
+            .call(post(frames(["hello"])))
+            .await
+            .unwrap()
+            .status(),
+        200
+    );
     assert_eq!(upstream.attempts(), 2);
 }
 
@@ -63,7 +107,10 @@ async fn an_answer_before_the_end_of_the_body_is_final() {
         let mut body = frames(["hello", "world"]);
         body.pause = Some(ms(50));
         let upstream = Upstream::always(503).reading(reads);
-        assert_eq!(send(&layer(), &upstream, put(body)).await.unwrap().status(), 503);
+        assert_eq!(
+            send(&layer(), &upstream, put(body)).await.unwrap().status(),
+            503
+        );
         assert_eq!(upstream.attempts(), 1);
     }
 }
@@ -100,9 +147,13 @@ async fn what_a_finished_attempt_holds_is_let_go_before_the_body_is_wanted_again
     let made = Arc::clone(&calls);
     let inner = tower::service_fn(move |request: Request<ReplayBody<Frames>>| {
         made.fetch_add(1, Ordering::Relaxed);
-        Done { _body: request.into_body() }
+        Done {
+            _body: request.into_body(),
+        }
     });
-    tower::ServiceExt::oneshot(layer().layer(inner), put(frames(["hello"]))).await.unwrap();
+    tower::ServiceExt::oneshot(layer().layer(inner), put(frames(["hello"])))
+        .await
+        .unwrap();
     assert_eq!(calls.load(Ordering::Relaxed), 3);
 }
 
@@ -121,7 +172,10 @@ async fn a_body_that_breaks_is_not_sent_again() {
     let mut body = frames(["hello"]);
     body.frames.push_back(Err("broken"));
     let upstream = Upstream::always(503);
-    assert_eq!(send(&layer(), &upstream, put(body)).await.unwrap().status(), 503);
+    assert_eq!(
+        send(&layer(), &upstream, put(body)).await.unwrap().status(),
+        503
+    );
     assert_eq!(upstream.attempts(), 1);
 }
 
@@ -129,7 +183,11 @@ async fn a_body_that_breaks_is_not_sent_again() {
 async fn a_request_that_may_have_been_served_is_not_repeated_whatever_is_kept() {
     let upstream = Upstream::new(|_| reject(Kind::Unreachable));
     assert!(send(&layer(), &upstream, post(full(5))).await.is_err());
-    assert_eq!(upstream.attempts(), 1, "its body was read, so it may have been sent");
+    assert_eq!(
+        upstream.attempts(),
+        1,
+        "its body was read, so it may have been sent"
+    );
     let upstream = Upstream::new(|_| reject(Kind::Unreachable)).reading(Reads::Nothing);
     assert!(send(&layer(), &upstream, post(full(5))).await.is_err());
     assert_eq!(upstream.attempts(), 3);
@@ -141,7 +199,9 @@ async fn a_request_that_may_have_been_served_is_not_repeated_whatever_is_kept() 
 #[tokio::test(start_paused = true)]
 async fn cloned_and_rewrapped_bodies() {
     let upstream = Upstream::always(503);
-    send(&limited(0).clone_body(), &upstream, put(full(5))).await.unwrap();
+    send(&limited(0).clone_body(), &upstream, put(full(5)))
+        .await
+        .unwrap();
     assert_eq!(upstream.bodies(), ["xxxxx"; 3]);
 
     let kinds = Arc::new(Mutex::new(Vec::new()));
@@ -155,9 +215,14 @@ async fn cloned_and_rewrapped_bodies() {
         }
     });
     let service = layer().rewrap::<Body>().layer(inner);
-    tower::ServiceExt::oneshot(service, put(Body::from("hello"))).await.unwrap();
+    tower::ServiceExt::oneshot(service, put(Body::from("hello")))
+        .await
+        .unwrap();
     // The record is boxed; what was one piece is one piece again.
-    assert_eq!(*kinds.lock().unwrap(), ["Body(boxed)", "Body(full)", "Body(full)"]);
+    assert_eq!(
+        *kinds.lock().unwrap(),
+        ["Body(boxed)", "Body(full)", "Body(full)"]
+    );
 }
 
 #[tokio::test]
@@ -165,15 +230,22 @@ async fn replays_announce_their_length_unless_trailers_follow() {
     for trailers in [false, true] {
         let mut body = frames(["hello", "world"]);
         if trailers {
-            body.frames.push_back(Ok(http_body::Frame::trailers(HeaderMap::new())));
+            body.frames
+                .push_back(Ok(http_body::Frame::trailers(HeaderMap::new())));
         }
         let (first, source) = Buffered.split(body, 100, true);
         let source = source.unwrap();
-        assert!(Buffered.again(&source).is_none(), "the first one is still there");
+        assert!(
+            Buffered.again(&source).is_none(),
+            "the first one is still there"
+        );
         first.collect().await.unwrap();
         let again = Buffered.again(&source).unwrap();
         let hint = http_body::Body::size_hint(&again);
-        assert_eq!((hint.lower(), hint.exact()), (10, (!trailers).then_some(10)));
+        assert_eq!(
+            (hint.lower(), hint.exact()),
+            (10, (!trailers).then_some(10))
+        );
         assert_eq!(again.collect().await.unwrap().to_bytes(), "helloworld");
     }
 }
@@ -184,7 +256,10 @@ async fn nothing_is_kept_that_nobody_wants() {
     drop(source);
     assert_eq!(body.collect().await.unwrap().to_bytes(), "helloworld");
     let (body, source) = Buffered.split(Empty::<Bytes>::new(), 0, true);
-    assert_eq!(format!("{body:?} {source:?}"), "ReplayBody(plain) Some(ReplaySource { is_empty: true })");
+    assert_eq!(
+        format!("{body:?} {source:?}"),
+        "ReplayBody(plain) Some(ReplaySource { is_empty: true })"
+    );
     let (body, source) = Buffered.split(full(101), 100, true);
     assert_eq!(format!("{body:?} {source:?}"), "ReplayBody(plain) None");
 }

@@ -7,7 +7,9 @@ fn budget(ratio: f64, min_per_second: f64) -> (Budget, Instant) {
 }
 
 fn drain(budget: &Budget, now: Instant) -> u64 {
-    (0..1_000_000u64).take_while(|_| budget.withdraw(now)).count() as u64
+    (0..1_000_000u64)
+        .take_while(|_| budget.withdraw(now))
+        .count() as u64
 }
 
 #[test]
@@ -77,7 +79,10 @@ fn a_change_keeps_what_is_there() {
     budget.deposit(now);
     assert_eq!(budget.snapshot(now).saved, 10.5);
     assert_eq!(budget.set(-1.0, 0.0).unwrap_err().field(), "ratio");
-    assert_eq!(budget.set(0.0, f64::NAN).unwrap_err().field(), "min_per_second");
+    assert_eq!(
+        budget.set(0.0, f64::NAN).unwrap_err().field(),
+        "min_per_second"
+    );
     assert_eq!(Budget::new(11.0, 0.0).unwrap_err().field(), "ratio");
     assert_eq!(budget.snapshot(now).saved, 10.5);
 }
@@ -130,7 +135,10 @@ fn eight_threads_at_different_times_stay_within_the_bound() {
     let (taken, calls) = (taken.load(Ordering::Relaxed) as f64, 160_000.0);
     let bound = calls * 0.2 + 10.0 * 60.1 + 20.0;
     assert!(taken <= bound, "{taken} > {bound}");
-    assert!(taken >= calls * 0.2, "{taken}: what was paid in was used at once");
+    assert!(
+        taken >= calls * 0.2,
+        "{taken}: what was paid in was used at once"
+    );
 }
 
 proptest! {

@@ -14,13 +14,19 @@ fn failing(alive: &Arc<()>, pends: usize, calls: &Arc<AtomicUsize>) -> impl Clon
             for _ in 0..pends {
                 tokio::task::yield_now().await;
             }
-            let body = Guarded { _held: held, frame: Some(Bytes::from("failed")) };
+            let body = Guarded {
+                _held: held,
+                frame: Some(Bytes::from("failed")),
+            };
             Ok::<_, BoxError>(Response::builder().status(503).body(body).unwrap())
         }
     })
 }
 
-trait Inner: Service<Request<ReplayBody<Empty<Bytes>>>, Response = Response<Guarded>, Error = BoxError> {}
+trait Inner:
+    Service<Request<ReplayBody<Empty<Bytes>>>, Response = Response<Guarded>, Error = BoxError>
+{
+}
 impl<S> Inner for S where
     S: Service<Request<ReplayBody<Empty<Bytes>>>, Response = Response<Guarded>, Error = BoxError>
 {
@@ -39,7 +45,11 @@ impl http_body::Body for Guarded {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
-        Poll::Ready(self.frame.take().map(|bytes| Ok(http_body::Frame::data(bytes))))
+        Poll::Ready(
+            self.frame
+                .take()
+                .map(|bytes| Ok(http_body::Frame::data(bytes))),
+        )
     }
 }
 
@@ -51,10 +61,16 @@ async fn the_failed_response_is_gone_before_the_wait() {
     let mut future = Box::pin(service.call(get()));
     let mut cx = Context::from_waker(Waker::noop());
     assert!(future.as_mut().poll(&mut cx).is_pending());
-    assert_eq!((calls.load(Ordering::Relaxed), Arc::strong_count(&alive)), (1, idle));
+    assert_eq!(
+        (calls.load(Ordering::Relaxed), Arc::strong_count(&alive)),
+        (1, idle)
+    );
     let response = future.await.unwrap();
     assert_eq!(Arc::strong_count(&alive), idle + 1, "the last one");
-    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "failed");
+    assert_eq!(
+        response.into_body().collect().await.unwrap().to_bytes(),
+        "failed"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -64,9 +80,19 @@ async fn an_empty_budget_returns_the_response_whole() {
     // The first call pays half a token, the second the other half.
     for (expected, exhausted) in [(1, 1), (2, 2)] {
         calls.store(0, Ordering::Relaxed);
-        let response = layer.layer(failing(&alive, 0, &calls)).call(get()).await.unwrap();
-        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "failed");
-        assert_eq!((calls.load(Ordering::Relaxed), layer.handle().exhausted()), (expected, exhausted));
+        let response = layer
+            .layer(failing(&alive, 0, &calls))
+            .call(get())
+            .await
+            .unwrap();
+        assert_eq!(
+            response.into_body().collect().await.unwrap().to_bytes(),
+            "failed"
+        );
+        assert_eq!(
+            (calls.load(Ordering::Relaxed), layer.handle().exhausted()),
+            (expected, exhausted)
+        );
     }
 }
 
@@ -89,7 +115,11 @@ async fn dropped_at_any_poll_it_holds_nothing() {
             assert_eq!(Arc::strong_count(&alive), idle, "{pends} {polls}");
             let made = calls.load(Ordering::Relaxed);
             tokio::time::advance(ms(5_000)).await;
-            assert_eq!(calls.load(Ordering::Relaxed), made, "nothing goes on behind it");
+            assert_eq!(
+                calls.load(Ordering::Relaxed),
+                made,
+                "nothing goes on behind it"
+            );
         }
     }
 }
@@ -101,9 +131,16 @@ async fn the_readied_instance_is_called_and_one_clone_makes_the_rest() {
         let mut service = layer().layer(upstream.clone());
         let before = upstream.clones.load(Ordering::Relaxed);
         for call in 1..=3 {
-            std::future::poll_fn(|cx| Service::<Request<Empty<Bytes>>>::poll_ready(&mut service, cx)).await.unwrap();
+            std::future::poll_fn(|cx| {
+                Service::<Request<Empty<Bytes>>>::poll_ready(&mut service, cx)
+            })
+            .await
+            .unwrap();
             service.call(get()).await.unwrap();
-            assert_eq!(upstream.clones.load(Ordering::Relaxed) - before, clones * call);
+            assert_eq!(
+                upstream.clones.load(Ordering::Relaxed) - before,
+                clones * call
+            );
         }
     }
 }
@@ -117,7 +154,11 @@ struct Slow {
 
 impl Clone for Slow {
     fn clone(&self) -> Self {
-        Self { ready: None, fails: self.fails, calls: Arc::clone(&self.calls) }
+        Self {
+            ready: None,
+            fails: self.fails,
+            calls: Arc::clone(&self.calls),
+        }
     }
 }
 
@@ -127,14 +168,19 @@ impl Service<Request<Empty<Bytes>>> for Slow {
     type Future = std::future::Ready<Answer>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        let sleep = self.ready.get_or_insert_with(|| Box::pin(tokio::time::sleep(ms(500))));
+        let sleep = self
+            .ready
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(ms(500))));
         std::task::ready!(sleep.as_mut().poll(cx));
         let gone = self.fails && self.calls.load(Ordering::Relaxed) > 0;
         Poll::Ready(if gone { Err("gone".into()) } else { Ok(()) })
     }
 
     fn call(&mut self, _: Request<Empty<Bytes>>) -> Self::Future {
-        assert!(self.ready.take().is_some_and(|sleep| sleep.is_elapsed()), "called unready");
+        assert!(
+            self.ready.take().is_some_and(|sleep| sleep.is_elapsed()),
+            "called unready"
+        );
         self.calls.fetch_add(1, Ordering::Relaxed);
         std::future::ready(status(503))
     }
@@ -144,12 +190,21 @@ impl Service<Request<Empty<Bytes>>> for Slow {
 async fn later_attempts_wait_until_their_service_is_ready() {
     for (fails, attempts) in [(false, 3), (true, 1)] {
         let calls = Arc::new(AtomicUsize::new(0));
-        let inner = Slow { ready: None, fails, calls: Arc::clone(&calls) };
+        let inner = Slow {
+            ready: None,
+            fails,
+            calls: Arc::clone(&calls),
+        };
         let mut service = layer().clone_body().layer(inner);
-        std::future::poll_fn(|cx| Service::<Request<Empty<Bytes>>>::poll_ready(&mut service, cx)).await.unwrap();
+        std::future::poll_fn(|cx| Service::<Request<Empty<Bytes>>>::poll_ready(&mut service, cx))
+            .await
+            .unwrap();
         let start = Instant::now();
         let answer = service.call(get()).await;
-        assert_eq!((answer.is_err(), calls.load(Ordering::Relaxed)), (fails, attempts));
+        assert_eq!(
+            (answer.is_err(), calls.load(Ordering::Relaxed)),
+            (fails, attempts)
+        );
         assert!(start.elapsed() >= ms(500) * (attempts as u32 - 1).max(1));
     }
 }
@@ -185,8 +240,13 @@ async fn what_cannot_be_tried_again_is_not_copied() {
         let mut request = put(http_body_util::Full::new(Bytes::from("hello")));
         request.extensions_mut().insert(Counted(Arc::clone(&made)));
         let upstream = Upstream::always(503);
-        send(&RetryLayer::new(policy(config)), &upstream, request).await.unwrap();
-        assert_eq!((upstream.attempts(), made.load(Ordering::Relaxed)), (attempts, copies));
+        send(&RetryLayer::new(policy(config)), &upstream, request)
+            .await
+            .unwrap();
+        assert_eq!(
+            (upstream.attempts(), made.load(Ordering::Relaxed)),
+            (attempts, copies)
+        );
     }
 }
 
@@ -196,10 +256,17 @@ async fn retries_stay_within_the_bound_when_everything_fails() {
     for (script, ratio) in [
         (Upstream::always(503), 0.2),
         // The first attempt fails, its retry succeeds.
-        (Upstream::new(|n| status(if n % 2 == 1 { 503 } else { 200 })), 0.2),
+        (
+            Upstream::new(|n| status(if n % 2 == 1 { 503 } else { 200 })),
+            0.2,
+        ),
         (Upstream::always(503), 0.0),
     ] {
-        let config = RetryConfig { attempts: 5, budget_ratio: ratio, ..RetryConfig::default() };
+        let config = RetryConfig {
+            attempts: 5,
+            budget_ratio: ratio,
+            ..RetryConfig::default()
+        };
         let layer = RetryLayer::new(policy(config)).seed(1);
         let (start, calls) = (Instant::now(), 2_000);
         let mut running = tokio::task::JoinSet::new();
@@ -226,7 +293,10 @@ async fn layers_share_a_budget_and_all_services_of_a_layer_do() {
     send(&one, &upstream, get()).await.unwrap();
     send(&two, &upstream, get()).await.unwrap();
     assert_eq!(upstream.attempts(), 4, "two retries in all");
-    assert_eq!((one.handle().budget().reserve, two.handle().budget().reserve), (0, 0));
+    assert_eq!(
+        (one.handle().budget().reserve, two.handle().budget().reserve),
+        (0, 0)
+    );
     // The policy does not touch a budget that was handed in.
     one.handle().config().set(RetryPolicy::default()).unwrap();
     assert_eq!(two.handle().budget().reserve, 0);
@@ -245,7 +315,9 @@ async fn a_change_is_seen_by_services_that_run() {
     };
     let mut expect = async |attempts| {
         upstream.seen.lock().unwrap().clear();
-        std::future::poll_fn(|cx| Service::<Request<Empty<Bytes>>>::poll_ready(&mut service, cx)).await.unwrap();
+        std::future::poll_fn(|cx| Service::<Request<Empty<Bytes>>>::poll_ready(&mut service, cx))
+            .await
+            .unwrap();
         service.call(get()).await.unwrap();
         assert_eq!(upstream.attempts(), attempts);
     };

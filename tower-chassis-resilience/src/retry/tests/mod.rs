@@ -33,11 +33,18 @@ const fn ms(ms: u64) -> Duration {
 }
 
 fn status(code: u16) -> Answer {
-    Ok(Response::builder().status(code).body(Body::from("text")).unwrap())
+    Ok(Response::builder()
+        .status(code)
+        .body(Body::from("text"))
+        .unwrap())
 }
 
 fn with_header(code: u16, name: &'static str, value: &str) -> Answer {
-    Ok(Response::builder().status(code).header(name, value).body(Body::empty()).unwrap())
+    Ok(Response::builder()
+        .status(code)
+        .header(name, value)
+        .body(Body::empty())
+        .unwrap())
 }
 
 fn reject(kind: Kind) -> Answer {
@@ -50,7 +57,11 @@ fn policy(config: RetryConfig) -> RetryPolicy {
 
 /// Three attempts, chance seeded, and as many retries as a test may want.
 fn layer() -> RetryLayer {
-    RetryLayer::new(policy(RetryConfig { budget_min_per_second: 1e6, ..RetryConfig::default() })).seed(7)
+    RetryLayer::new(policy(RetryConfig {
+        budget_min_per_second: 1e6,
+        ..RetryConfig::default()
+    }))
+    .seed(7)
 }
 
 fn get() -> Request<Empty<Bytes>> {
@@ -88,7 +99,13 @@ struct Upstream {
 impl Upstream {
     fn new(script: impl Fn(usize) -> Answer + Send + Sync + 'static) -> Self {
         let script = Arc::new(script);
-        Self { script, seen: Arc::default(), clones: Arc::default(), reads: Reads::All, ready: false }
+        Self {
+            script,
+            seen: Arc::default(),
+            clones: Arc::default(),
+            reads: Reads::All,
+            ready: false,
+        }
     }
 
     fn always(code: u16) -> Self {
@@ -104,13 +121,20 @@ impl Upstream {
     }
 
     fn bodies(&self) -> Vec<Bytes> {
-        self.seen.lock().unwrap().iter().map(|seen| seen.body.clone()).collect()
+        self.seen
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|seen| seen.body.clone())
+            .collect()
     }
 
     /// The waits between attempts.
     fn gaps(&self) -> Vec<Duration> {
         let seen = self.seen.lock().unwrap();
-        seen.windows(2).map(|pair| pair[1].at - pair[0].at).collect()
+        seen.windows(2)
+            .map(|pair| pair[1].at - pair[0].at)
+            .collect()
     }
 }
 
@@ -171,7 +195,12 @@ where
             }
             let number = {
                 let mut seen = seen.lock().unwrap();
-                seen.push(Seen { at, headers: head.headers, body: read.into(), trailers });
+                seen.push(Seen {
+                    at,
+                    headers: head.headers,
+                    body: read.into(),
+                    trailers,
+                });
                 seen.len()
             };
             script(number)
@@ -200,8 +229,16 @@ struct Frames {
 }
 
 fn frames<const N: usize>(frames: [&'static str; N]) -> Frames {
-    let frames = frames.into_iter().map(|frame| Ok(http_body::Frame::data(Bytes::from(frame)))).collect();
-    Frames { frames, exact: None, pause: None, sleep: None }
+    let frames = frames
+        .into_iter()
+        .map(|frame| Ok(http_body::Frame::data(Bytes::from(frame))))
+        .collect();
+    Frames {
+        frames,
+        exact: None,
+        pause: None,
+        sleep: None,
+    }
 }
 
 impl http_body::Body for Frames {
@@ -220,7 +257,8 @@ impl http_body::Body for Frames {
     }
 
     fn size_hint(&self) -> http_body::SizeHint {
-        self.exact.map_or_else(http_body::SizeHint::new, http_body::SizeHint::with_exact)
+        self.exact
+            .map_or_else(http_body::SizeHint::new, http_body::SizeHint::with_exact)
     }
 }
 

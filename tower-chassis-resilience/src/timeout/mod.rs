@@ -53,6 +53,9 @@
 //! No allocation. One reading of the clock per call; no timer before the first `Pending`. A call that is
 //! polled again reads the clock once more, so that a service which never yields is still ended.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     future::Future,
     pin::Pin,
@@ -75,16 +78,25 @@ use tower_service::Service;
 
 /// What a configuration says of a timeout.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "config", derive(serde::Deserialize), serde(default, deny_unknown_fields))]
+#[cfg_attr(
+    feature = "config",
+    derive(serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct TimeoutConfig {
     /// How long a call may take until the head of its response. Above zero; 15 s by default.
-    #[cfg_attr(feature = "config", serde(with = "tower_chassis_core::config::duration"))]
+    #[cfg_attr(
+        feature = "config",
+        serde(with = "tower_chassis_core::config::duration")
+    )]
     pub after: Duration,
 }
 
 impl Default for TimeoutConfig {
     fn default() -> Self {
-        Self { after: Duration::from_secs(15) }
+        Self {
+            after: Duration::from_secs(15),
+        }
     }
 }
 
@@ -115,7 +127,9 @@ impl TimeoutPolicy {
 
 impl Default for TimeoutPolicy {
     fn default() -> Self {
-        Self { after: TimeoutConfig::default().after }
+        Self {
+            after: TimeoutConfig::default().after,
+        }
     }
 }
 
@@ -155,7 +169,10 @@ impl TimeoutLayer {
     }
 
     fn new(live: Live<TimeoutPolicy>, verdict: Verdict) -> Self {
-        let state = Arc::new(State { live: live.clone(), nanos: AtomicU64::new(0) });
+        let state = Arc::new(State {
+            live: live.clone(),
+            nanos: AtomicU64::new(0),
+        });
         live.bind(&state, |state, policy| {
             let nanos = u64::try_from(policy.after.as_nanos()).unwrap_or(u64::MAX);
             state.nanos.store(nanos, Ordering::Relaxed);
@@ -166,14 +183,20 @@ impl TimeoutLayer {
     /// Reads and changes the layer while it runs.
     #[must_use]
     pub fn handle(&self) -> TimeoutHandle {
-        TimeoutHandle { state: Arc::clone(&self.state) }
+        TimeoutHandle {
+            state: Arc::clone(&self.state),
+        }
     }
 }
 
 impl<S> Layer<S> for TimeoutLayer {
     type Service = Timeout<S>;
     fn layer(&self, inner: S) -> Timeout<S> {
-        Timeout { inner, state: Arc::clone(&self.state), verdict: self.verdict }
+        Timeout {
+            inner,
+            state: Arc::clone(&self.state),
+            verdict: self.verdict,
+        }
     }
 }
 
@@ -215,7 +238,12 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let after = Duration::from_nanos(self.state.nanos.load(Ordering::Relaxed));
         let deadline = Deadline::after(Instant::now(), after).instant();
-        TimeoutFuture { inner: Some(self.inner.call(request)), sleep: None, deadline, verdict: self.verdict }
+        TimeoutFuture {
+            inner: Some(self.inner.call(request)),
+            sleep: None,
+            deadline,
+            verdict: self.verdict,
+        }
     }
 }
 
@@ -244,7 +272,9 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Pending };
+        let Some(inner) = this.inner.as_mut().as_pin_mut() else {
+            return Poll::Pending;
+        };
         if let Poll::Ready(result) = inner.poll(cx) {
             return Poll::Ready(result.map_err(Into::into));
         }
@@ -254,164 +284,15 @@ where
         if first {
             this.sleep.set(Some(sleep_until(*this.deadline)));
         }
-        let fired = this.sleep.as_mut().as_pin_mut().is_some_and(|sleep| sleep.poll(cx).is_ready());
+        let fired = this
+            .sleep
+            .as_mut()
+            .as_pin_mut()
+            .is_some_and(|sleep| sleep.poll(cx).is_ready());
         if !fired && (first || Instant::now() < *this.deadline) {
             return Poll::Pending;
         }
         cause::drop_with(*this.verdict, || this.inner.set(None));
         Poll::Ready(Err(Rejection::new(Kind::Timeout, "timeout").into()))
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use tower::{ServiceBuilder, ServiceExt, service_fn};
-    use tower_chassis_core::{
-        Class,
-        settle::{Observe, UntilHead},
-        verdict::OkIsSuccess,
-        wire::{Observed, Start},
-    };
-
-    use super::*;
-
-    const fn ms(ms: u64) -> Duration {
-        Duration::from_millis(ms)
-    }
-
-    fn policy(after: u64) -> TimeoutPolicy {
-        TimeoutPolicy::new(ms(after)).unwrap()
-    }
-
-    /// A guard below the timeout, as a breaker has it.
-    #[derive(Clone, Default)]
-    struct Below(Arc<Mutex<Vec<Class>>>);
-    impl<Req> Start<Req> for Below {
-        type Ticket = Self;
-        fn start(&self, _: &mut Req, _: Instant) -> Self {
-            self.clone()
-        }
-    }
-    impl Observe for Below {
-        fn done(self, verdict: Verdict, _: Instant) {
-            self.0.lock().unwrap_or_else(|e| e.into_inner()).push(verdict.class());
-        }
-    }
-
-    async fn nap(wait: Duration) -> Result<(), BoxError> {
-        tokio::time::sleep(wait).await;
-        Ok(())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn fires_in_time_and_tells_the_guards_below() {
-        for (layer, class) in [
-            (TimeoutLayer::per_try(policy(100)), Class::Timeout),
-            (TimeoutLayer::total(policy(100)), Class::Cancelled),
-        ] {
-            let below = Below::default();
-            let inner = Observed::new(service_fn(nap), below.clone(), UntilHead::new(OkIsSuccess));
-            let service = layer.layer(inner);
-            let start = Instant::now();
-            let error = service.clone().oneshot(ms(500)).await.unwrap_err();
-            assert_eq!(start.elapsed(), ms(100));
-            let rejection = Rejection::find(&*error).unwrap();
-            assert_eq!((rejection.kind(), rejection.layer()), (Kind::Timeout, "timeout"));
-            service.oneshot(ms(99)).await.unwrap();
-            assert_eq!(*below.0.lock().unwrap(), [class, Class::Success]);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_inner_future_is_dropped_before_the_error_is_seen() {
-        let alive = Arc::new(());
-        let held = Arc::clone(&alive);
-        let service = TimeoutLayer::per_try(policy(5)).layer(service_fn(move |(): ()| {
-            let held = Arc::clone(&held);
-            async move {
-                let _held = held;
-                std::future::pending::<Result<(), BoxError>>().await
-            }
-        }));
-        let mut future = Box::pin(service.clone().call_ready(()));
-        assert!(future.as_mut().await.is_err());
-        assert_eq!(Arc::strong_count(&alive), 2, "the future is still there, what it held is not");
-        drop((future, service));
-    }
-
-    #[test]
-    fn no_timer_before_the_first_pending() {
-        // There is no runtime here: arming a timer would panic.
-        let mut service = TimeoutLayer::total(policy(1)).layer(service_fn(async |n: u32| Ok::<_, BoxError>(n)));
-        let mut future = std::pin::pin!(service.call(7));
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        assert!(matches!(future.as_mut().poll(&mut cx), Poll::Ready(Ok(7))));
-        assert!(future.sleep.is_none());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_change_reaches_new_calls_and_leaves_those_in_flight() {
-        let layer = TimeoutLayer::per_try(policy(100));
-        let service = ServiceBuilder::new().layer(layer.clone()).service(service_fn(nap));
-        let flying = tokio::spawn(service.clone().oneshot(ms(150)));
-        tokio::task::yield_now().await;
-        layer.handle().config().set(policy(200)).unwrap();
-        assert!(service.clone().oneshot(ms(150)).await.is_ok());
-        assert!(flying.await.unwrap().is_err());
-        assert!(service.oneshot(ms(250)).await.is_err());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn measured_from_the_call() {
-        let mut service = TimeoutLayer::per_try(policy(100)).layer(service_fn(nap));
-        let future = service.call(ms(50));
-        tokio::time::advance(ms(120)).await;
-        let start = Instant::now();
-        assert!(future.await.is_err());
-        assert!(start.elapsed() <= ms(1));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_panic_below_stays_a_panic() {
-        let below = Below::default();
-        let inner = service_fn(async |(): ()| -> Result<(), BoxError> {
-            tokio::task::yield_now().await;
-            panic!("planted")
-        });
-        let inner = Observed::new(inner, below.clone(), UntilHead::new(OkIsSuccess));
-        let service = TimeoutLayer::per_try(policy(100)).layer(inner);
-        assert!(tokio::spawn(service.oneshot(())).await.unwrap_err().is_panic());
-        assert_eq!(*below.0.lock().unwrap_or_else(|e| e.into_inner()), [Class::Failure]);
-    }
-
-    #[tokio::test]
-    async fn a_service_that_uses_up_its_task_is_ended() {
-        // The clock runs: a task that is always awake does not let a paused one go on.
-        let start = Instant::now();
-        let service = TimeoutLayer::per_try(policy(20)).layer(service_fn(move |(): ()| async move {
-            while start.elapsed() < ms(5_000) {
-                tokio::task::coop::consume_budget().await;
-            }
-            Ok::<_, BoxError>(())
-        }));
-        assert!(service.oneshot(()).await.is_err());
-    }
-
-    #[test]
-    fn zero_is_refused_and_forever_is_not() {
-        let error = TimeoutPolicy::try_from(TimeoutConfig { after: Duration::ZERO }).unwrap_err();
-        assert_eq!(error.to_string(), "after must be above 0");
-        let mut service = TimeoutLayer::total(TimeoutPolicy::new(Duration::MAX).unwrap())
-            .layer(service_fn(async |(): ()| Ok::<_, BoxError>(())));
-        drop(service.call(()));
-    }
-
-    trait CallReady<Req>: Service<Req> + Sized {
-        fn call_ready(mut self, request: Req) -> Self::Future {
-            self.call(request)
-        }
-    }
-    impl<S: Service<Req>, Req> CallReady<Req> for S {}
 }

@@ -4,7 +4,7 @@
 
 use std::panic::catch_unwind;
 
-use tower_chassis_fuzz as fuzz;
+use crate as fuzz;
 
 const GATEWAY: &str = include_str!("../../../examples/gateway/gateway.yaml");
 
