@@ -1,16 +1,20 @@
 //! What the fuzz targets do, as functions of bytes: none may panic, hang or break the property that it asserts.
 
 use std::{
+    convert::Infallible,
+    future::{Future, Ready, ready},
     pin::pin,
     task::{Context, Poll, Waker},
 };
 
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode, Uri};
 use tower_chassis::{
     Body, Deadline,
     config::{Format, Loader, Tree},
     gateway::model::Model,
-    router::{Router, get, matcher::Captures, pattern::Pattern},
+    router::{
+        ParamError, Params, RouteService, Router, get, matcher::Captures, pattern::Pattern,
+    },
 };
 use tower_chassis_core::trace::TraceContext;
 use tower_service::Service;
@@ -78,26 +82,63 @@ pub fn grpc_timeout(input: &[u8]) {
     assert!(again.is_some_and(|again| again <= left), "{header} {written}");
 }
 
-/// A router builds what the grammar reads, and serves what the pattern matches.
+/// A router builds what the grammar reads, and serves what the pattern matches: as a route, and as the prefix of a
+/// service of its own, which then sees a path.
 pub fn route_pattern(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let (pattern, path) = text.split_once('\n').unwrap_or((text, "/"));
+    let Ok(uri) = path.parse::<Uri>() else { return };
+
     let parsed = Pattern::parse(pattern);
-    let built = Router::<Body>::new().route(pattern, get(|| async { "here" })).build();
-    assert_eq!(parsed.is_ok(), built.is_ok(), "{parsed:?} {built:?}");
-    let (Ok(parsed), Ok(mut router)) = (parsed, built) else {
-        return;
-    };
-    let mut captures = Captures::new();
-    let Ok(request) = Request::get(path).body(Body::empty()) else { return };
-    let path = request.uri().path().to_owned();
-    let expected = if parsed.matches(&path, 0, &mut captures) { StatusCode::OK } else { StatusCode::NOT_FOUND };
-    for (at, end) in (0..captures.len()).filter_map(|index| captures.get(index)) {
-        assert!(at <= end && path.get(at..end).is_some(), "{pattern} {path} {at}..{end}");
+    let router = Router::new().route(pattern, get(handler)).build();
+    assert_eq!(parsed.is_ok(), router.is_ok(), "{parsed:?} {router:?}");
+    if let (Ok(parsed), Ok(router)) = (parsed, router) {
+        let mut captures = Captures::new();
+        let matches = parsed.matches(uri.path(), 0, &mut captures);
+        for (at, end) in (0..captures.len()).filter_map(|index| captures.get(index)) {
+            assert!(at <= end && end <= uri.path().len(), "{pattern} {uri} {at}..{end}");
+        }
+        assert_eq!(ask(router, &uri) != StatusCode::NOT_FOUND, matches, "{pattern} {uri}");
     }
+    if let Ok(router) = Router::new().nest_service(pattern, Mounted).build() {
+        ask(router, &uri);
+    }
+}
+
+/// Looks at everything that was captured.
+async fn handler(params: Params) -> Result<String, ParamError> {
+    let mut all = format!("{params:?}");
+    for (name, _) in params.iter() {
+        all.push_str(&params.decode(name)?);
+    }
+    Ok(all)
+}
+
+/// Looks at what is left of the path.
+#[derive(Clone)]
+struct Mounted;
+
+impl Service<Request<Body>> for Mounted {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        assert!(request.uri().path().starts_with('/'), "{}", request.uri());
+        ready(Ok(Response::new(Body::empty())))
+    }
+}
+
+fn ask(mut router: RouteService, uri: &Uri) -> StatusCode {
+    let mut request = Request::new(Body::empty());
+    *request.uri_mut() = uri.clone();
     let answer = pin!(router.call(request));
     match answer.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Ok(response)) => assert_eq!(response.status(), expected, "{pattern} {path}"),
-        Poll::Pending => panic!("a handler that waits for nothing is pending: {pattern} {path}"),
+        Poll::Ready(Ok(response)) => response.status(),
+        Poll::Pending => panic!("a handler that waits for nothing is pending: {uri}"),
     }
 }

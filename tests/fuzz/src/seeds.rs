@@ -56,6 +56,10 @@ const ROUTE_PATTERN: &[&str] = &[
     "/{id:\\d{1,3}}\n/%c3%a9",
     "/{\n/",
     "//{a}//\n//x//",
+    "/{a}%a9\n/xé",
+    "/x%c3\n/xé/rest",
+    "/{a}/b\n*",
+    "/a\nhttp://host/a?q#f",
 ];
 
 /// Pieces that mean something to one of the languages.

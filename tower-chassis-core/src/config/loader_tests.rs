@@ -209,6 +209,10 @@ fn faults_of_all_layers_come_together() {
          environment C__NOPE: nope: unknown key; accepted keys: name, port, tags, zone\n\
          environment C__PORT: port: expected an integer from 0 to 65535, found 70000"
     );
+    // What is wrong with a text is not said once more by the type.
+    let error =
+        Loader::new().text("a", Format::Yaml, "name: x\nport: !!int x\n").load_as::<Sample>().unwrap_err();
+    assert_eq!(error.to_string(), "a:2:7: port: not what its tag !!int says");
     // After a syntax error nothing is said about what may be missing because of it.
     let loader = Loader::new().text("a", Format::Yaml, "name: [\n").text("b", Format::Toml, "prt = ");
     let error = loader.load_as::<Sample>().unwrap_err();

@@ -343,4 +343,6 @@ fn of_many_threads_that_see_it_fail_one_opens_it() {
         }
     });
     assert_eq!((opened.into_inner(), bench.snapshot().opens), (1, 1));
+    // The thread that saw it fail as well, and came to the lock second.
+    assert!(circuit.trip(0, 0, "late").is_none());
 }

@@ -156,10 +156,8 @@ async fn a_shut_breaker_does_not_wait_for_its_inner_service() {
     for _ in 0..2 {
         send(&live, 500).await.unwrap();
     }
-    assert_eq!(
-        kind(&send(&dead, 200).await.unwrap_err()),
-        Kind::CircuitOpen
-    );
+    let refused = time::timeout(Duration::from_secs(1), send(&dead, 200)).await;
+    assert_eq!(kind(&refused.unwrap().unwrap_err()), Kind::CircuitOpen);
     assert_eq!(polled.load(Ordering::Relaxed), 0);
 }
 
@@ -264,6 +262,21 @@ async fn a_panic_below_fails_the_probe() {
         .unwrap();
     let layer = BreakerLayer::new(policy);
     let service = layer.layer(service_fn(answer_or_panic));
+    let joined = tokio::spawn(async move { send(&service, 1).await.is_ok() }).await;
+    assert!(joined.unwrap_err().is_panic());
+    assert_eq!(layer.handle().state(), State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_before_there_is_a_future_counts_too() {
+    fn at_once(_: u16) -> std::future::Ready<Res> {
+        panic!("planted")
+    }
+    let policy = strict()
+        .with(|config| config.consecutive_failures = 1)
+        .unwrap();
+    let layer = BreakerLayer::new(policy);
+    let service = layer.layer(service_fn(at_once));
     let joined = tokio::spawn(async move { send(&service, 1).await.is_ok() }).await;
     assert!(joined.unwrap_err().is_panic());
     assert_eq!(layer.handle().state(), State::Open);
