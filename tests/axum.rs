@@ -1,5 +1,6 @@
 //! The layers on an axum `Router` with five routes: axum applies them once per route and clones them for each
 //! request, and their state is shared all the same. What they refuse arrives as a response.
+#![allow(clippy::unwrap_used, reason = "a test that fails is to panic")]
 
 use std::{
     sync::{

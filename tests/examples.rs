@@ -1,4 +1,5 @@
 //! Every example runs and does what its first comment says.
+#![allow(clippy::unwrap_used, reason = "a test that fails is to panic")]
 
 use std::{
     io::{BufRead, BufReader},

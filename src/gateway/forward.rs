@@ -92,13 +92,12 @@ fn forwarded<B>(request: &mut Request<B>, client: Option<SocketAddr>) {
             headers.remove(name);
         }
     }
-    if let Some(client) = client {
-        let mut text = Ip { text: [0; 45], len: 0 };
-        if write!(text, "{}", client.ip().to_canonical()).is_ok() {
-            if let Ok(value) = HeaderValue::from_bytes(text.bytes()) {
-                headers.insert(X_FORWARDED_FOR.clone(), value);
-            }
-        }
+    let mut text = Ip { text: [0; 45], len: 0 };
+    if let Some(client) = client
+        && write!(text, "{}", client.ip().to_canonical()).is_ok()
+        && let Ok(value) = HeaderValue::from_bytes(text.bytes())
+    {
+        headers.insert(X_FORWARDED_FOR.clone(), value);
     }
     headers.insert(X_FORWARDED_PROTO.clone(), HeaderValue::from_static("http"));
     match headers.get(header::HOST).cloned() {

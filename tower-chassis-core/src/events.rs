@@ -186,7 +186,7 @@ mod tests {
                 heard.fetch_add(1, Ordering::Relaxed);
             });
         }
-        events.clone().emit(|| Event::BudgetExhausted);
+        events.emit(|| Event::BudgetExhausted);
         assert_eq!(heard.load(Ordering::Relaxed), 2);
     }
 }

@@ -350,10 +350,10 @@ impl<B: Body, G: Observe, C: ClassifyEnd> Body for Watched<B, G, C> {
             Some(Ok(frame)) => {
                 if let (Some(data), Some(watch)) = (frame.data_ref(), this.watch.as_mut()) {
                     watch.guard.data(data.remaining());
-                } else if let Some(trailers) = frame.trailers_ref() {
-                    if let Some(watch) = this.watch.take() {
-                        watch.end(End::Trailers(trailers));
-                    }
+                } else if let Some(trailers) = frame.trailers_ref()
+                    && let Some(watch) = this.watch.take()
+                {
+                    watch.end(End::Trailers(trailers));
                 }
             }
             Some(Err(_)) => {

@@ -66,7 +66,7 @@ impl Default for ServerConfig {
 }
 
 /// The limits of a [`Server`](super::Server), valid by construction. Live: a change holds for new connections.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ServerPolicy(ServerConfig);
 
 impl ServerPolicy {
@@ -74,12 +74,6 @@ impl ServerPolicy {
     #[must_use]
     pub const fn config(&self) -> &ServerConfig {
         &self.0
-    }
-}
-
-impl Default for ServerPolicy {
-    fn default() -> Self {
-        Self(ServerConfig::default())
     }
 }
 

@@ -117,27 +117,27 @@ impl Circuit {
         if generation_of(self.word.load(Acquire)) != pass.generation {
             return None;
         }
-        let now = self.since(now);
         match pass.probe {
-            Some(began) => self.finish_probe(pass.generation, began, class, now),
+            Some(began) => self.finish_probe(pass.generation, began, class, self.since(now)),
             None => self.finish_call(pass.generation, class, now),
         }
     }
 
-    fn finish_call(&self, generation: u32, class: Class, now: u64) -> Option<Change> {
+    fn finish_call(&self, generation: u32, class: Class, now: Instant) -> Option<Change> {
         let rate_ppm = self.rate_ppm.load(Relaxed);
         let run = match weigh(class) {
             Weight::Nothing => return None,
             Weight::Good => {
                 self.run.end(generation);
                 if rate_ppm > 0 {
-                    self.window.record(generation, now, false);
+                    self.window.record(generation, self.since(now), false);
                 }
                 return None;
             }
             Weight::Limited => 0,
             Weight::Bad => self.run.count(generation),
         };
+        let now = self.since(now);
         if rate_ppm > 0 {
             self.window.record(generation, now, true);
         }

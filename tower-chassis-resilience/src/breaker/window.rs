@@ -73,7 +73,7 @@ impl Window {
 
     /// Counts a call that ended `now` nanoseconds after the start.
     pub(super) fn record(&self, generation: u32, now: u64, failed: bool) {
-        let number = now / self.width.load(Relaxed);
+        let number = self.number(now);
         self.touch(number);
         let tag = tag(number, generation);
         let bucket = &self.buckets[(number % BUCKETS) as usize];
@@ -96,7 +96,7 @@ impl Window {
 
     /// The counts of the window that ends `now` nanoseconds after the start.
     pub(super) fn counts(&self, generation: u32, now: u64) -> Counts {
-        let number = now / self.width.load(Relaxed);
+        let number = self.number(now);
         let mut counts = Counts::default();
         if number.saturating_sub(self.last.load(Relaxed)) >= BUCKETS {
             return counts;
@@ -109,6 +109,16 @@ impl Window {
             }
         }
         counts
+    }
+
+    /// The bucket that `now` falls into. Most often the last one, which saves the division.
+    fn number(&self, now: u64) -> u64 {
+        let (width, last) = (self.width.load(Relaxed), self.last.load(Relaxed));
+        if now.wrapping_sub(last.wrapping_mul(width)) < width {
+            last
+        } else {
+            now / width
+        }
     }
 
     fn touch(&self, number: u64) {

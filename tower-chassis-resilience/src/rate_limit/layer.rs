@@ -51,7 +51,9 @@ impl<F, K> Shared<F, K> {
     }
 
     fn since(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
+        let since = now.saturating_duration_since(self.epoch);
+        let whole = since.as_secs().saturating_mul(1_000_000_000);
+        whole.saturating_add(u64::from(since.subsec_nanos()))
     }
 
     #[cold]
