@@ -6,6 +6,10 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand};
 use tower_chassis::gateway::{self, DemoUpstream, Ended, Options, RunError};
 
+/// Memory that a burst of connections took goes back to the system; glibc keeps it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// An API gateway made of tower layers. Without a command or a file it serves a demo.
 #[derive(Parser)]
 #[command(name = "tower-chassis", version, args_conflicts_with_subcommands = true)]

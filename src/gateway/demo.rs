@@ -43,7 +43,8 @@ pub(super) async fn start(drain: &Drain) -> io::Result<String> {
 services:
   shop:
     endpoints:
-{endpoints}    breaker: {{ consecutive_failures: 5, open_base: 2s, open_max: 10s }}
+{endpoints}    balance: round_robin
+    breaker: {{ consecutive_failures: 5, open_base: 2s, open_max: 10s }}
     retry: {{ attempts: 3, statuses: [500, 502, 503, 504] }}
     timeout: {{ per_try: 1s, total: 5s }}
     traffic:

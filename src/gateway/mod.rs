@@ -47,6 +47,11 @@ use tower_chassis_core::{
     events::Event,
     server::ServerPolicy,
 };
+use tower_chassis_observe::{
+    ObserveLayer,
+    metrics::{ClientMetricsLayer, RecorderHandle},
+    trace::ClientTraceLayer,
+};
 use tower_chassis_resilience::rate_limit::RateLimitPolicy;
 use tower_chassis_router::{RouteService, Router, SwapRouter};
 use tower_layer::Layer;
@@ -66,6 +71,7 @@ struct Shared {
     router: SwapRouter<Body>,
     server: Live<ServerPolicy>,
     events: Events,
+    observe: service::ClientObserver,
     state: Mutex<State>,
 }
 
@@ -92,13 +98,21 @@ impl fmt::Debug for Gateway {
 }
 
 impl Gateway {
-    /// A gateway that knows no route yet: 404 for everything.
+    /// A gateway that knows no route yet: 404 for everything. Its client metrics go to the global recorder.
     #[must_use]
     pub fn new(events: Events) -> Self {
+        Self::with_recorder(events, RecorderHandle::global())
+    }
+
+    /// The same, with client metrics that go to `recorder`.
+    #[must_use]
+    pub fn with_recorder(events: Events, recorder: impl Into<RecorderHandle>) -> Self {
+        let metrics = ClientMetricsLayer::new().recorder(recorder);
         Self(Arc::new(Shared {
             router: SwapRouter::new(RouteService::default()),
             server: Live::from(ServerPolicy::default()),
             events,
+            observe: ObserveLayer::new((ClientTraceLayer::new(), metrics)),
             state: Mutex::default(),
         }))
     }
@@ -159,7 +173,7 @@ impl Gateway {
                     })?;
                 }
                 _ => {
-                    let started = Upstream::start(name, plan, &self.0.events);
+                    let started = Upstream::start(name, plan, &self.0.events, &self.0.observe);
                     state.services.insert(Arc::clone(name), started);
                 }
             }

@@ -6,7 +6,7 @@ use http::Method;
 use tower_chassis_core::{
     Endpoint,
     client::{ClientConfig, ClientPolicy},
-    config::{Checker, Faults, Tree},
+    config::{Checker, Faults, Tree, Value},
     invocation::OnEmpty,
     live::Invalid,
     server::ServerPolicy,
@@ -44,6 +44,7 @@ pub(super) struct ServicePlan {
     pub(super) total: TimeoutPolicy,
     pub(super) traffic: TrafficPolicy,
     pub(super) client: ClientPolicy,
+    pub(super) rewrite_host: bool,
 }
 
 #[derive(Debug)]
@@ -61,12 +62,14 @@ impl Plan {
         let (model, faults) = tree.deserialize_partly::<Model>();
         let Some(model) = model else { return Err(faults) };
         let mut check = tree.check();
+        listen(&mut check, tree, "gateway.listen", &model.gateway.listen);
+        listen(&mut check, tree, "admin.listen", &model.admin.listen);
         let server = valid(&mut check, "server", ServerPolicy::try_from(model.server.clone()));
         let services: BTreeMap<_, _> = model
             .services
             .iter()
             .filter_map(|(name, service)| {
-                let plan = service_plan(&mut check, &format!("services.{name}"), name, service)?;
+                let plan = service_plan(&mut check, &service_path(name), name, service)?;
                 Some((name.clone(), plan))
             })
             .collect();
@@ -76,12 +79,69 @@ impl Plan {
             checked?;
             return Ok(Self { server: server.unwrap_or_default(), model, services, routes });
         }
-        // What was left out of a list has moved the rest of it, so a place in it would be the wrong one.
-        let moved = |path: &str| {
-            path.match_indices('[').any(|(at, _)| faults.iter().any(|fault| fault.path.starts_with(&path[..=at])))
-        };
-        let more = checked.err().into_iter().flatten().filter(|fault| !moved(&fault.path));
+        let doubtful = Doubtful::of(tree, &model, &faults);
+        let more = checked.err().into_iter().flatten().filter(|fault| !doubtful.is(&fault.path));
         Err(faults.iter().cloned().chain(more).collect())
+    }
+}
+
+/// The places at which a second fault may be a consequence of the first: what was wrong was left out or
+/// stands as a default, and a list that lost an item has its places moved.
+struct Doubtful<'a> {
+    faults: &'a Faults,
+    moved: Vec<String>,
+}
+
+impl<'a> Doubtful<'a> {
+    fn of(tree: &Tree, model: &Model, faults: &'a Faults) -> Self {
+        let mut moved = Vec::new();
+        let mut compare = |path: String, len: usize| {
+            let there = tree.get(&path).map(|node| match &node.value {
+                Value::List(items) => items.len(),
+                _ => len,
+            });
+            if there.is_some_and(|there| there != len) {
+                moved.push(path + "[");
+            }
+        };
+        compare("routes".into(), model.routes.len());
+        for (name, service) in &model.services {
+            compare(format!("{}.endpoints", service_path(name)), service.endpoints.len());
+            compare(format!("{}.traffic", service_path(name)), service.traffic.len());
+        }
+        Self { faults, moved }
+    }
+
+    fn is(&self, path: &str) -> bool {
+        let below = |fault: &str| path.strip_prefix(fault).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+        // The two timeouts are compared with one another.
+        let timeouts = |fault: &str| path.ends_with(".timeout.per_try") && fault.starts_with(path.trim_end_matches("per_try"));
+        self.moved.iter().any(|list| path.starts_with(list.as_str()))
+            || self.faults.iter().any(|fault| below(&fault.path) || timeouts(&fault.path))
+    }
+}
+
+/// A path in the file; a name that is not a plain word is quoted.
+fn service_path(name: &str) -> String {
+    let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    if plain { format!("services.{name}") } else { format!("services.{name:?}") }
+}
+
+/// The form of an address; whether it can be bound shows when it is.
+fn listen(check: &mut Checker<'_>, tree: &Tree, path: &str, addresses: &[String]) {
+    let is_list = tree.get(path).is_some_and(|node| matches!(node.value, Value::List(_)));
+    if addresses.is_empty() {
+        check.fault(path, "must name at least one address");
+    }
+    for (index, address) in addresses.iter().enumerate() {
+        let fine = match address.strip_prefix("unix:") {
+            Some(socket) => socket.starts_with('/'),
+            None => address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()),
+        };
+        if !fine {
+            let place = if is_list { format!("{path}[{index}]") } else { path.to_owned() };
+            check.fault(&place, format!("must be host:port or unix:/path, is {address:?}"));
+        }
     }
 }
 
@@ -106,7 +166,6 @@ fn service_plan(check: &mut Checker<'_>, path: &str, name: &str, model: &Service
     let traffic = traffic(check, path, name, model);
     let mut client = ClientConfig::default();
     client.connect_timeout = model.connect_timeout;
-    client.rewrite_host = model.host == HostModel::Endpoint;
     let client = valid(check, path, ClientPolicy::try_from(client));
     Some(ServicePlan {
         endpoints: endpoints?,
@@ -117,6 +176,7 @@ fn service_plan(check: &mut Checker<'_>, path: &str, name: &str, model: &Service
         total: total?,
         traffic: traffic?,
         client: client?,
+        rewrite_host: model.host == HostModel::Endpoint,
     })
 }
 
@@ -214,7 +274,7 @@ fn routes(check: &mut Checker<'_>, tree: &Tree, model: &Model) -> Vec<RoutePlan>
             check.fault(&format!("{place}.{field}"), format!("is that of routes[{first}] too"));
         }
         // A service with faults is left out of the model; it is there all the same.
-        let there = tree.get(&format!("services.{}", route.service)).is_some();
+        let there = tree.get(&service_path(&route.service)).is_some();
         if !there && !model.services.contains_key(&route.service) {
             let known = model.services.keys().map(String::as_str);
             check.dangling(&format!("{place}.service"), "service", &route.service, known);

@@ -130,7 +130,7 @@ pub async fn run(options: Options, say: impl Fn(&str)) -> Result<Ended, RunError
     let events = Events::new();
     tower_chassis_observe::events::record(&events, Arc::clone(&recorder));
 
-    let gateway = Gateway::new(events);
+    let gateway = Gateway::with_recorder(events, Arc::clone(&recorder));
     let model = gateway.apply(&tree).map_err(LoadError::Faults)?;
     let access = AccessLogLayer::new(format(model.log.access), log_line);
 

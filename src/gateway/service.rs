@@ -14,11 +14,12 @@ use tokio::sync::watch;
 use tower_chassis_core::{
     Body, Events, Live,
     boxed::BoxService,
-    client::{Client, ClientPolicy},
+    client::{Client, OriginLayer},
     discover,
     invocation::Carrier as _,
     live::Invalid,
 };
+use tower_chassis_observe::{ObserveLayer, metrics::ClientMetricsLayer, trace::ClientTraceLayer};
 use tower_chassis_resilience::{
     balance::{Balance, BalanceHandle, BalancePolicy, MakeEndpoint, Picker},
     breaker::{BreakerHandle, BreakerLayer, BreakerPolicy},
@@ -34,6 +35,9 @@ use super::{
     map_body::MapBody,
     plan::ServicePlan,
 };
+
+/// What watches each attempt: a span of its own, and the client metrics.
+pub(super) type ClientObserver = ObserveLayer<(ClientTraceLayer, ClientMetricsLayer)>;
 
 /// The stack of a service, erased: one allocation for the clone, one for the future of a call.
 pub(super) type Stack = BoxService<Request<Body>, Response<Body>>;
@@ -87,8 +91,8 @@ impl UpstreamStatus {
 
 impl Upstream {
     /// Builds the stack of a service and starts its worker.
-    pub(super) fn start(name: &Arc<str>, plan: ServicePlan, events: &Events) -> Self {
-        let fixed = fixed(&plan.client);
+    pub(super) fn start(name: &Arc<str>, plan: ServicePlan, events: &Events, observe: &ClientObserver) -> Self {
+        let fixed = Fixed::of(&plan);
         let endpoints = watch::Sender::new(plan.endpoints.into());
         let balance = Live::from(plan.balance);
         let breaker = Live::from(plan.breaker);
@@ -100,11 +104,13 @@ impl Upstream {
         let breakers = Breakers::default();
         let connections = Connections::default();
         let make = {
-            let (breaker, events, client) = (breaker.clone(), events.clone(), plan.client);
+            let (breaker, events, observe) = (breaker.clone(), events.clone(), observe.clone());
+            let (policy, rewrite_host) = (plan.client, plan.rewrite_host);
             let (breakers, connections) = (Arc::clone(&breakers), Arc::clone(&connections));
             move |made: &MakeEndpoint<'_>| {
                 let id = made.endpoint().id();
-                let client = Client::new(&client).to(made.endpoint());
+                let client = Client::new(&policy);
+                let origin = OriginLayer::new(made.endpoint()).rewrite_host(rewrite_host);
                 let layer = BreakerLayer::new(breaker.clone())
                     .until_end()
                     .named(Arc::clone(id))
@@ -116,7 +122,7 @@ impl Upstream {
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .insert(Arc::clone(id), client.connection_count());
-                layer.layer(client)
+                layer.layer(origin.layer(observe.layer(client)))
             }
         };
         let (balancer, worker) = Balance::new(endpoints.subscribe(), make, Picker::new(balance.clone()));
@@ -142,7 +148,7 @@ impl Upstream {
 
     /// Whether a plan can go live without building the stack anew.
     pub(super) fn fits(&self, plan: &ServicePlan) -> bool {
-        self.fixed == fixed(&plan.client)
+        self.fixed == Fixed::of(plan)
     }
 
     /// Pushes a plan into the running stack. Windows, counters and connections survive.
@@ -173,9 +179,10 @@ impl Upstream {
     }
 }
 
-fn fixed(client: &ClientPolicy) -> Fixed {
-    let config = client.config();
-    Fixed { connect_timeout: config.connect_timeout, rewrite_host: config.rewrite_host }
+impl Fixed {
+    fn of(plan: &ServicePlan) -> Self {
+        Self { connect_timeout: plan.client.config().connect_timeout, rewrite_host: plan.rewrite_host }
+    }
 }
 
 /// A rate limit for each client.

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -15,6 +15,7 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use serde_json::json;
+use tokio::time::Sleep;
 use tower_chassis_core::{Body, BoxError, boxed::BoxFuture};
 use tower_service::Service;
 
@@ -92,7 +93,7 @@ impl Upstream {
             }
             "/half" => {
                 let bytes = query("bytes").unwrap_or(10_000).clamp(2, 1 << 20);
-                Response::new(Body::new(Half { announced: bytes, sent: false }))
+                Response::new(Body::new(Half { announced: bytes, failing: None }))
             }
             "/headers" => {
                 let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
@@ -144,10 +145,10 @@ fn json_body(value: &serde_json::Value) -> Response<Body> {
     response
 }
 
-/// Announces a length, sends half of it, and fails.
+/// Announces a length, sends half of it, and fails once that is on its way.
 struct Half {
     announced: u64,
-    sent: bool,
+    failing: Option<Pin<Box<Sleep>>>,
 }
 
 impl http_body::Body for Half {
@@ -158,18 +159,16 @@ impl http_body::Body for Half {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if !self.sent {
-            self.sent = true;
-            // Another turn before the failure, so that the half is on the wire when it comes.
-            cx.waker().wake_by_ref();
-            let half = vec![b'x'; (self.announced / 2) as usize];
-            return Poll::Ready(Some(Ok(Frame::data(half.into()))));
+        if let Some(failing) = &mut self.failing {
+            ready!(failing.as_mut().poll(cx));
+            return Poll::Ready(Some(Err("half of it has to do".into())));
         }
-        Poll::Ready(Some(Err("half of it has to do".into())))
+        self.failing = Some(Box::pin(tokio::time::sleep(Duration::from_millis(50))));
+        let half = vec![b'x'; (self.announced / 2) as usize];
+        Poll::Ready(Some(Ok(Frame::data(half.into()))))
     }
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.announced)
     }
 }
-

@@ -1,4 +1,8 @@
 //! (c) Who gets the new version: one in ten by weight, everybody with the header.
+//!
+//! Fails where weights are rounded, swapped or drawn without a seed from a bad source; where a header rule stands
+//! behind the weights or looks at the name only; where the balancer ignores the chosen subset, and where `on_empty`
+//! does; where one request becomes two attempts.
 
 use std::sync::{
     Arc,

@@ -1,4 +1,8 @@
 //! The command line, the demo, and what the gateway does to a request.
+//!
+//! Fails where a script would read a wrong exit code; where a file is judged fault by fault; where precedence of file,
+//! environment and flags is another; where the demo does not show what it says; where a header of one hop, or what
+//! a client says about itself, reaches an upstream; where `/metrics` is not Prometheus text or has paths as labels.
 
 use std::{net::SocketAddr, path::Path, process::Stdio};
 

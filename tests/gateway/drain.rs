@@ -1,4 +1,8 @@
 //! (d) SIGTERM under load: not ready first, then no new work, what is under way ends, then gone.
+//!
+//! Fails where the listener closes with the signal or never; where readiness stays; where a request in flight is
+//! cut, or an idle or silent connection is waited for; where the limit or the second signal does nothing, and where
+//! the exit code does not tell a whole drain from one that was cut.
 
 use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
 

@@ -2,6 +2,11 @@
 //!
 //! The attackers come from 127.0.0.2 to 127.0.0.9, the honest client from 127.0.0.1. Whether the gateway has let go
 //! of a connection is read from the kernel's table of sockets: a client that does not read cannot see it.
+//!
+//! Fails where any of the limits is missing, is not armed (no timer), holds for the first request of a connection
+//! only or strikes at once; where a body is measured by what its head announces; where a refusal is answered by
+//! another status or leaves the connection open; where a client's fault counts against an upstream; where slow
+//! connections hold what honest ones need, or memory and sockets are kept when they are gone.
 
 use std::{
     collections::HashSet,

@@ -3,6 +3,10 @@
 //! A `Model` is written as the gateway's file. Every change alters one thing that traffic can tell: each kind has a
 //! service and a route of its own, and its proof holds for the new setting and not for the old one. Calls that
 //! prove come from other addresses than the load in the background.
+//!
+//! Fails where a kind of change is not applied or only to new connections; where the watcher misses a way of
+//! writing, or believes half of a file; where a change drops requests, connections or the counters of an endpoint;
+//! where a broken file is applied in part, becomes a version, or is refused without one of its faults.
 
 use std::{
     cell::Cell,
@@ -25,7 +29,7 @@ use crate::{
 /// A change that is not live by then never will be.
 const LIVE: Duration = Duration::from_secs(6);
 /// The promise, for the median change. What the proof itself takes is part of it.
-const SOON: Duration = Duration::from_millis(1_500);
+const SOON: Duration = Duration::from_secs(1);
 
 /// Of the load in the background.
 const RATE: u32 = 200;

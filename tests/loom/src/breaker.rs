@@ -10,6 +10,8 @@ mod config;
 mod run;
 #[path = "../../../tower-chassis-resilience/src/breaker/state.rs"]
 mod state;
+#[path = "../../../tower-chassis-resilience/src/breaker/turn.rs"]
+mod turn;
 #[path = "../../../tower-chassis-resilience/src/breaker/window.rs"]
 mod window;
 
@@ -43,7 +45,10 @@ fn circuit(start: Instant) -> (Arc<Circuit>, Gate) {
     };
     let gate = Gate::new();
     let policy = BreakerPolicy::try_from(config).unwrap();
-    (Arc::new(Circuit::new(&policy, start, Some(gate.clone()), Some(7))), gate)
+    (
+        Arc::new(Circuit::new(&policy, start, Some(gate.clone()), Some(7))),
+        gate,
+    )
 }
 
 /// One call from beginning to end.
@@ -58,7 +63,11 @@ fn trip(circuit: &Circuit, now: Instant) {
 }
 
 fn opened(changes: &[Option<Change>]) -> usize {
-    changes.iter().flatten().filter(|change| change.to == State::Open).count()
+    changes
+        .iter()
+        .flatten()
+        .filter(|change| change.to == State::Open)
+        .count()
 }
 
 /// Two failures on two threads are a row of two: it opens, once, and the gate is shut behind it.
@@ -107,6 +116,26 @@ pub fn nobody_slips_in_while_a_probe_fails() {
         let _ = circuit.finish(probe, Class::Failure, later + 50 * MS);
         assert!(!thread.join().unwrap());
         assert_eq!(circuit.state(), State::Open);
+    });
+}
+
+/// A probe that succeeds while it is found overdue closes the circuit or comes too late: never both.
+pub fn a_probe_does_not_close_what_opened_meanwhile() {
+    let start = Instant::now();
+    explore(move || {
+        let (circuit, gate) = circuit(start);
+        trip(&circuit, start);
+        let later = start + 2 * SECOND;
+        let probe = circuit.admit(later).0.unwrap();
+        let other = Arc::clone(&circuit);
+        let thread = thread::spawn(move || other.admit(later + 200 * MS).0.is_ok());
+        let closed = circuit
+            .finish(probe, Class::Success, later + 50 * MS)
+            .is_some();
+        let admitted = thread.join().unwrap();
+        assert_eq!(admitted, closed);
+        assert_eq!(circuit.state() == State::Closed, closed);
+        assert_eq!(gate.is_open(later + 200 * MS), closed);
     });
 }
 
@@ -202,7 +231,13 @@ pub fn a_bucket_counts_every_call() {
         let thread = thread::spawn(move || other.record(1, 0, true));
         window.record(1, 0, false);
         thread.join().unwrap();
-        assert_eq!(window.counts(1, 0), Counts { total: 2, failed: 1 });
+        assert_eq!(
+            window.counts(1, 0),
+            Counts {
+                total: 2,
+                failed: 1
+            }
+        );
     });
 }
 
@@ -218,6 +253,12 @@ pub fn a_bucket_does_not_hear_late_writers() {
         });
         window.record(2, turn, false);
         thread.join().unwrap();
-        assert_eq!(window.counts(2, turn), Counts { total: 1, failed: 0 });
+        assert_eq!(
+            window.counts(2, turn),
+            Counts {
+                total: 1,
+                failed: 0
+            }
+        );
     });
 }

@@ -13,9 +13,7 @@ pub mod live;
 pub mod rate_limit;
 pub mod retry;
 
-/// Every interleaving of two threads, and for three those with at most two preemptions in a row.
+/// Every interleaving; `LOOM_MAX_PREEMPTIONS` bounds them.
 fn explore(model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(3));
-    builder.check(model);
+    loom::model(model);
 }

@@ -13,7 +13,9 @@ pub fn two_threads_get_one_burst() {
     explore(|| {
         let bucket = Arc::new(Bucket::new(Rule::new(100, 2)));
         let other = Arc::clone(&bucket);
-        let thread = thread::spawn(move || usize::from(other.take(0).is_ok()) + usize::from(other.take(0).is_ok()));
+        let thread = thread::spawn(move || {
+            usize::from(other.take(0).is_ok()) + usize::from(other.take(0).is_ok())
+        });
         let mine = usize::from(bucket.take(0).is_ok());
         assert_eq!(mine + thread.join().unwrap(), 2);
         assert_eq!(bucket.take(0), Err(100));
@@ -36,20 +38,38 @@ pub fn a_change_of_rule_frees_nobody() {
     }
 }
 
-/// A rule is never read half: with the interval of one and the tolerance of the other, a full bucket would give
-/// more than either allows, or an interval that is neither's.
-pub fn a_rule_is_read_whole() {
-    explore(|| {
-        let bucket = Arc::new(Bucket::new(Rule::new(1, 1_001)));
-        let other = Arc::clone(&bucket);
-        let thread = thread::spawn(move || {
-            assert!(other.take(0).is_ok());
-            other.take(0)
+/// A rule is never read half: the bucket ends as it would if the call had come before the change, after it, or
+/// between the two.
+pub fn a_change_of_rule_is_one_step() {
+    let rules = [Rule::new(4, 2), Rule::new(5, 1), Rule::new(1, 11)];
+    // What is left at the end, for a call that comes before the change of that number.
+    let left = |bucket: &Bucket| (0..).take_while(|_| bucket.take(0).is_ok()).count();
+    explore(move || {
+        let expected = [0, 1, 2].map(|when| {
+            let bucket = Bucket::new(rules[0]);
+            assert!(bucket.take(0).is_ok());
+            let mut taken = false;
+            for (change, rule) in rules.into_iter().enumerate() {
+                if change > 0 {
+                    bucket.apply(rule, 0);
+                }
+                if change == when {
+                    taken = bucket.take(0).is_ok();
+                }
+            }
+            (taken, left(&bucket))
         });
-        bucket.apply(Rule::new(1_000, 1), 0);
-        // Under the old rule there are a thousand more, under the new one there is one in all.
-        let second = thread.join().unwrap();
-        assert!(matches!(second, Ok(()) | Err(1..=1_000)), "{second:?}");
-        assert_eq!(bucket.take(0).is_ok(), false);
+        let bucket = Arc::new(Bucket::new(rules[0]));
+        assert!(bucket.take(0).is_ok());
+        let other = Arc::clone(&bucket);
+        let thread = thread::spawn(move || other.take(0).is_ok());
+        bucket.apply(rules[1], 0);
+        bucket.apply(rules[2], 0);
+        let taken = thread.join().unwrap();
+        let found = (taken, left(&bucket));
+        assert!(
+            expected.contains(&found),
+            "{found:?} is none of {expected:?}"
+        );
     });
 }

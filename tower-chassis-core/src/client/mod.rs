@@ -9,6 +9,7 @@
 //! One box per call, in the pool; [`Client::with_pool`] takes another one.
 
 mod connector;
+mod origin;
 
 use std::{
     fmt,
@@ -24,13 +25,15 @@ use std::{
 
 use bytes::Bytes;
 use connector::Counted;
-use http::{HeaderValue, Request, Response, Uri, Version, header, uri};
+use http::{Request, Response, Version};
+pub use origin::{Aimed, OriginLayer};
 use hyper::body::Incoming;
 use hyper_util::{
     client::legacy,
     rt::{TokioExecutor, TokioTimer},
 };
 use pin_project_lite::pin_project;
+use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
@@ -50,8 +53,6 @@ pub struct ClientConfig {
     pub max_idle: usize,
     /// HTTP/2 without negotiation (h2c, gRPC without TLS): off.
     pub http2: bool,
-    /// Sends the endpoint's own authority as `Host` instead of what the request carries: off.
-    pub rewrite_host: bool,
 }
 
 impl Default for ClientConfig {
@@ -61,7 +62,6 @@ impl Default for ClientConfig {
             idle_timeout: Duration::from_secs(45),
             max_idle: 64,
             http2: false,
-            rewrite_host: false,
         }
     }
 }
@@ -95,32 +95,15 @@ impl TryFrom<ClientConfig> for ClientPolicy {
 #[derive(Clone, Debug)]
 pub struct Client<P = Pool> {
     pool: P,
-    origin: Option<Origin>,
-    rewrite_host: bool,
     version: Version,
-}
-
-#[derive(Clone, Debug)]
-struct Origin {
-    scheme: uri::Scheme,
-    authority: uri::Authority,
-    host: HeaderValue,
 }
 
 impl Client {
     /// A client with a pool of its own.
     #[must_use]
     pub fn new(policy: &ClientPolicy) -> Self {
-        Self {
-            pool: Pool::new(&policy.0),
-            origin: None,
-            rewrite_host: policy.0.rewrite_host,
-            version: if policy.0.http2 {
-                Version::HTTP_2
-            } else {
-                Version::HTTP_11
-            },
-        }
+        let version = if policy.0.http2 { Version::HTTP_2 } else { Version::HTTP_11 };
+        Self { pool: Pool::new(&policy.0), version }
     }
 
     /// How many connections are open, idle ones included.
@@ -139,53 +122,12 @@ impl Client {
 impl<P> Client<P> {
     /// A client over another pool: any service that takes absolute URIs.
     pub const fn with_pool(pool: P) -> Self {
-        Self {
-            pool,
-            origin: None,
-            rewrite_host: false,
-            version: Version::HTTP_11,
-        }
+        Self { pool, version: Version::HTTP_11 }
     }
 
     /// Sends everything to `endpoint`, whatever the authority of the request's URI.
-    #[must_use]
-    pub fn to(mut self, endpoint: &Endpoint) -> Self {
-        self.origin = Some(Origin {
-            scheme: endpoint.scheme().clone(),
-            authority: endpoint.authority().clone(),
-            host: endpoint.host().clone(),
-        });
-        self
-    }
-
-    fn aim<B>(&self, request: &mut Request<B>) {
-        *request.version_mut() = self.version;
-        let Some(origin) = &self.origin else { return };
-        let mut parts = uri::Parts::default();
-        parts.scheme = Some(origin.scheme.clone());
-        parts.authority = Some(origin.authority.clone());
-        parts.path_and_query = request
-            .uri_mut()
-            .path_and_query()
-            .cloned()
-            .or_else(|| Some(uri::PathAndQuery::from_static("/")));
-        // HTTP/2 carries the host in the authority of the URI; HTTP/1 needs the header.
-        if !self.rewrite_host && !request.headers().contains_key(header::HOST) {
-            let host = request
-                .uri()
-                .authority()
-                .and_then(|a| HeaderValue::from_str(a.as_str()).ok());
-            request
-                .headers_mut()
-                .insert(header::HOST, host.unwrap_or_else(|| origin.host.clone()));
-        } else if self.rewrite_host {
-            request
-                .headers_mut()
-                .insert(header::HOST, origin.host.clone());
-        }
-        if let Ok(uri) = Uri::from_parts(parts) {
-            *request.uri_mut() = uri;
-        }
+    pub fn to(self, endpoint: &Endpoint) -> Aimed<Self> {
+        OriginLayer::new(endpoint).layer(self)
     }
 }
 
@@ -205,7 +147,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> P::Future {
-        self.aim(&mut request);
+        *request.version_mut() = self.version;
         self.pool.call(request.map(Body::new))
     }
 }
@@ -229,6 +171,8 @@ impl Pool {
             .pool_idle_timeout(config.idle_timeout)
             .pool_max_idle_per_host(config.max_idle)
             .http2_only(config.http2)
+            // What is read ahead of a slow client, per connection; hyper's own bound is 400 KB.
+            .http1_max_buf_size(64 * 1024)
             .build(connector);
         Self { inner, open }
     }

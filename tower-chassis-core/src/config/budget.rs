@@ -17,7 +17,9 @@ impl Budget {
     pub(super) fn spend(&mut self, nodes: usize) -> Result<(), String> {
         self.nodes = self.nodes.saturating_add(nodes);
         if self.nodes > MAX_NODES {
-            return Err(format!("more than {MAX_NODES} values, aliases counted where they are used"));
+            return Err(format!(
+                "more than {MAX_NODES} values, aliases counted where they are used"
+            ));
         }
         Ok(())
     }

@@ -35,7 +35,11 @@ impl Setting {
             steps if steps.is_empty() => Err("a value needs a path".to_owned()),
             steps => steps.into_iter().map(key).collect(),
         };
-        Self { keys: keys.and_then(bounded), text: Ok(text), source }
+        Self {
+            keys: keys.and_then(bounded),
+            text: Ok(text),
+            source,
+        }
     }
 }
 
@@ -47,14 +51,27 @@ pub(super) fn settings<K: AsRef<OsStr>, V: Into<OsString>>(
     let ours = |(name, value): (K, V)| {
         let name = name.as_ref().to_str()?;
         let rest = name.strip_prefix(prefix)?.strip_prefix("__")?;
-        let keys: Vec<Arc<str>> = rest.split("__").map(|key| key.to_lowercase().into()).collect();
+        let keys: Vec<Arc<str>> = rest
+            .split("__")
+            .map(|key| key.to_lowercase().into())
+            .collect();
         let keys = if keys.iter().any(|key| key.is_empty()) {
             Err("a level has no name; two underscores stand between two names".to_owned())
         } else {
             bounded(keys)
         };
-        let text = value.into().into_string().map_err(|_| "not UTF-8".to_owned());
-        Some((name.to_owned(), Setting { keys, text, source: Source::env(name) }))
+        let text = value
+            .into()
+            .into_string()
+            .map_err(|_| "not UTF-8".to_owned());
+        Some((
+            name.to_owned(),
+            Setting {
+                keys,
+                text,
+                source: Source::env(name),
+            },
+        ))
     };
     let mut all: Vec<_> = vars.into_iter().filter_map(ours).collect();
     all.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -81,21 +98,32 @@ pub(super) fn tree(settings: &[Setting]) -> (Node, Vec<Fault>) {
             (Err(message), _) => faults.push(Fault::new(origin, "", message)),
         }
     }
-    let origin = settings.first().map_or(Source::Default, |setting| setting.source.clone());
+    let origin = settings
+        .first()
+        .map_or(Source::Default, |setting| setting.source.clone());
     (Node::new(Value::Map(root), Origin::new(origin)), faults)
 }
 
 fn insert(root: &mut Map, keys: &[Arc<str>], text: &str, origin: &Origin) -> Result<(), Fault> {
-    let Some((last, above)) = keys.split_last() else { return Ok(()) };
+    let Some((last, above)) = keys.split_last() else {
+        return Ok(());
+    };
     let contradicts =
         |other: &Origin| Fault::new(origin.clone(), shown(keys), format!("contradicts {other}"));
     let mut map = root;
     for key in above {
         if map.get(key).is_none() {
-            map.insert(Arc::clone(key), origin.clone(), Node::new(Value::Map(Map::new()), origin.clone()));
+            map.insert(
+                Arc::clone(key),
+                origin.clone(),
+                Node::new(Value::Map(Map::new()), origin.clone()),
+            );
         }
         map = match map.entry_mut(key).map(|entry| &mut entry.node) {
-            Some(Node { value: Value::Map(inner), .. }) => inner,
+            Some(Node {
+                value: Value::Map(inner),
+                ..
+            }) => inner,
             Some(node) => return Err(contradicts(&node.origin)),
             // It was put there three lines above.
             None => return Ok(()),
@@ -138,7 +166,11 @@ fn without_lines(mut node: Node) -> Node {
         Value::Map(map) => {
             let mut plain = Map::new();
             for entry in map {
-                plain.insert(entry.key, Origin::new(entry.key_origin.source), without_lines(entry.node));
+                plain.insert(
+                    entry.key,
+                    Origin::new(entry.key_origin.source),
+                    without_lines(entry.node),
+                );
             }
             Value::Map(plain)
         }

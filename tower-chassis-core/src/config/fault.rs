@@ -28,7 +28,12 @@ impl Fault {
     /// A fault of the value at `path`.
     #[must_use]
     pub fn new(origin: Origin, path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { origin, path: path.into(), message: message.into(), suggestion: None }
+        Self {
+            origin,
+            path: path.into(),
+            message: message.into(),
+            suggestion: None,
+        }
     }
 
     /// Says what to do instead.
@@ -178,7 +183,12 @@ impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable { path, source } => {
-                write!(f, "{}: {}", Source::file(path), Printable(&source.to_string()))
+                write!(
+                    f,
+                    "{}: {}",
+                    Source::file(path),
+                    Printable(&source.to_string())
+                )
             }
             Self::Faults(faults) => faults.fmt(f),
         }
@@ -212,7 +222,11 @@ mod tests {
     #[test]
     fn faults_stand_by_file_and_line_and_once() {
         let faults: Faults = [
-            Fault::new(Origin::new(Source::flag("--listen")), "gateway.listen", "invalid"),
+            Fault::new(
+                Origin::new(Source::flag("--listen")),
+                "gateway.listen",
+                "invalid",
+            ),
             Fault::new(at("b.yaml", 1), "x", "bad"),
             Fault::new(at("a.yaml", 10), "y", "bad"),
             Fault::new(at("a.yaml", 9), "z", "unknown key").suggest("did you mean \"y\"?"),
@@ -238,9 +252,18 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_read_is_not_a_fault() {
         let source = io::Error::new(io::ErrorKind::NotFound, "not there");
-        let error = LoadError::Unreadable { path: "g.yaml".into(), source };
-        assert_eq!((error.to_string().as_str(), error.exit_code()), ("g.yaml: not there", 2));
+        let error = LoadError::Unreadable {
+            path: "g.yaml".into(),
+            source,
+        };
+        assert_eq!(
+            (error.to_string().as_str(), error.exit_code()),
+            ("g.yaml: not there", 2)
+        );
         let error = LoadError::from(Fault::new(at("g.yaml", 3), "", "bad"));
-        assert_eq!((error.to_string().as_str(), error.exit_code()), ("g.yaml:3:1: bad", 1));
+        assert_eq!(
+            (error.to_string().as_str(), error.exit_code()),
+            ("g.yaml:3:1: bad", 1)
+        );
     }
 }

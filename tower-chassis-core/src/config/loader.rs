@@ -75,8 +75,15 @@ pub struct Loader {
 
 #[derive(Clone)]
 enum Layer {
-    File { path: PathBuf, format: Option<Format> },
-    Text { source: Source, format: Format, text: String },
+    File {
+        path: PathBuf,
+        format: Option<Format>,
+    },
+    Text {
+        source: Source,
+        format: Format,
+        text: String,
+    },
     Settings(Vec<Setting>),
 }
 
@@ -86,7 +93,10 @@ impl fmt::Debug for Layer {
         match self {
             Self::File { path, .. } => write!(f, "{}", Source::file(path)),
             Self::Text { source, .. } => write!(f, "{source}"),
-            Self::Settings(settings) => f.debug_list().entries(settings.iter().map(|s| &s.source)).finish(),
+            Self::Settings(settings) => f
+                .debug_list()
+                .entries(settings.iter().map(|s| &s.source))
+                .finish(),
         }
     }
 }
@@ -99,12 +109,18 @@ impl Loader {
 
     /// A file; its ending names the format.
     pub fn file(self, path: impl Into<PathBuf>) -> Self {
-        self.layer(Layer::File { path: path.into(), format: None })
+        self.layer(Layer::File {
+            path: path.into(),
+            format: None,
+        })
     }
 
     /// A file in a format, whatever it is called.
     pub fn file_as(self, path: impl Into<PathBuf>, format: Format) -> Self {
-        self.layer(Layer::File { path: path.into(), format: Some(format) })
+        self.layer(Layer::File {
+            path: path.into(),
+            format: Some(format),
+        })
     }
 
     /// A text with a name, above all files.
@@ -114,7 +130,11 @@ impl Loader {
 
     /// A text from any source; the kind of the source is its precedence.
     pub fn text_from(self, source: Source, format: Format, text: impl Into<String>) -> Self {
-        self.layer(Layer::Text { source, format, text: text.into() })
+        self.layer(Layer::Text {
+            source,
+            format,
+            text: text.into(),
+        })
     }
 
     /// The variables that begin with `prefix` and two underscores, two more for each level:
@@ -141,7 +161,11 @@ impl Loader {
     /// The kind of the source is its precedence; [`Source::Default`] makes it a default. The text is read
     /// like that of a [variable](Self::env). A key with a dot stands in quotes; items of lists cannot be set.
     pub fn set(self, path: &str, text: impl Into<String>, source: Source) -> Self {
-        self.layer(Layer::Settings(vec![Setting::at_path(path, text.into(), source)]))
+        self.layer(Layer::Settings(vec![Setting::at_path(
+            path,
+            text.into(),
+            source,
+        )]))
     }
 
     fn layer(mut self, layer: Layer) -> Self {
@@ -180,7 +204,10 @@ impl Loader {
             Err(more) => {
                 // What stands at the place of a fault of the text is its consequence.
                 let places: Vec<_> = faults.iter().map(|fault| fault.origin.clone()).collect();
-                faults.extend(more.into_iter().filter(|fault| !places.contains(&fault.origin)));
+                faults.extend(
+                    more.into_iter()
+                        .filter(|fault| !places.contains(&fault.origin)),
+                );
                 Err(faults.into_iter().collect::<Faults>().into())
             }
         }
@@ -193,8 +220,14 @@ impl Loader {
         let mut ranked = Vec::new();
         for layer in &self.layers {
             let (rank, result) = match layer {
-                Layer::File { path, format } => (rank(&Source::file(path)), read_file(path, *format)?),
-                Layer::Text { source, format, text } => (rank(source), read_text(source, *format, text)),
+                Layer::File { path, format } => {
+                    (rank(&Source::file(path)), read_file(path, *format)?)
+                }
+                Layer::Text {
+                    source,
+                    format,
+                    text,
+                } => (rank(source), read_text(source, *format, text)),
                 Layer::Settings(settings) => {
                     let rank = settings.first().map_or(0, |setting| rank(&setting.source));
                     (rank, Ok(environment::tree(settings)))
@@ -214,7 +247,9 @@ impl Loader {
         // Stable: layers of one kind stay in the order in which they were given.
         ranked.sort_by_key(|(rank, _)| *rank);
         let mut layers = ranked.into_iter().map(|(_, node)| node);
-        let mut root = layers.next().unwrap_or_else(|| Tree::default().root().clone());
+        let mut root = layers
+            .next()
+            .unwrap_or_else(|| Tree::default().root().clone());
         layers.for_each(|over| merge(&mut root, over));
         Ok((Tree::new(root), faults, whole))
     }
@@ -233,13 +268,20 @@ fn rank(source: &Source) -> u8 {
 type Read = Result<(Node, Vec<Fault>), Fault>;
 
 fn read_file(path: &Path, format: Option<Format>) -> Result<Read, LoadError> {
-    let unreadable = |source| LoadError::Unreadable { path: path.to_owned(), source };
+    let unreadable = |source| LoadError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
     let format = format.or_else(|| Format::of(path)).ok_or_else(|| {
-        unreadable(io::Error::other("the ending names no format; use .yaml, .yml, .json or .toml"))
+        unreadable(io::Error::other(
+            "the ending names no format; use .yaml, .yml, .json or .toml",
+        ))
     })?;
     let mut bytes = Vec::new();
     // Bounded: a path may be a pipe or a device that never ends.
-    File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
+        .map_err(unreadable)?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(unreadable(io::Error::other("larger than 16 MiB")));
     }
@@ -247,14 +289,21 @@ fn read_file(path: &Path, format: Option<Format>) -> Result<Read, LoadError> {
     Ok(match String::from_utf8(bytes) {
         Ok(text) => read_text(&source, format, &text),
         Err(error) => {
-            let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+            let valid = error
+                .as_bytes()
+                .get(..error.utf8_error().valid_up_to())
+                .unwrap_or_default();
             let line = valid.iter().filter(|&&byte| byte == b'\n').count() + 1;
             let column = valid
                 .rsplit(|&byte| byte == b'\n')
                 .next()
                 .map_or(0, |rest| String::from_utf8_lossy(rest).chars().count())
                 + 1;
-            Err(Fault::new(Origin::at(source, line, column), "", "not UTF-8"))
+            Err(Fault::new(
+                Origin::at(source, line, column),
+                "",
+                "not UTF-8",
+            ))
         }
     })
 }

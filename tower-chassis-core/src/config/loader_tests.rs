@@ -12,14 +12,23 @@ fn faults(loader: &Loader) -> String {
 }
 
 fn shown(tree: &Tree, path: &str) -> String {
-    tree.get(path).map_or_else(|| "nothing".into(), |node| format!("{:?} from {}", node.value, node.origin))
+    tree.get(path).map_or_else(
+        || "nothing".into(),
+        |node| format!("{:?} from {}", node.value, node.origin),
+    )
 }
 
 #[test]
 fn the_kind_of_a_source_is_its_precedence() {
     let scratch = Scratch::new();
-    let low = scratch.write("low.yaml", "a: low\nb: low\nc: low\nd: low\ne: low\nf: low\n");
-    let high = scratch.write("high.toml", "b = 'high'\nc = 'high'\nd = 'high'\ne = 'high'\n");
+    let low = scratch.write(
+        "low.yaml",
+        "a: low\nb: low\nc: low\nd: low\ne: low\nf: low\n",
+    );
+    let high = scratch.write(
+        "high.toml",
+        "b = 'high'\nc = 'high'\nd = 'high'\ne = 'high'\n",
+    );
     // The order of the calls counts within a kind only.
     let tree = Loader::new()
         .set("e", "flag", Source::flag("--e"))
@@ -66,9 +75,18 @@ fn variables_become_paths() {
     ];
     let tree = Loader::new().env("CHASSIS", vars).load().unwrap();
     for (path, expected) in [
-        ("gateway.listen", "Str(\"127.0.0.1:80\") from environment CHASSIS__GATEWAY__LISTEN"),
-        ("server.header_read_timeout", "Str(\"5s\") from environment CHASSIS__SERVER__HEADER_READ_TIMEOUT"),
-        ("mixed.case", "Str(\"x\") from environment CHASSIS__Mixed__Case"),
+        (
+            "gateway.listen",
+            "Str(\"127.0.0.1:80\") from environment CHASSIS__GATEWAY__LISTEN",
+        ),
+        (
+            "server.header_read_timeout",
+            "Str(\"5s\") from environment CHASSIS__SERVER__HEADER_READ_TIMEOUT",
+        ),
+        (
+            "mixed.case",
+            "Str(\"x\") from environment CHASSIS__Mixed__Case",
+        ),
         ("n", "Int(10) from environment CHASSIS__N"),
         ("empty", "Null from environment CHASSIS__EMPTY"),
         ("list[0]", "Str(\"a\") from environment CHASSIS__LIST"),
@@ -106,7 +124,11 @@ fn variables_that_make_no_sense_are_faults() {
     let long = format!("C{}", "__A".repeat(65));
     assert!(faults(&Loader::new().env("C", [(long, "1")])).ends_with(": nested deeper than 64"));
     assert_eq!(
-        faults(&Loader::new().set("a[0]", "1", Source::flag("--a")).set("", "1", Source::flag("--b"))),
+        faults(&Loader::new().set("a[0]", "1", Source::flag("--a")).set(
+            "",
+            "1",
+            Source::flag("--b")
+        )),
         "flag --a: a[0]: an item of a list cannot be set by itself\nflag --b: a value needs a path"
     );
 }
@@ -116,8 +138,14 @@ fn variables_that_make_no_sense_are_faults() {
 fn a_variable_that_is_no_text_is_a_fault() {
     use std::os::unix::ffi::OsStringExt as _;
     let var = (OsString::from("C__A"), OsString::from_vec(vec![0xff]));
-    assert_eq!(faults(&Loader::new().env("C", [var])), "environment C__A: a: not UTF-8");
-    let name = (OsString::from_vec(vec![b'C', b'_', b'_', 0xff]), OsString::from("1"));
+    assert_eq!(
+        faults(&Loader::new().env("C", [var])),
+        "environment C__A: a: not UTF-8"
+    );
+    let name = (
+        OsString::from_vec(vec![b'C', b'_', b'_', 0xff]),
+        OsString::from("1"),
+    );
     assert!(Loader::new().env("C", [name]).load().is_ok());
 }
 
@@ -130,17 +158,32 @@ fn a_file_that_cannot_be_read_is_told_apart() {
     for (loader, path) in [
         (Loader::new().file(&broken).file(&gone), &gone),
         (Loader::new().file(&odd), &odd),
-        (Loader::new().file_as(scratch.dir(), Format::Yaml), &scratch.dir().to_owned()),
+        (
+            Loader::new().file_as(scratch.dir(), Format::Yaml),
+            &scratch.dir().to_owned(),
+        ),
     ] {
         let error = loader.load().unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.faults().is_none());
-        assert!(error.to_string().starts_with(&format!("{}: ", path.display())), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with(&format!("{}: ", path.display())),
+            "{error}"
+        );
     }
     assert!(Loader::new().file_as(&odd, Format::Yaml).load().is_ok());
     let large = scratch.path("large.yaml");
     File::create(&large).unwrap().set_len(MAX_FILE + 1).unwrap();
-    assert!(Loader::new().file(&large).load().unwrap_err().to_string().ends_with(": larger than 16 MiB"));
+    assert!(
+        Loader::new()
+            .file(&large)
+            .load()
+            .unwrap_err()
+            .to_string()
+            .ends_with(": larger than 16 MiB")
+    );
 }
 
 #[test]
@@ -148,16 +191,38 @@ fn files_that_are_no_configuration_are_faults() {
     let scratch = Scratch::new();
     for (name, text, fault) in [
         ("a.yaml", &b"a: 1\nb: \xff\n"[..], "2:4: not UTF-8"),
-        ("b.yaml", b"- 1\n", "1:1: the whole must be a map, not a list"),
-        ("c.yaml", b"# c\nhello\n", "2:1: the whole must be a map, not a string"),
-        ("d.json", b"{\"a\": 1, \"a\": 2}", "1:10: a: duplicate key, first at line 1"),
+        (
+            "b.yaml",
+            b"- 1\n",
+            "1:1: the whole must be a map, not a list",
+        ),
+        (
+            "c.yaml",
+            b"# c\nhello\n",
+            "2:1: the whole must be a map, not a string",
+        ),
+        (
+            "d.json",
+            b"{\"a\": 1, \"a\": 2}",
+            "1:10: a: duplicate key, first at line 1",
+        ),
     ] {
         let file = scratch.write(name, text);
-        assert_eq!(faults(&Loader::new().file(&file)), format!("{}:{fault}", file.display()));
+        assert_eq!(
+            faults(&Loader::new().file(&file)),
+            format!("{}:{fault}", file.display())
+        );
     }
     for text in ["", "# nothing\n", "~", "{}"] {
         assert!(
-            Loader::new().text("g", Format::Yaml, text).load().unwrap().root().as_map().unwrap().is_empty()
+            Loader::new()
+                .text("g", Format::Yaml, text)
+                .load()
+                .unwrap()
+                .root()
+                .as_map()
+                .unwrap()
+                .is_empty()
         );
     }
 }
@@ -175,18 +240,42 @@ struct Sample {
 
 #[test]
 fn nobody_can_quote_a_variable() {
-    let vars = [("C__NAME", "010"), ("C__PORT", "80"), ("C__TAGS", "[1, true]"), ("C__ZONE", "")];
+    let vars = [
+        ("C__NAME", "010"),
+        ("C__PORT", "80"),
+        ("C__TAGS", "[1, true]"),
+        ("C__ZONE", ""),
+    ];
     let (_, sample) = Loader::new().env("C", vars).load_as::<Sample>().unwrap();
     assert_eq!(
         sample,
-        Sample { name: "010".into(), port: 80, tags: vec!["1".into(), "true".into()], zone: None }
+        Sample {
+            name: "010".into(),
+            port: 80,
+            tags: vec!["1".into(), "true".into()],
+            zone: None
+        }
     );
-    let (_, sample) =
-        Loader::new().env("C", [("C__NAME", "[::1]"), ("C__ZONE", " x ")]).load_as::<Sample>().unwrap();
-    assert_eq!((sample.name.as_str(), sample.zone.as_deref()), ("[::1]", Some(" x ")));
-    let error = Loader::new().text("g", Format::Yaml, "name: 010\n").load_as::<Sample>().unwrap_err();
-    assert_eq!(error.to_string(), "g:1:7: name: expected a string, found 10; put it in quotes");
-    let error = Loader::new().env("C", [("C__NAME", "x"), ("C__PORT", "x")]).load_as::<Sample>().unwrap_err();
+    let (_, sample) = Loader::new()
+        .env("C", [("C__NAME", "[::1]"), ("C__ZONE", " x ")])
+        .load_as::<Sample>()
+        .unwrap();
+    assert_eq!(
+        (sample.name.as_str(), sample.zone.as_deref()),
+        ("[::1]", Some(" x "))
+    );
+    let error = Loader::new()
+        .text("g", Format::Yaml, "name: 010\n")
+        .load_as::<Sample>()
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "g:1:7: name: expected a string, found 10; put it in quotes"
+    );
+    let error = Loader::new()
+        .env("C", [("C__NAME", "x"), ("C__PORT", "x")])
+        .load_as::<Sample>()
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
         "environment C__PORT: port: expected an integer from 0 to 65535, found \"x\""
@@ -210,16 +299,27 @@ fn faults_of_all_layers_come_together() {
          environment C__PORT: port: expected an integer from 0 to 65535, found 70000"
     );
     // What is wrong with a text is not said once more by the type.
-    let error =
-        Loader::new().text("a", Format::Yaml, "name: x\nport: !!int x\n").load_as::<Sample>().unwrap_err();
-    assert_eq!(error.to_string(), "a:2:7: port: not what its tag !!int says");
+    let error = Loader::new()
+        .text("a", Format::Yaml, "name: x\nport: !!int x\n")
+        .load_as::<Sample>()
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "a:2:7: port: not what its tag !!int says"
+    );
     // After a syntax error nothing is said about what may be missing because of it.
-    let loader = Loader::new().text("a", Format::Yaml, "name: [\n").text("b", Format::Toml, "prt = ");
+    let loader =
+        Loader::new()
+            .text("a", Format::Yaml, "name: [\n")
+            .text("b", Format::Toml, "prt = ");
     let error = loader.load_as::<Sample>().unwrap_err();
     let error = error.to_string();
     let lines: Vec<_> = error.lines().collect();
     assert_eq!(lines.len(), 2, "{error}");
-    assert!(lines.iter().all(|line| line.contains(": syntax error: ")), "{error}");
+    assert!(
+        lines.iter().all(|line| line.contains(": syntax error: ")),
+        "{error}"
+    );
 }
 
 #[test]
@@ -229,7 +329,10 @@ fn nothing_shows_a_secret_in_passing() {
         .env("C", [("C__TOKEN", "hunter2")])
         .set("api_key", "hunter2", Source::flag("--key"));
     let shown = format!("{loader:?} {:?}", loader.load().unwrap());
-    assert!(shown.contains("C__TOKEN") && shown.contains("password: ***"), "{shown}");
+    assert!(
+        shown.contains("C__TOKEN") && shown.contains("password: ***"),
+        "{shown}"
+    );
     assert!(!shown.contains("hunter2"), "{shown}");
 }
 

@@ -10,7 +10,14 @@ use super::value::{Node, Source, Value};
 pub(super) fn merge(base: &mut Node, over: Node) {
     // Both trees are bounded in depth by whoever read them.
     match (&mut base.value, over) {
-        (Value::Map(below), Node { value: Value::Map(above), origin, .. }) => {
+        (
+            Value::Map(below),
+            Node {
+                value: Value::Map(above),
+                origin,
+                ..
+            },
+        ) => {
             if base.origin.source == Source::Default {
                 base.origin = origin;
             }
@@ -35,10 +42,11 @@ mod tests {
     use super::{super::yaml, *};
 
     fn merged(layers: &[&str]) -> Vec<(String, String)> {
-        let mut trees = layers
-            .iter()
-            .zip('a'..)
-            .map(|(text, name)| yaml::parse(&Source::named(name.to_string()), text).unwrap().0);
+        let mut trees = layers.iter().zip('a'..).map(|(text, name)| {
+            yaml::parse(&Source::named(name.to_string()), text)
+                .unwrap()
+                .0
+        });
         let mut base = trees.next().unwrap();
         trees.for_each(|over| merge(&mut base, over));
         let mut leaves = Vec::new();
@@ -64,17 +72,25 @@ mod tests {
                 &["a: 1\nb: 2", "b: 3\nc: 4"][..],
                 &["/a Int(1) a:1:4", "/b Int(3) b:1:4", "/c Int(4) b:2:4"][..],
             ),
-            (&["m: {x: 1, y: 2}", "m: {y: 3}"], &["/m/x Int(1) a:1:8", "/m/y Int(3) b:1:8"]),
+            (
+                &["m: {x: 1, y: 2}", "m: {y: 3}"],
+                &["/m/x Int(1) a:1:8", "/m/y Int(3) b:1:8"],
+            ),
             (&["m: {x: 1}", "m: 5"], &["/m Int(5) b:1:4"]),
             (&["m: 5", "m: {x: 1}"], &["/m/x Int(1) b:1:8"]),
             (&["m: {x: 1}", "m: ~"], &["/m Null b:1:4"]),
             (&["m: {x: 1}", "m: {}", "m: {x: 2}"], &["/m/x Int(2) c:1:8"]),
         ] {
-            let got: Vec<_> =
-                merged(layers).into_iter().map(|(path, leaf)| format!("{path} {leaf}")).collect();
+            let got: Vec<_> = merged(layers)
+                .into_iter()
+                .map(|(path, leaf)| format!("{path} {leaf}"))
+                .collect();
             assert_eq!(got, leaves, "{layers:?}");
         }
         let lists = merged(&["l: [1, 2, 3]", "l: [4]"]);
-        assert!(lists[0].1.ends_with("b:1:4") && !lists[0].1.contains("Int(1)"), "{lists:?}");
+        assert!(
+            lists[0].1.ends_with("b:1:4") && !lists[0].1.contains("Int(1)"),
+            "{lists:?}"
+        );
     }
 }

@@ -25,7 +25,13 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 }
 
 fn folded(name: &str) -> Option<Vec<char>> {
-    let fold = |c: char| if c == '-' { '_' } else { c.to_ascii_lowercase() };
+    let fold = |c: char| {
+        if c == '-' {
+            '_'
+        } else {
+            c.to_ascii_lowercase()
+        }
+    };
     let chars: Vec<_> = name.chars().take(LONGEST + 1).map(fold).collect();
     (1..=LONGEST).contains(&chars.len()).then_some(chars)
 }
@@ -76,15 +82,27 @@ mod tests {
     #[test]
     fn the_nearest_wins_and_the_first_of_equals() {
         assert_eq!(nearest("routes", ["router", "route"]), Some("router"));
-        assert_eq!(nearest("route", ["routers", "routed", "router"]), Some("routed"));
+        assert_eq!(
+            nearest("route", ["routers", "routed", "router"]),
+            Some("routed")
+        );
     }
 
     #[test]
     fn slips_are_counted() {
-        let n = |a: &str, b: &str| slips(&a.chars().collect::<Vec<_>>(), &b.chars().collect::<Vec<_>>());
-        for (a, b, slip) in
-            [("", "", 0), ("", "abc", 3), ("kitten", "sitting", 3), ("ab", "ba", 1), ("abc", "acb", 1)]
-        {
+        let n = |a: &str, b: &str| {
+            slips(
+                &a.chars().collect::<Vec<_>>(),
+                &b.chars().collect::<Vec<_>>(),
+            )
+        };
+        for (a, b, slip) in [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("kitten", "sitting", 3),
+            ("ab", "ba", 1),
+            ("abc", "acb", 1),
+        ] {
             assert_eq!(n(a, b), slip, "{a} {b}");
             assert_eq!(n(b, a), slip, "{b} {a}");
         }

@@ -98,11 +98,23 @@ mod tests {
     fn paths_read_as_they_are_written() {
         for (text, steps) in [
             ("", vec![]),
-            ("services.shop.retry", vec![key("services"), key("shop"), key("retry")]),
-            ("routes[2].path", vec![key("routes"), Step::Index(2), key("path")]),
+            (
+                "services.shop.retry",
+                vec![key("services"), key("shop"), key("retry")],
+            ),
+            (
+                "routes[2].path",
+                vec![key("routes"), Step::Index(2), key("path")],
+            ),
             ("m[1][0]", vec![key("m"), Step::Index(1), Step::Index(0)]),
-            ("services.\"a.b\".url", vec![key("services"), key("a.b"), key("url")]),
-            ("routes./api/*.to", vec![key("routes"), key("/api/*"), key("to")]),
+            (
+                "services.\"a.b\".url",
+                vec![key("services"), key("a.b"), key("url")],
+            ),
+            (
+                "routes./api/*.to",
+                vec![key("routes"), key("/api/*"), key("to")],
+            ),
             ("\"say \\\"hi\\\"\"", vec![key("say \"hi\"")]),
         ] {
             assert_eq!(parse(text), steps, "{text}");

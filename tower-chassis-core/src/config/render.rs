@@ -31,7 +31,11 @@ impl Tree {
     }
 
     fn render_steps(&self, redact: &dyn Fn(&[Step]) -> bool) -> String {
-        let mut renderer = Renderer { out: String::new(), steps: Vec::new(), redact };
+        let mut renderer = Renderer {
+            out: String::new(),
+            steps: Vec::new(),
+            redact,
+        };
         renderer.block(self.root(), 0, false);
         renderer.out
     }
@@ -52,7 +56,8 @@ impl Renderer<'_> {
                     self.steps.push(Step::Key(entry.key.clone()));
                     let secret = secrecy::is_secret(&entry.key);
                     // `key: {header: x-user}` tells how to make a key and is none.
-                    let names_a_key = secret && entry.key.ends_with("key") && entry.node.as_map().is_some();
+                    let names_a_key =
+                        secret && entry.key.ends_with("key") && entry.node.as_map().is_some();
                     let hidden = hidden || secret && !names_a_key || (self.redact)(&self.steps);
                     self.indent(depth);
                     text(&mut self.out, &entry.key);
@@ -122,7 +127,8 @@ fn float(out: &mut String, n: f64) {
 /// A text as a scalar, in quotes where it would be read as something else without them.
 fn text(out: &mut String, text: &str) {
     let starts = |c: char| !(c.is_alphanumeric() || matches!(c, '/' | '_' | '.' | '$'));
-    let inside = |c: char| is_unprintable(c) || matches!(c, '"' | '\\' | '#' | '{' | '}' | '[' | ']' | ',');
+    let inside =
+        |c: char| is_unprintable(c) || matches!(c, '"' | '\\' | '#' | '{' | '}' | '[' | ']' | ',');
     let plain = !text.is_empty()
         && !text.starts_with(starts)
         && !text.contains(inside)
@@ -195,7 +201,10 @@ control: "a\U0000001b[2Jb"  # g.yaml:11:10
                     token_check: true\nallow_key: true\n";
         let tree = Loader::new().text("g", Format::Yaml, file).load().unwrap();
         let shown = tree.render(&["other.deep", "l[1]"]);
-        let lines: Vec<_> = shown.lines().filter_map(|line| Some(line.split_once("  #")?.0.trim())).collect();
+        let lines: Vec<_> = shown
+            .lines()
+            .filter_map(|line| Some(line.split_once("  #")?.0.trim()))
+            .collect();
         assert_eq!(
             lines,
             [
@@ -216,7 +225,10 @@ control: "a\U0000001b[2Jb"  # g.yaml:11:10
             ]
         );
         let shown = tree.render_with(|path| path == "other");
-        assert!(shown.contains("deep: ***") && shown.contains("x: ***") && shown.contains("- h"), "{shown}");
+        assert!(
+            shown.contains("deep: ***") && shown.contains("x: ***") && shown.contains("- h"),
+            "{shown}"
+        );
     }
 
     proptest! {

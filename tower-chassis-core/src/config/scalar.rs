@@ -16,18 +16,22 @@ pub(super) fn resolve(text: &str) -> Value {
         ".nan" | ".NaN" | ".NAN" => return Value::Float(f64::NAN),
         _ => {}
     }
-    int(text).or_else(|| float(text).map(Value::Float)).unwrap_or_else(|| Value::Str(text.to_owned()))
+    int(text)
+        .or_else(|| float(text).map(Value::Float))
+        .unwrap_or_else(|| Value::Str(text.to_owned()))
 }
 
 fn int(text: &str) -> Option<Value> {
-    let only = |digits: &str, radix| !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix));
+    let only =
+        |digits: &str, radix| !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix));
     for (prefix, radix) in [("0o", 8), ("0x", 16)] {
         if let Some(digits) = text.strip_prefix(prefix) {
             let wide = only(digits, radix).then(|| u128::from_str_radix(digits, radix).ok())??;
             return Some(i64::try_from(wide).map_or(Value::Float(wide as f64), Value::Int));
         }
     }
-    only(text.strip_prefix(['-', '+']).unwrap_or(text), 10).then(|| text.parse().ok().map(Value::Int))?
+    only(text.strip_prefix(['-', '+']).unwrap_or(text), 10)
+        .then(|| text.parse().ok().map(Value::Int))?
 }
 
 fn float(text: &str) -> Option<f64> {
@@ -39,9 +43,15 @@ fn float(text: &str) -> Option<f64> {
         return Some(sign * f64::INFINITY);
     }
     // Rust reads more than the schema allows ("inf", "nan"), never less.
-    let begins = rest.trim_start_matches('.').starts_with(|c: char| c.is_ascii_digit());
+    let begins = rest
+        .trim_start_matches('.')
+        .starts_with(|c: char| c.is_ascii_digit());
     let allowed = |c: char| c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '+' | '-');
-    if begins && rest.chars().all(allowed) { Some(sign * rest.parse::<f64>().ok()?) } else { None }
+    if begins && rest.chars().all(allowed) {
+        Some(sign * rest.parse::<f64>().ok()?)
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]

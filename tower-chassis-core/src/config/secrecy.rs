@@ -9,12 +9,16 @@ pub(super) const HIDDEN: &str = "***";
 pub(super) fn is_secret(key: &str) -> bool {
     let key = key.to_lowercase();
     // A path to a secret is none, and the first thing one wants to see.
-    if ["_file", "-file", "_path", "-path", "_dir", "-dir"].iter().any(|end| key.ends_with(end)) {
+    if ["_file", "-file", "_path", "-path", "_dir", "-dir"]
+        .iter()
+        .any(|end| key.ends_with(end))
+    {
         return false;
     }
     let anywhere = ["password", "passwd", "passphrase", "secret", "credential"];
     let at_the_end = ["token", "tokens", "key", "keys", "authorization", "cookie"];
-    anywhere.iter().any(|word| key.contains(word)) || at_the_end.iter().any(|word| key.ends_with(word))
+    anywhere.iter().any(|word| key.contains(word))
+        || at_the_end.iter().any(|word| key.ends_with(word))
 }
 
 /// The text with the user and the password of every URL in it hidden: `http://***@host/`.
@@ -64,7 +68,15 @@ mod tests {
         ] {
             assert!(is_secret(key), "{key}");
         }
-        for key in ["listen", "token_bucket", "keyed", "key_file", "password_file", "secret-path", "host"] {
+        for key in [
+            "listen",
+            "token_bucket",
+            "keyed",
+            "key_file",
+            "password_file",
+            "secret-path",
+            "host",
+        ] {
             assert!(!is_secret(key), "{key}");
         }
     }
@@ -74,9 +86,15 @@ mod tests {
         for (text, shown) in [
             ("plain", "plain"),
             ("http://host/a@b", "http://host/a@b"),
-            ("http://user:pw@host:80/p?q=a@b", "http://***@host:80/p?q=a@b"),
+            (
+                "http://user:pw@host:80/p?q=a@b",
+                "http://***@host:80/p?q=a@b",
+            ),
             ("redis://:p@ss@host", "redis://***@host"),
-            ("http://a:b@x,http://c:d@y http://z", "http://***@x,http://***@y http://z"),
+            (
+                "http://a:b@x,http://c:d@y http://z",
+                "http://***@x,http://***@y http://z",
+            ),
             ("a://", "a://"),
             ("://@", "://***@"),
         ] {

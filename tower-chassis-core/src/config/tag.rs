@@ -6,8 +6,16 @@ use super::{scalar, value::Value};
 
 /// The value of a scalar, and what is wrong with its tag.
 pub(super) fn scalar(text: &str, plain: bool, tag: Option<&Tag>) -> (Value, Option<String>) {
-    let untagged = || if plain { scalar::resolve(text) } else { Value::Str(text.to_owned()) };
-    let Some(tag) = tag else { return (untagged(), None) };
+    let untagged = || {
+        if plain {
+            scalar::resolve(text)
+        } else {
+            Value::Str(text.to_owned())
+        }
+    };
+    let Some(tag) = tag else {
+        return (untagged(), None);
+    };
     if is_non_specific(tag) || is_core(tag, "str") {
         return (Value::Str(text.to_owned()), None);
     }

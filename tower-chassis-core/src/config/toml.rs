@@ -15,9 +15,17 @@ pub(super) fn parse(source: &Source, text: &str) -> Result<Node, Fault> {
     let lines = Lines::new(source, text);
     let document = Document::parse(text).map_err(|error| {
         let origin = lines.origin(error.span().map_or(0, |span| span.start));
-        Fault::new(origin, "", format!("syntax error: {}", error.message().trim()))
+        Fault::new(
+            origin,
+            "",
+            format!("syntax error: {}", error.message().trim()),
+        )
     })?;
-    let mut reader = Reader { lines, budget: Budget::default(), steps: Vec::new() };
+    let mut reader = Reader {
+        lines,
+        budget: Budget::default(),
+        steps: Vec::new(),
+    };
     let origin = reader.lines.origin(0);
     let map = reader.table(document.as_table(), &origin)?;
     Ok(Node::new(Value::Map(map), origin))
@@ -32,14 +40,27 @@ struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     fn new(source: &'a Source, text: &'a str) -> Self {
-        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { source, text, starts }
+        let starts = std::iter::once(0)
+            .chain(text.match_indices('\n').map(|(at, _)| at + 1))
+            .collect();
+        Self {
+            source,
+            text,
+            starts,
+        }
     }
 
     fn origin(&self, byte: usize) -> Origin {
         let line = self.starts.partition_point(|&start| start <= byte);
-        let start = self.starts.get(line.saturating_sub(1)).copied().unwrap_or_default();
-        let column = self.text.get(start..byte).map_or(0, |before| before.chars().count());
+        let start = self
+            .starts
+            .get(line.saturating_sub(1))
+            .copied()
+            .unwrap_or_default();
+        let column = self
+            .text
+            .get(start..byte)
+            .map_or(0, |before| before.chars().count());
         Origin::at(self.source.clone(), line, column + 1)
     }
 }
@@ -52,7 +73,10 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn enter(&mut self, origin: &Origin) -> Result<(), Fault> {
-        let fits = self.budget.depth(self.steps.len() + 1).and_then(|()| self.budget.spend(1));
+        let fits = self
+            .budget
+            .depth(self.steps.len() + 1)
+            .and_then(|()| self.budget.spend(1));
         fits.map_err(|message| Fault::new(origin.clone(), path::write(&self.steps), message))
     }
 
@@ -61,7 +85,8 @@ impl Reader<'_> {
         let mut map = Map::new();
         for (name, item) in table.iter() {
             let at = table.key(name).and_then(Key::span).or_else(|| item.span());
-            let key_origin = at.map_or_else(|| origin.clone(), |span| self.lines.origin(span.start));
+            let key_origin =
+                at.map_or_else(|| origin.clone(), |span| self.lines.origin(span.start));
             self.steps.push(Step::Key(name.into()));
             if let Some(node) = self.item(item, &key_origin)? {
                 map.insert(name, key_origin, node);
@@ -81,8 +106,9 @@ impl Reader<'_> {
                 self.enter(key)?;
                 let mut items = Vec::new();
                 for (n, table) in tables.iter().enumerate() {
-                    let origin =
-                        table.span().map_or_else(|| key.clone(), |span| self.lines.origin(span.start));
+                    let origin = table
+                        .span()
+                        .map_or_else(|| key.clone(), |span| self.lines.origin(span.start));
                     self.steps.push(Step::Index(n));
                     items.push(Node::new(Value::Map(self.table(table, &origin)?), origin));
                     self.steps.pop();
@@ -93,7 +119,9 @@ impl Reader<'_> {
     }
 
     fn value(&mut self, value: &Toml, key: &Origin) -> Result<Node, Fault> {
-        let origin = value.span().map_or_else(|| key.clone(), |span| self.lines.origin(span.start));
+        let origin = value
+            .span()
+            .map_or_else(|| key.clone(), |span| self.lines.origin(span.start));
         let value = match value {
             Toml::Array(array) => Value::List(self.array(array, &origin)?),
             Toml::InlineTable(table) => Value::Map(self.table(table, &origin)?),
@@ -104,7 +132,12 @@ impl Reader<'_> {
                     Toml::Integer(n) => Value::Int(*n.value()),
                     Toml::Float(n) => Value::Float(*n.value()),
                     Toml::Boolean(b) => Value::Bool(*b.value()),
-                    other => Value::Str(other.as_datetime().map(ToString::to_string).unwrap_or_default()),
+                    other => Value::Str(
+                        other
+                            .as_datetime()
+                            .map(ToString::to_string)
+                            .unwrap_or_default(),
+                    ),
                 }
             }
         };
@@ -134,7 +167,9 @@ mod tests {
     }
 
     fn at<'a>(node: &'a Node, keys: &[&str]) -> &'a Node {
-        keys.iter().fold(node, |node, key| &node.as_map().unwrap().get(key).unwrap().node)
+        keys.iter().fold(node, |node, key| {
+            &node.as_map().unwrap().get(key).unwrap().node
+        })
     }
 
     #[test]
@@ -144,20 +179,40 @@ mod tests {
         let root = read(text).unwrap();
         for (keys, value, place) in [
             (&["title"][..], Value::Str("a".into()), "g.toml:1:9"),
-            (&["gateway", "listen"], Value::Str("x".into()), "g.toml:4:10"),
+            (
+                &["gateway", "listen"],
+                Value::Str("x".into()),
+                "g.toml:4:10",
+            ),
             (&["gateway", "port"], Value::Int(80), "g.toml:5:10"),
-            (&["gateway", "ratio", "max"], Value::Float(0.5), "g.toml:6:13"),
-            (&["gateway", "day"], Value::Str("2024-05-01".into()), "g.toml:7:7"),
+            (
+                &["gateway", "ratio", "max"],
+                Value::Float(0.5),
+                "g.toml:6:13",
+            ),
+            (
+                &["gateway", "day"],
+                Value::Str("2024-05-01".into()),
+                "g.toml:7:7",
+            ),
             (&["gateway", "inline", "a"], Value::Int(1), "g.toml:9:16"),
         ] {
             let node = at(&root, keys);
-            assert_eq!((&node.value, node.origin.to_string().as_str()), (&value, place), "{keys:?}");
+            assert_eq!(
+                (&node.value, node.origin.to_string().as_str()),
+                (&value, place),
+                "{keys:?}"
+            );
         }
         let key = root.as_map().unwrap().get("gateway").unwrap();
         assert_eq!(key.key_origin.to_string(), "g.toml:3:2");
-        let Value::List(items) = &at(&root, &["gateway", "list"]).value else { panic!() };
+        let Value::List(items) = &at(&root, &["gateway", "list"]).value else {
+            panic!()
+        };
         assert_eq!(items[1].origin.to_string(), "g.toml:8:12");
-        let Value::List(routes) = &at(&root, &["routes"]).value else { panic!() };
+        let Value::List(routes) = &at(&root, &["routes"]).value else {
+            panic!()
+        };
         assert_eq!(at(&routes[1], &["path"]).origin.to_string(), "g.toml:14:8");
     }
 
@@ -176,14 +231,22 @@ mod tests {
                 "a = 1\nb =\n",
                 "g.toml:2:4: syntax error: string values must be quoted, expected literal string",
             ),
-            ("[a\n", "g.toml:1:3: syntax error: unclosed table, expected `]`"),
+            (
+                "[a\n",
+                "g.toml:1:3: syntax error: unclosed table, expected `]`",
+            ),
         ] {
             assert_eq!(read(text), Err(fault.to_owned()), "{text}");
         }
         let deep = format!("a = {}1{}", "[".repeat(70), "]".repeat(70));
         let fault = read(&deep).unwrap_err();
         assert!(fault.contains("nested deeper than 64"), "{fault}");
-        let fault = read(&format!("a = {}1{}", "[".repeat(100_000), "]".repeat(100_000))).unwrap_err();
+        let fault = read(&format!(
+            "a = {}1{}",
+            "[".repeat(100_000),
+            "]".repeat(100_000)
+        ))
+        .unwrap_err();
         assert!(fault.starts_with("g.toml:1:"), "{fault}");
         let fault = read(&format!("a = [{}]", "1,".repeat(100_001))).unwrap_err();
         assert!(fault.contains("more than 100000 values"), "{fault}");

@@ -32,7 +32,9 @@ impl Tree {
     /// The empty path is the whole.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<&Node> {
-        path::parse(path).iter().try_fold(&self.root, |node, step| Some(child(node, step)?.0))
+        path::parse(path)
+            .iter()
+            .try_fold(&self.root, |node, step| Some(child(node, step)?.0))
     }
 
     /// Where the value at `path` stands, or what is nearest above it if nobody said it.
@@ -47,7 +49,9 @@ impl Tree {
         let mut node = &self.root;
         let mut origin = &node.origin;
         for step in steps {
-            let Some((inner, key)) = child(node, step) else { break };
+            let Some((inner, key)) = child(node, step) else {
+                break;
+            };
             node = inner;
             // A block begins at its first key, a line too late for whoever looks for its name.
             origin = match node.value {
@@ -66,7 +70,10 @@ impl Tree {
 
     /// Begins a check of what types cannot say: ranges, names that must exist.
     pub fn check(&self) -> Checker<'_> {
-        Checker { tree: self, faults: Vec::new() }
+        Checker {
+            tree: self,
+            faults: Vec::new(),
+        }
     }
 }
 
@@ -79,14 +86,19 @@ impl fmt::Debug for Tree {
 impl Default for Tree {
     /// The tree of no layer at all.
     fn default() -> Self {
-        Self::new(Node::new(Value::Map(super::Map::new()), Origin::new(Source::Default)))
+        Self::new(Node::new(
+            Value::Map(super::Map::new()),
+            Origin::new(Source::Default),
+        ))
     }
 }
 
 /// What a step leads to, and where its key stands if it has one.
 pub(super) fn child<'a>(node: &'a Node, step: &Step) -> Option<(&'a Node, Option<&'a Origin>)> {
     match (step, &node.value) {
-        (Step::Key(key), Value::Map(map)) => map.get(key).map(|entry| (&entry.node, Some(&entry.key_origin))),
+        (Step::Key(key), Value::Map(map)) => map
+            .get(key)
+            .map(|entry| (&entry.node, Some(&entry.key_origin))),
         (Step::Index(n), Value::List(items)) => Some((items.get(*n)?, None)),
         _ => None,
     }
@@ -116,8 +128,14 @@ impl Checker<'_> {
     }
 
     /// The value at `path` is wrong, and there is an obvious remedy.
-    pub fn fault_with(&mut self, path: &str, message: impl Into<String>, suggestion: impl Into<String>) {
-        self.faults.push(self.tree.fault_at(path, message).suggest(suggestion));
+    pub fn fault_with(
+        &mut self,
+        path: &str,
+        message: impl Into<String>,
+        suggestion: impl Into<String>,
+    ) {
+        self.faults
+            .push(self.tree.fault_at(path, message).suggest(suggestion));
     }
 
     /// The value at `path` names a `what` that does not exist:
@@ -129,7 +147,9 @@ impl Checker<'_> {
         name: &str,
         candidates: impl IntoIterator<Item = &'c str>,
     ) {
-        let mut fault = self.tree.fault_at(path, format!("unknown {what} \"{name}\""));
+        let mut fault = self
+            .tree
+            .fault_at(path, format!("unknown {what} \"{name}\""));
         fault.suggestion = did_you_mean(name, candidates);
         self.faults.push(fault);
     }
@@ -150,7 +170,10 @@ impl Checker<'_> {
     }
 }
 
-pub(super) fn did_you_mean<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<String> {
+pub(super) fn did_you_mean<'c>(
+    name: &str,
+    candidates: impl IntoIterator<Item = &'c str>,
+) -> Option<String> {
     nearest(name, candidates).map(|near| format!("did you mean \"{near}\"?"))
 }
 
@@ -163,16 +186,32 @@ mod tests {
 
     fn tree() -> Tree {
         let text = "services:\n  shop:\n    retry:\n      attempts: 3\n  a.b:\n    url: x\nroutes:\n- to: shop\n- to: shpo\n";
-        Loader::new().text("g.yaml", Format::Yaml, text).load().unwrap()
+        Loader::new()
+            .text("g.yaml", Format::Yaml, text)
+            .load()
+            .unwrap()
     }
 
     #[test]
     fn a_path_finds_its_value_and_its_place() {
         let tree = tree();
-        assert_eq!(tree.get("services.shop.retry.attempts").unwrap().value, Value::Int(3));
-        assert_eq!(tree.get("routes[1].to").unwrap().value, Value::Str("shpo".into()));
-        assert_eq!(tree.get("services.\"a.b\".url").unwrap().value, Value::Str("x".into()));
-        assert!(tree.get("").is_some() && tree.get("routes[2]").is_none() && tree.get("routes.to").is_none());
+        assert_eq!(
+            tree.get("services.shop.retry.attempts").unwrap().value,
+            Value::Int(3)
+        );
+        assert_eq!(
+            tree.get("routes[1].to").unwrap().value,
+            Value::Str("shpo".into())
+        );
+        assert_eq!(
+            tree.get("services.\"a.b\".url").unwrap().value,
+            Value::Str("x".into())
+        );
+        assert!(
+            tree.get("").is_some()
+                && tree.get("routes[2]").is_none()
+                && tree.get("routes.to").is_none()
+        );
         for (path, place) in [
             ("services.shop.retry.attempts", "g.yaml:4:17"),
             ("services.shop.retry", "g.yaml:3:5"),

@@ -78,14 +78,22 @@ impl Origin {
     /// A source as a whole.
     #[must_use]
     pub fn new(source: Source) -> Self {
-        Self { source, line: None, column: None }
+        Self {
+            source,
+            line: None,
+            column: None,
+        }
     }
 
     /// A place in a source; both counts begin at 1.
     #[must_use]
     pub fn at(source: Source, line: usize, column: usize) -> Self {
         let narrow = |n: usize| Some(u32::try_from(n).unwrap_or(u32::MAX));
-        Self { source, line: narrow(line), column: narrow(column) }
+        Self {
+            source,
+            line: narrow(line),
+            column: narrow(column),
+        }
     }
 }
 
@@ -116,7 +124,11 @@ impl Node {
     /// A value at a place.
     #[must_use]
     pub fn new(value: Value, origin: Origin) -> Self {
-        Self { value, origin, text: None }
+        Self {
+            value,
+            origin,
+            text: None,
+        }
     }
 
     /// The map, if it is one.
@@ -228,12 +240,21 @@ impl Map {
 
     /// Appends a key, or sets the one that is there (it keeps its position and takes the new origin).
     pub fn insert(&mut self, key: impl Into<Arc<str>>, key_origin: Origin, node: Node) {
-        let entry = Entry { key: key.into(), key_origin, node };
-        if let Some(old) = self.index.get(&entry.key).and_then(|&at| self.entries.get_mut(at)) {
+        let entry = Entry {
+            key: key.into(),
+            key_origin,
+            node,
+        };
+        if let Some(old) = self
+            .index
+            .get(&entry.key)
+            .and_then(|&at| self.entries.get_mut(at))
+        {
             *old = entry;
             return;
         }
-        self.index.insert(Arc::clone(&entry.key), self.entries.len());
+        self.index
+            .insert(Arc::clone(&entry.key), self.entries.len());
         self.entries.push(entry);
     }
 }
@@ -263,12 +284,24 @@ mod tests {
     #[test]
     fn an_origin_reads_as_the_user_knows_it() {
         for (origin, text) in [
-            (Origin::at(Source::file("gateway.yaml"), 12, 5), "gateway.yaml:12:5"),
-            (Origin::new(Source::env("CHASSIS__GATEWAY__LISTEN")), "environment CHASSIS__GATEWAY__LISTEN"),
+            (
+                Origin::at(Source::file("gateway.yaml"), 12, 5),
+                "gateway.yaml:12:5",
+            ),
+            (
+                Origin::new(Source::env("CHASSIS__GATEWAY__LISTEN")),
+                "environment CHASSIS__GATEWAY__LISTEN",
+            ),
             (Origin::new(Source::flag("--listen")), "flag --listen"),
-            (Origin::at(Source::named("centre/shop"), 1, 2), "centre/shop:1:2"),
+            (
+                Origin::at(Source::named("centre/shop"), 1, 2),
+                "centre/shop:1:2",
+            ),
             (Origin::new(Source::Default), "default"),
-            (Origin::new(Source::file("evil\u{1b}[2J.yaml")), "evil\\u{1b}[2J.yaml"),
+            (
+                Origin::new(Source::file("evil\u{1b}[2J.yaml")),
+                "evil\\u{1b}[2J.yaml",
+            ),
         ] {
             assert_eq!(origin.to_string(), text);
         }

@@ -79,7 +79,11 @@ struct Frame {
 
 enum Kind {
     List(Vec<Node>),
-    Map { map: Map, key: Option<Key>, merges: Vec<Node> },
+    Map {
+        map: Map,
+        key: Option<Key>,
+        merges: Vec<Node>,
+    },
 }
 
 struct Key {
@@ -114,7 +118,11 @@ impl Builder<'_> {
             Event::DocumentStart(_) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    return Err(Fault::new(origin, "", "a second document begins here; only one is allowed"));
+                    return Err(Fault::new(
+                        origin,
+                        "",
+                        "a second document begins here; only one is allowed",
+                    ));
                 }
             }
             Event::Scalar(text, style, anchor, tag) => {
@@ -122,7 +130,9 @@ impl Builder<'_> {
                 let plain = style == ScalarStyle::Plain;
                 // Nothing stands where a value is left out; its key is the place to look at.
                 let origin = match self.frames.last().map(|f| &f.kind) {
-                    Some(Kind::Map { key: Some(key), .. }) if plain && text.is_empty() => key.origin.clone(),
+                    Some(Kind::Map { key: Some(key), .. }) if plain && text.is_empty() => {
+                        key.origin.clone()
+                    }
                     _ => origin,
                 };
                 let (value, wrong) = tag::scalar(&text, plain, tag.as_deref());
@@ -130,7 +140,15 @@ impl Builder<'_> {
                 let mut node = Node::new(value, origin);
                 node.text = self.inline.then(|| text.as_ref().into());
                 let scalar = Some((text.as_ref().into(), plain && tag.is_none()));
-                self.finish(anchor, Done { node, scalar, size: 1, height: 0 })?;
+                self.finish(
+                    anchor,
+                    Done {
+                        node,
+                        scalar,
+                        size: 1,
+                        height: 0,
+                    },
+                )?;
             }
             Event::SequenceStart(anchor, tag) => {
                 self.report(&origin, tag::container(tag.as_deref(), "seq"));
@@ -138,7 +156,15 @@ impl Builder<'_> {
             }
             Event::MappingStart(anchor, tag) => {
                 self.report(&origin, tag::container(tag.as_deref(), "map"));
-                self.open(origin, anchor, Kind::Map { map: Map::new(), key: None, merges: Vec::new() })?;
+                self.open(
+                    origin,
+                    anchor,
+                    Kind::Map {
+                        map: Map::new(),
+                        key: None,
+                        merges: Vec::new(),
+                    },
+                )?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.close()?,
             Event::Alias(anchor) => self.alias(anchor, &origin)?,
@@ -149,16 +175,28 @@ impl Builder<'_> {
 
     fn open(&mut self, origin: Origin, anchor: usize, kind: Kind) -> Result<(), Fault> {
         self.budget.spend(1).map_err(|m| self.fault(&origin, m))?;
-        self.budget.depth(self.frames.len() + 1).map_err(|m| self.fault(&origin, m))?;
-        self.frames.push(Frame { origin, anchor, size: 1, height: 0, kind });
+        self.budget
+            .depth(self.frames.len() + 1)
+            .map_err(|m| self.fault(&origin, m))?;
+        self.frames.push(Frame {
+            origin,
+            anchor,
+            size: 1,
+            height: 0,
+            kind,
+        });
         Ok(())
     }
 
     fn close(&mut self) -> Result<(), Fault> {
-        let Some(frame) = self.frames.pop() else { return Ok(()) };
+        let Some(frame) = self.frames.pop() else {
+            return Ok(());
+        };
         let value = match frame.kind {
             Kind::List(items) => Value::List(items),
-            Kind::Map { mut map, merges, .. } => {
+            Kind::Map {
+                mut map, merges, ..
+            } => {
                 for entry in merges.into_iter().flat_map(merged_entries) {
                     // What the map says itself wins, then the first merged map that says it.
                     if map.get(&entry.key).is_none() {
@@ -169,7 +207,15 @@ impl Builder<'_> {
             }
         };
         let node = Node::new(value, frame.origin);
-        self.finish(frame.anchor, Done { node, scalar: None, size: frame.size, height: frame.height + 1 })
+        self.finish(
+            frame.anchor,
+            Done {
+                node,
+                scalar: None,
+                size: frame.size,
+                height: frame.height + 1,
+            },
+        )
     }
 
     fn alias(&mut self, anchor: usize, origin: &Origin) -> Result<(), Fault> {
@@ -179,7 +225,8 @@ impl Builder<'_> {
         };
         // Before the copy is made, not after.
         let fits = self.budget.depth(self.frames.len() + done.height);
-        fits.and_then(|()| self.budget.spend(done.size)).map_err(|m| self.fault(origin, m))?;
+        fits.and_then(|()| self.budget.spend(done.size))
+            .map_err(|m| self.fault(origin, m))?;
         let done = done.clone();
         self.deliver(done);
         Ok(())
@@ -188,7 +235,9 @@ impl Builder<'_> {
     fn finish(&mut self, anchor: usize, done: Done) -> Result<(), Fault> {
         if anchor > 0 {
             // The copy kept for the aliases counts too: anchors may be nested.
-            self.budget.spend(done.size).map_err(|m| self.fault(&done.node.origin, m))?;
+            self.budget
+                .spend(done.size)
+                .map_err(|m| self.fault(&done.node.origin, m))?;
             self.anchors.insert(anchor, done.clone());
         }
         self.deliver(done);
@@ -209,7 +258,10 @@ impl Builder<'_> {
         };
         let Some(Key { text, origin, role }) = key.take() else {
             let refused = done.scalar.is_none().then(|| {
-                (done.node.origin.clone(), format!("a key must be a text, not {}", done.node.value.kind()))
+                (
+                    done.node.origin.clone(),
+                    format!("a key must be a text, not {}", done.node.value.kind()),
+                )
             });
             *key = Some(Key::of(done));
             if let Some((origin, message)) = refused {
@@ -222,7 +274,10 @@ impl Builder<'_> {
             Role::Refused => {}
             Role::Merge if is_mergeable(&done.node.value) => merges.push(done.node),
             Role::Merge => {
-                let message = format!("<< wants a map or a list of maps, not {}", done.node.value.kind());
+                let message = format!(
+                    "<< wants a map or a list of maps, not {}",
+                    done.node.value.kind()
+                );
                 self.report(&done.node.origin, Some(message));
             }
             Role::Plain => match map.get(&text) {
@@ -232,7 +287,8 @@ impl Builder<'_> {
                     let mut steps = self.steps(false);
                     steps.push(Step::Key(text));
                     let message = format!("duplicate key, first at line {line}");
-                    self.faults.push(Fault::new(origin, path::write(&steps), message));
+                    self.faults
+                        .push(Fault::new(origin, path::write(&steps), message));
                 }
             },
         }
@@ -240,8 +296,11 @@ impl Builder<'_> {
 
     /// Where the builder stands; with the key or index of what comes next, or without.
     fn steps(&self, with_last: bool) -> Vec<Step> {
-        let frames =
-            if with_last { &self.frames[..] } else { self.frames.split_last().map_or(&[][..], |(_, f)| f) };
+        let frames = if with_last {
+            &self.frames[..]
+        } else {
+            self.frames.split_last().map_or(&[][..], |(_, f)| f)
+        };
         let step = |frame: &Frame| match &frame.kind {
             Kind::List(items) => Some(Step::Index(items.len())),
             Kind::Map { key, .. } => key.as_ref().map(|key| Step::Key(Arc::clone(&key.text))),
@@ -268,7 +327,11 @@ impl Key {
             Some((text, _)) => (text, Role::Plain),
             None => ("".into(), Role::Refused),
         };
-        Self { text, origin: done.node.origin, role }
+        Self {
+            text,
+            origin: done.node.origin,
+            role,
+        }
     }
 }
 

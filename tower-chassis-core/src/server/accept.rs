@@ -173,9 +173,11 @@ impl Bound {
         while accepting.join_next().await.is_some() {}
         let limit = server.policy.load().config().drain_limit;
         let cut = tokio::select! {
+            // What is gone because it was forced was cut, so this is asked first.
+            biased;
+            () = drain.reached(Phase::Forced) => true,
             () = server.all_gone() => false,
             () = tokio::time::sleep(limit) => true,
-            () = drain.reached(Phase::Forced) => true,
         };
         if cut {
             // Several servers may share the drain; only ours is told by what it holds.

@@ -158,7 +158,7 @@ async fn closes_what_idles_and_bounds_one_address() {
 }
 
 #[cfg(feature = "client")]
-async fn get(client: &crate::client::Client, path: &str) -> Result<(u16, Bytes), BoxError> {
+async fn get(client: &crate::client::Aimed<crate::client::Client>, path: &str) -> Result<(u16, Bytes), BoxError> {
     let request = Request::get(path).body(Body::empty())?;
     let response = client.clone().oneshot(request).await?;
     let status = response.status().as_u16();
@@ -166,7 +166,7 @@ async fn get(client: &crate::client::Client, path: &str) -> Result<(u16, Bytes),
 }
 
 #[cfg(feature = "client")]
-fn client(address: &str) -> crate::client::Client {
+fn client(address: &str) -> crate::client::Aimed<crate::client::Client> {
     let endpoint = Endpoint::new(&format!("http://{address}")).unwrap();
     crate::client::Client::new(&Default::default())
         .to(&endpoint)
@@ -244,7 +244,7 @@ async fn http2_without_tls_and_a_unix_socket() {
         response.into_body().collect().await.unwrap().to_bytes(),
         "over h2"
     );
-    assert_eq!(h2.connections(), 1);
+    assert_eq!(h2.get_ref().connections(), 1);
 
     let mut unix = tokio::net::UnixStream::connect(&path).await.unwrap();
     unix.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")

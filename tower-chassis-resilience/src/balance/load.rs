@@ -10,13 +10,16 @@ use tower_chassis_core::{Class, Verdict};
 const FADE_MS: f32 = 10_000.0;
 /// What a call that failed counts as, at least, unless the endpoint said how long to stay away.
 const PENALTY: Duration = Duration::from_secs(1);
+/// An average that is older says what was. The endpoint is asked again, and the answer takes its place.
+const STALE_MS: u32 = 1_000;
 /// The longest that an endpoint's own word counts.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// What is known of an endpoint: its latency, the calls in flight, its counts. Lock-free, one cache line.
 ///
 /// The latency is a peak-sensitive moving average: a slower answer counts at once, a faster one little by
-/// little, and an old average fades while nobody calls. A call that failed counts as at least one second, or
+/// little, and an old average fades while nobody calls. One that is older than a second gives way to the next
+/// answer, whatever it is. A call that failed counts as at least one second, or
 /// as long as the endpoint asked to be left alone (up to a minute), so that a fast failure does not attract.
 #[derive(Debug)]
 #[repr(align(64))]
@@ -80,6 +83,20 @@ impl Load {
         self.pending.fetch_sub(1, Relaxed);
     }
 
+    /// Whether nobody has asked the endpoint for a while, and nobody is asking it now. Without that, an endpoint
+    /// that failed once among fast ones would be avoided for more than a minute, well or not.
+    pub(super) fn is_stale(&self, now: Instant) -> bool {
+        let Some((_, written)) = unpack(self.latency.load(Relaxed)) else { return false };
+        age(self.tick(now), written) > STALE_MS && self.pending() == 0
+    }
+
+    /// Its latency is of a time that is over: it is unmeasured again.
+    pub(super) fn forget(&self) {
+        if self.latency.load(Relaxed) != 0 {
+            self.latency.store(0, Relaxed);
+        }
+    }
+
     pub(super) fn count_attempt(&self) {
         self.attempts.fetch_add(1, Relaxed);
     }
@@ -113,7 +130,7 @@ impl Load {
                     let age = age(tick, written);
                     let keep = fade(age);
                     let faded = micros * keep;
-                    if took > faded {
+                    if took > faded || (age > STALE_MS && !raises_only) {
                         took
                     } else if raises_only || age == 0 {
                         // Within a millisecond a step would be lost in the precision of the average, and

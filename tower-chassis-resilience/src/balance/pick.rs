@@ -54,8 +54,13 @@ impl Candidates<'_> {
     pub fn is_candidate(&self, index: usize) -> bool {
         let Some(entry) = self.plan.entries.get(index) else { return false };
         let key = entry.state.key;
+        if !entry.gate.is_open(self.now) {
+            // It is shut for what it was. When it opens, its penalties would keep calls away for another
+            // minute, and nobody would learn that it is well again.
+            entry.state.load.forget();
+            return false;
+        }
         (entry.weight == 0) == self.weightless
-            && entry.gate.is_open(self.now)
             && !self.awaited.contains(&key)
             && !self.untried.is_some_and(|call| call.has_tried(key))
             && self.subset.is_none_or(|subset| self.plan.endpoints.get(index).is_some_and(|e| subset.contains(e)))
@@ -153,10 +158,15 @@ impl PeakEwma {
 impl Pick for PeakEwma {
     fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
         let (first, second) = candidates.draw_two(rng)?;
-        Some(match second {
-            Some(second) if Self::score(candidates, second) * CLEARLY < Self::score(candidates, first) => second,
-            _ => first,
-        })
+        let Some(second) = second else { return Some(first) };
+        // Whoever has not been asked for a while is asked, one call at a time.
+        let stale = |index| candidates.load(index).is_some_and(|load| load.is_stale(candidates.now));
+        let second_is_better = match (stale(first), stale(second)) {
+            (true, false) => false,
+            (false, true) => true,
+            _ => Self::score(candidates, second) * CLEARLY < Self::score(candidates, first),
+        };
+        Some(if second_is_better { second } else { first })
     }
 }
 

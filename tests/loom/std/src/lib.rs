@@ -15,8 +15,8 @@ pub mod sync {
     pub mod atomic {
         pub use ::std::sync::atomic::*;
         pub use loom::sync::atomic::{
-            AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
-            fence,
+            AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64,
+            AtomicUsize, fence,
         };
     }
 }

@@ -5,8 +5,8 @@ use std::{slice, sync::Arc};
 use serde::{
     Deserializer,
     de::{
-        DeserializeSeed, EnumAccess, IntoDeserializer as _, MapAccess, SeqAccess, VariantAccess, Visitor,
-        value::BorrowedStrDeserializer,
+        DeserializeSeed, EnumAccess, IntoDeserializer as _, MapAccess, SeqAccess, VariantAccess,
+        Visitor, value::BorrowedStrDeserializer,
     },
     forward_to_deserialize_any,
 };
@@ -26,7 +26,11 @@ use super::{
 /// What stands behind a variant that is a mere name.
 static NOTHING: Node = Node {
     value: Value::Null,
-    origin: Origin { source: Source::Default, line: None, column: None },
+    origin: Origin {
+        source: Source::Default,
+        line: None,
+        column: None,
+    },
     text: None,
 };
 
@@ -47,24 +51,37 @@ impl<'a, 'de> EntriesDe<'a, 'de> {
     /// The entries of a map; whatever else it is has none.
     pub(super) fn new(node: &'de Node, marks: &'a Marks) -> Self {
         let entries = node.as_map().map_or_else(|| [].iter(), |map| map.iter());
-        Self { entries, stand_ins: marks.stand_ins(node).iter(), next: None, marks }
+        Self {
+            entries,
+            stand_ins: marks.stand_ins(node).iter(),
+            next: None,
+            marks,
+        }
     }
 }
 
 impl<'de> MapAccess<'de> for EntriesDe<'_, 'de> {
     type Error = Error;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Error> {
         let marks = self.marks;
         if let Some(entry) = self.entries.find(|entry| !marks.is_left_out(&entry.node)) {
             self.next = Some(Next::Entry(entry));
             let key = seed.deserialize(KeyDe(&entry.key));
-            return key.map(Some).map_err(|error| error.at_key(Step::Key(Arc::clone(&entry.key))));
+            return key
+                .map(Some)
+                .map_err(|error| error.at_key(Step::Key(Arc::clone(&entry.key))));
         }
-        let Some(&stand_in) = self.stand_ins.next() else { return Ok(None) };
+        let Some(&stand_in) = self.stand_ins.next() else {
+            return Ok(None);
+        };
         self.next = Some(Next::StandIn(stand_in));
         let key = seed.deserialize(KeyDe(stand_in.field));
-        key.map(Some).map_err(|error| error.in_stand_in(Step::Key(stand_in.field.into())))
+        key.map(Some)
+            .map_err(|error| error.in_stand_in(Step::Key(stand_in.field.into())))
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
@@ -75,7 +92,9 @@ impl<'de> MapAccess<'de> for EntriesDe<'_, 'de> {
             Some(Next::StandIn(StandIn { field, attempt })) => seed
                 .deserialize(StandInDe::new(attempt))
                 .map_err(|error| error.in_stand_in(Step::Key(field.into()))),
-            None => Err(serde::de::Error::custom("a value was asked for before its key")),
+            None => Err(serde::de::Error::custom(
+                "a value was asked for before its key",
+            )),
         }
     }
 }
@@ -88,17 +107,27 @@ pub(super) struct ItemsDe<'a, 'de> {
 
 impl<'a, 'de> ItemsDe<'a, 'de> {
     pub(super) fn new(items: &'de [Node], marks: &'a Marks) -> Self {
-        Self { items: items.iter().enumerate(), marks }
+        Self {
+            items: items.iter().enumerate(),
+            marks,
+        }
     }
 }
 
 impl<'de> SeqAccess<'de> for ItemsDe<'_, 'de> {
     type Error = Error;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Error> {
         let marks = self.marks;
-        let Some((n, item)) = self.items.find(|(_, item)| !marks.is_left_out(item)) else { return Ok(None) };
-        seed.deserialize(NodeDe::new(item, marks)).map(Some).map_err(|error| error.below(Step::Index(n)))
+        let Some((n, item)) = self.items.find(|(_, item)| !marks.is_left_out(item)) else {
+            return Ok(None);
+        };
+        seed.deserialize(NodeDe::new(item, marks))
+            .map(Some)
+            .map_err(|error| error.below(Step::Index(n)))
     }
 }
 
@@ -206,9 +235,18 @@ impl<'de> EnumAccess<'de> for NameDe<'de> {
     type Error = Error;
     type Variant = ContentDe<'static, 'de>;
 
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self::Variant), Error> {
+    fn variant_seed<V: DeserializeSeed<'de>>(
+        self,
+        seed: V,
+    ) -> Result<(V::Value, Self::Variant), Error> {
         let name = seed.deserialize(BorrowedStrDeserializer::<Error>::new(self.0))?;
-        Ok((name, ContentDe { node: &NOTHING, behind: None }))
+        Ok((
+            name,
+            ContentDe {
+                node: &NOTHING,
+                behind: None,
+            },
+        ))
     }
 }
 
@@ -216,9 +254,18 @@ impl<'a, 'de> EnumAccess<'de> for VariantDe<'a, 'de> {
     type Error = Error;
     type Variant = ContentDe<'a, 'de>;
 
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self::Variant), Error> {
+    fn variant_seed<V: DeserializeSeed<'de>>(
+        self,
+        seed: V,
+    ) -> Result<(V::Value, Self::Variant), Error> {
         let name = seed.deserialize(BorrowedStrDeserializer::<Error>::new(&self.entry.key))?;
-        Ok((name, ContentDe { node: &self.entry.node, behind: Some((&self.entry.key, self.marks)) }))
+        Ok((
+            name,
+            ContentDe {
+                node: &self.entry.node,
+                behind: Some((&self.entry.key, self.marks)),
+            },
+        ))
     }
 }
 
@@ -232,9 +279,8 @@ impl<'de> ContentDe<'_, 'de> {
     fn read<T>(self, read: impl FnOnce(NodeDe<'_, 'de>) -> Result<T, Error>) -> Result<T, Error> {
         match self.behind {
             None => read(NodeDe::new(self.node, &Marks::default())),
-            Some((key, marks)) => {
-                read(NodeDe::new(self.node, marks)).map_err(|error| error.below(Step::Key(Arc::clone(key))))
-            }
+            Some((key, marks)) => read(NodeDe::new(self.node, marks))
+                .map_err(|error| error.below(Step::Key(Arc::clone(key)))),
         }
     }
 }

@@ -24,9 +24,18 @@ pub(super) struct Error {
 #[derive(Debug)]
 pub(super) enum Kind {
     Missing(&'static str),
-    UnknownField { field: String, accepted: &'static [&'static str] },
-    UnknownVariant { variant: String, accepted: &'static [&'static str] },
-    Type { found: Found, expected: String },
+    UnknownField {
+        field: String,
+        accepted: &'static [&'static str],
+    },
+    UnknownVariant {
+        variant: String,
+        accepted: &'static [&'static str],
+    },
+    Type {
+        found: Found,
+        expected: String,
+    },
     Custom(String),
 }
 
@@ -71,7 +80,9 @@ impl From<Unexpected<'_>> for Found {
             Unexpected::Bytes(_) => ("bytes", None),
             Unexpected::Unit | Unexpected::Option => ("nothing", None),
             Unexpected::Seq => ("a list", None),
-            Unexpected::Map | Unexpected::NewtypeStruct | Unexpected::StructVariant => ("a map", None),
+            Unexpected::Map | Unexpected::NewtypeStruct | Unexpected::StructVariant => {
+                ("a map", None)
+            }
             Unexpected::Enum | Unexpected::UnitVariant => ("a name", None),
             Unexpected::NewtypeVariant | Unexpected::TupleVariant => {
                 ("a name with something behind it", None)
@@ -93,12 +104,20 @@ pub(super) fn quoted(text: &str) -> String {
 
 impl Error {
     pub(super) fn new(kind: Kind) -> Self {
-        Self { kind, steps: Vec::new(), stand_in: false, on_key: false }
+        Self {
+            kind,
+            steps: Vec::new(),
+            stand_in: false,
+            on_key: false,
+        }
     }
 
     /// A value of a kind that is not wanted.
     pub(super) fn found(found: Unexpected<'_>, expected: impl Into<String>) -> Self {
-        Self::new(Kind::Type { found: found.into(), expected: expected.into() })
+        Self::new(Kind::Type {
+            found: found.into(),
+            expected: expected.into(),
+        })
     }
 
     /// One step nearer to the root.
@@ -131,7 +150,9 @@ impl Display for Error {
             Kind::Missing(field) => write!(f, "missing required key \"{field}\""),
             Kind::UnknownField { field, .. } => write!(f, "unknown key \"{field}\""),
             Kind::UnknownVariant { variant, .. } => write!(f, "unknown value \"{variant}\""),
-            Kind::Type { found, expected } => write!(f, "expected {expected}, found {}", found.words(false)),
+            Kind::Type { found, expected } => {
+                write!(f, "expected {expected}, found {}", found.words(false))
+            }
             Kind::Custom(message) => f.write_str(message),
         }
     }
@@ -154,15 +175,24 @@ impl de::Error for Error {
 
     fn invalid_length(length: usize, expected: &dyn Expected) -> Self {
         // Something may have been left out of a list; then its length is a consequence.
-        Self::custom(format_args!("expected {}, found {length}", words(&expected.to_string())))
+        Self::custom(format_args!(
+            "expected {}, found {length}",
+            words(&expected.to_string())
+        ))
     }
 
     fn unknown_variant(variant: &str, accepted: &'static [&'static str]) -> Self {
-        Self::new(Kind::UnknownVariant { variant: variant.to_owned(), accepted })
+        Self::new(Kind::UnknownVariant {
+            variant: variant.to_owned(),
+            accepted,
+        })
     }
 
     fn unknown_field(field: &str, accepted: &'static [&'static str]) -> Self {
-        Self::new(Kind::UnknownField { field: field.to_owned(), accepted })
+        Self::new(Kind::UnknownField {
+            field: field.to_owned(),
+            accepted,
+        })
     }
 
     fn missing_field(field: &'static str) -> Self {

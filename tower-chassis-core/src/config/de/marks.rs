@@ -38,17 +38,27 @@ impl Marks {
     }
 
     pub(super) fn has_stand_in(&self, node: &Node, field: &str) -> bool {
-        self.stand_ins(node).iter().any(|stand_in| stand_in.field == field)
+        self.stand_ins(node)
+            .iter()
+            .any(|stand_in| stand_in.field == field)
     }
 
     pub(super) fn stand_in(&mut self, node: &Node, field: &'static str) {
-        self.stand_ins.entry(id(node)).or_default().push(StandIn { field, attempt: 0 });
+        self.stand_ins
+            .entry(id(node))
+            .or_default()
+            .push(StandIn { field, attempt: 0 });
     }
 
     /// Takes the next made-up value for a field; `false` if there is none.
     pub(super) fn next_stand_in(&mut self, node: &Node, field: &str) -> bool {
-        let all = self.stand_ins.get_mut(&id(node)).map_or(&mut [][..], Vec::as_mut_slice);
-        let Some(stand_in) = all.iter_mut().find(|stand_in| stand_in.field == field) else { return false };
+        let all = self
+            .stand_ins
+            .get_mut(&id(node))
+            .map_or(&mut [][..], Vec::as_mut_slice);
+        let Some(stand_in) = all.iter_mut().find(|stand_in| stand_in.field == field) else {
+            return false;
+        };
         stand_in.attempt += 1;
         stand_in.attempt < super::stand_in::ATTEMPTS
     }

@@ -61,7 +61,9 @@ impl Tree {
     /// Reads what can be read of the tree as a `T`, and says what was wrong with the rest.
     ///
     /// With faults the value is for finding more of them, for nothing else: what was wrong is left out or
-    /// stands as its type's default, and lists that held a faulty item are shorter.
+    /// stands as its type's default, lists that held a faulty item are shorter, and a required key that is
+    /// missing or wrong has a value that was made up. So a further fault may be a consequence: do not report
+    /// one at or below the path of a fault, nor a name that dangles because what it names was left out.
     pub fn deserialize_partly<T: DeserializeOwned>(&self) -> (Option<T>, Faults) {
         partly(self)
     }
@@ -75,7 +77,12 @@ pub(super) fn deserialize<T: DeserializeOwned>(tree: &Tree) -> Result<T, Faults>
 }
 
 fn partly<T: DeserializeOwned>(tree: &Tree) -> (Option<T>, Faults) {
-    let mut run = Run { tree, marks: Marks::default(), faults: Vec::new(), at: Vec::new() };
+    let mut run = Run {
+        tree,
+        marks: Marks::default(),
+        faults: Vec::new(),
+        at: Vec::new(),
+    };
     let mut read = None;
     for _ in 0..MAX_ROUNDS {
         match T::deserialize(NodeDe::new(tree.root(), &run.marks)) {
@@ -86,7 +93,8 @@ fn partly<T: DeserializeOwned>(tree: &Tree) -> (Option<T>, Faults) {
             Err(error) if run.faults.len() >= MAX_FAULTS => {
                 drop(error);
                 let message = format!("more than {MAX_FAULTS} faults; the rest was not looked at");
-                run.faults.push(Fault::new(Origin::new(super::Source::Default), "", message));
+                run.faults
+                    .push(Fault::new(Origin::new(super::Source::Default), "", message));
                 break;
             }
             Err(error) => {
@@ -111,12 +119,21 @@ impl<'a> Run<'a> {
     /// Records what an error says unless it is a consequence, and marks what caused it. `false` if nothing
     /// can be learned from another round.
     fn learn(&mut self, error: Error) -> bool {
-        let Error { kind, mut steps, stand_in, on_key } = error;
+        let Error {
+            kind,
+            mut steps,
+            stand_in,
+            on_key,
+        } = error;
         steps.reverse();
         if stand_in {
             // The last step is the stand-in itself.
-            let Some(Step::Key(field)) = steps.pop() else { return false };
-            let Some(whole) = self.node(&steps) else { return false };
+            let Some(Step::Key(field)) = steps.pop() else {
+                return false;
+            };
+            let Some(whole) = self.node(&steps) else {
+                return false;
+            };
             return self.marks.next_stand_in(whole, &field) || self.leave_out(&steps);
         }
         match kind {
@@ -136,7 +153,9 @@ impl<'a> Run<'a> {
     }
 
     fn missing(&mut self, field: &'static str, steps: Vec<Step>) -> bool {
-        let Some(whole) = self.node(&steps) else { return self.leave_out(&steps) };
+        let Some(whole) = self.node(&steps) else {
+            return self.leave_out(&steps);
+        };
         if self.marks.has_stand_in(whole, field) {
             return self.leave_out(&steps);
         }
@@ -163,7 +182,12 @@ impl<'a> Run<'a> {
             // Serde named a key of something that it had read before: the whole is all we can point at.
             let origin = self.tree.origin_at(&steps).clone();
             let message = format!("unknown key \"{field}\"");
-            self.record(origin, steps.clone(), message, advice(field, accepted, "accepted keys"));
+            self.record(
+                origin,
+                steps.clone(),
+                message,
+                advice(field, accepted, "accepted keys"),
+            );
             return self.leave_out(&steps);
         };
         if let Some(meant) = super::nearest(field, accepted.iter().copied()) {
@@ -171,11 +195,22 @@ impl<'a> Run<'a> {
         }
         steps.push(Step::Key(field.into()));
         let suggestion = advice(field, accepted, "accepted keys");
-        self.record(entry.key_origin.clone(), steps.clone(), "unknown key".to_owned(), suggestion);
+        self.record(
+            entry.key_origin.clone(),
+            steps.clone(),
+            "unknown key".to_owned(),
+            suggestion,
+        );
         self.leave_out(&steps)
     }
 
-    fn record(&mut self, origin: Origin, steps: Vec<Step>, message: String, suggestion: Option<String>) {
+    fn record(
+        &mut self,
+        origin: Origin,
+        steps: Vec<Step>,
+        message: String,
+        suggestion: Option<String>,
+    ) {
         let mut fault = Fault::new(origin, path::write(&steps), message);
         fault.suggestion = suggestion;
         self.faults.push(fault);
@@ -187,7 +222,9 @@ impl<'a> Run<'a> {
         let mut node = self.tree.root();
         let mut deepest = None;
         for step in steps {
-            let Some((inner, _)) = tree::child(node, step) else { break };
+            let Some((inner, _)) = tree::child(node, step) else {
+                break;
+            };
             node = inner;
             deepest = Some(node);
         }
@@ -196,7 +233,9 @@ impl<'a> Run<'a> {
     }
 
     fn node(&self, steps: &[Step]) -> Option<&'a Node> {
-        steps.iter().try_fold(self.tree.root(), |node, step| Some(tree::child(node, step)?.0))
+        steps.iter().try_fold(self.tree.root(), |node, step| {
+            Some(tree::child(node, step)?.0)
+        })
     }
 
     fn origin_of(&self, kind: &Kind, on_key: bool, steps: &[Step]) -> Origin {
@@ -206,7 +245,9 @@ impl<'a> Run<'a> {
         };
         let variant = || {
             let map = self.node(steps)?.as_map()?;
-            map.iter().find(|entry| !self.marks.is_left_out(&entry.node)).map(|entry| &entry.key_origin)
+            map.iter()
+                .find(|entry| !self.marks.is_left_out(&entry.node))
+                .map(|entry| &entry.key_origin)
         };
         let found = match kind {
             _ if on_key => above(),
@@ -219,30 +260,47 @@ impl<'a> Run<'a> {
     }
 
     fn words(&self, kind: &Kind, steps: &[Step]) -> (String, Option<String>) {
-        let secret = steps.iter().any(|step| matches!(step, Step::Key(key) if secrecy::is_secret(key)));
+        let secret = steps
+            .iter()
+            .any(|step| matches!(step, Step::Key(key) if secrecy::is_secret(key)));
         match kind {
             Kind::Type { found, expected } => {
                 let quotes = expected == "a string" && found.is_unquoted();
                 let suggestion = quotes.then(|| "put it in quotes".to_owned());
-                (format!("expected {expected}, found {}", found.words(secret)), suggestion)
+                (
+                    format!("expected {expected}, found {}", found.words(secret)),
+                    suggestion,
+                )
             }
             Kind::UnknownVariant { .. } if secret => ("unknown value".to_owned(), None),
             Kind::UnknownVariant { variant, accepted } => {
                 let shown = error::quoted(variant);
-                (format!("unknown value {shown}"), advice(variant, accepted, "accepted values"))
+                (
+                    format!("unknown value {shown}"),
+                    advice(variant, accepted, "accepted values"),
+                )
             }
             Kind::Custom(message) if secret => {
                 // A type may quote what it refuses.
-                let text = self.node(steps).and_then(|node| match (&node.value, &node.text) {
-                    (_, Some(text)) => Some(text.to_string()),
-                    (Value::Str(text), _) => Some(text.clone()),
-                    (Value::Bool(b), _) => Some(b.to_string()),
-                    (Value::Int(n), _) => Some(n.to_string()),
-                    (Value::Float(n), _) => Some(n.to_string()),
-                    _ => None,
-                });
+                let text = self
+                    .node(steps)
+                    .and_then(|node| match (&node.value, &node.text) {
+                        (_, Some(text)) => Some(text.to_string()),
+                        (Value::Str(text), _) => Some(text.clone()),
+                        (Value::Bool(b), _) => Some(b.to_string()),
+                        (Value::Int(n), _) => Some(n.to_string()),
+                        (Value::Float(n), _) => Some(n.to_string()),
+                        _ => None,
+                    });
                 let quotes = text.is_none_or(|text| text.is_empty() || message.contains(&text));
-                (if quotes { "invalid value".to_owned() } else { message.clone() }, None)
+                (
+                    if quotes {
+                        "invalid value".to_owned()
+                    } else {
+                        message.clone()
+                    },
+                    None,
+                )
             }
             Kind::Custom(message) => (message.clone(), None),
             Kind::Missing(field) => (format!("missing required key \"{field}\""), None),

@@ -128,7 +128,11 @@ impl<'de> Deserializer<'de> for NodeDe<'_, 'de> {
         self.visit_items(visitor)
     }
 
-    fn deserialize_tuple<V: Visitor<'de>>(self, _len: usize, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_tuple<V: Visitor<'de>>(
+        self,
+        _len: usize,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         self.visit_items(visitor)
     }
 
@@ -171,11 +175,16 @@ impl<'de> Deserializer<'de> for NodeDe<'_, 'de> {
         let Some(map) = self.node.as_map() else {
             return Err(Error::found(self.unexpected(), expected()));
         };
-        let mut live = map.iter().filter(|entry| !self.marks.is_left_out(&entry.node));
+        let mut live = map
+            .iter()
+            .filter(|entry| !self.marks.is_left_out(&entry.node));
         match (live.next(), live.next()) {
             (Some(entry), None) => visitor.visit_enum(VariantDe::new(entry, self.marks)),
             // If it is empty because something was left out, this is a consequence.
-            _ => Err(Error::new(Kind::Custom(format!("expected {}, as the only key", expected())))),
+            _ => Err(Error::new(Kind::Custom(format!(
+                "expected {}, as the only key",
+                expected()
+            )))),
         }
     }
 

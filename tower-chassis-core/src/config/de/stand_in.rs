@@ -1,7 +1,7 @@
 //! A value for a field that nobody wrote.
 //!
-//! It never reaches anybody: a fault was recorded before it was made up. It only has to please the type,
-//! so that what comes after the missing field is looked at in the same run.
+//! A fault was recorded before it was made up, so nobody takes it for a setting. It only has to please the
+//! type, so that what comes after the missing field is looked at in the same run.
 
 use serde::{
     Deserializer,
@@ -38,7 +38,10 @@ impl StandInDe {
         if self.depth == MAX_DEPTH {
             return Err(serde::de::Error::custom("made up too deep"));
         }
-        Ok(Self { depth: self.depth + 1, ..self })
+        Ok(Self {
+            depth: self.depth + 1,
+            ..self
+        })
     }
 
     fn text(self) -> &'static str {
@@ -73,7 +76,11 @@ impl<'de> Deserializer<'de> for StandInDe {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.attempt {
             0 => visitor.visit_unit(),
-            3 => visitor.visit_map(Made { left: 0, fields: [].iter(), value: self }),
+            3 => visitor.visit_map(Made {
+                left: 0,
+                fields: [].iter(),
+                value: self,
+            }),
             4 => visitor.visit_i64(1),
             _ => visitor.visit_str(self.text()),
         }
@@ -105,11 +112,19 @@ impl<'de> Deserializer<'de> for StandInDe {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         // Empty first, then with one item for the types that want one.
-        visitor.visit_seq(Made { left: self.is_retry().into(), fields: [].iter(), value: self.inner()? })
+        visitor.visit_seq(Made {
+            left: self.is_retry().into(),
+            fields: [].iter(),
+            value: self.inner()?,
+        })
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_seq(Made { left: len, fields: [].iter(), value: self.inner()? })
+        visitor.visit_seq(Made {
+            left: len,
+            fields: [].iter(),
+            value: self.inner()?,
+        })
     }
 
     fn deserialize_tuple_struct<V: Visitor<'de>>(
@@ -122,7 +137,10 @@ impl<'de> Deserializer<'de> for StandInDe {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_map(MapDeserializer::<_, Error>::new(std::iter::empty::<(&str, &str)>()))
+        visitor.visit_map(MapDeserializer::<_, Error>::new(std::iter::empty::<(
+            &str,
+            &str,
+        )>()))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -133,7 +151,11 @@ impl<'de> Deserializer<'de> for StandInDe {
     ) -> Result<V::Value, Error> {
         // With its defaults first, then with every field.
         let fields = if self.is_retry() { fields } else { &[] };
-        visitor.visit_map(Made { left: 0, fields: fields.iter(), value: self.inner()? })
+        visitor.visit_map(Made {
+            left: 0,
+            fields: fields.iter(),
+            value: self.inner()?,
+        })
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -142,8 +164,14 @@ impl<'de> Deserializer<'de> for StandInDe {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        let name = variants.get(self.attempt % variants.len().max(1)).copied().unwrap_or_default();
-        visitor.visit_enum(MadeVariant { name, value: self.inner()? })
+        let name = variants
+            .get(self.attempt % variants.len().max(1))
+            .copied()
+            .unwrap_or_default();
+        visitor.visit_enum(MadeVariant {
+            name,
+            value: self.inner()?,
+        })
     }
 
     forward_to_deserialize_any! { i128 u128 bytes byte_buf unit unit_struct ignored_any }
@@ -159,8 +187,13 @@ struct Made {
 impl<'de> SeqAccess<'de> for Made {
     type Error = Error;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
-        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Error> {
+        let Some(left) = self.left.checked_sub(1) else {
+            return Ok(None);
+        };
         self.left = left;
         seed.deserialize(self.value).map(Some)
     }
@@ -169,8 +202,13 @@ impl<'de> SeqAccess<'de> for Made {
 impl<'de> MapAccess<'de> for Made {
     type Error = Error;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
-        let Some(field) = self.fields.next() else { return Ok(None) };
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Error> {
+        let Some(field) = self.fields.next() else {
+            return Ok(None);
+        };
         seed.deserialize(StrDeserializer::new(field)).map(Some)
     }
 
@@ -189,7 +227,10 @@ impl<'de> EnumAccess<'de> for MadeVariant {
     type Variant = Self;
 
     fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Error> {
-        Ok((seed.deserialize(StrDeserializer::<Error>::new(self.name))?, self))
+        Ok((
+            seed.deserialize(StrDeserializer::<Error>::new(self.name))?,
+            self,
+        ))
     }
 }
 

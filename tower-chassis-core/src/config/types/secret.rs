@@ -47,21 +47,32 @@ impl Secret {
     /// # Errors
     ///
     /// Those of [`resolve`](Self::resolve).
-    pub fn resolve_with(&self, env: impl FnOnce(&str) -> Option<String>) -> Result<Self, SecretError> {
-        let Some(inner) = self.0.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) else {
+    pub fn resolve_with(
+        &self,
+        env: impl FnOnce(&str) -> Option<String>,
+    ) -> Result<Self, SecretError> {
+        let Some(inner) = self
+            .0
+            .strip_prefix("${")
+            .and_then(|rest| rest.strip_suffix('}'))
+        else {
             return Ok(self.clone());
         };
-        let failed = |reason: String| SecretError { place: inner.to_owned(), reason };
+        let failed = |reason: String| SecretError {
+            place: inner.to_owned(),
+            reason,
+        };
         match inner.split_once(':') {
             Some(("file", path)) => {
                 let text = read(path).map_err(|error| failed(error.to_string()))?;
-                let text =
-                    text.strip_suffix('\n').map_or(&*text, |text| text.strip_suffix('\r').unwrap_or(text));
+                let text = text
+                    .strip_suffix('\n')
+                    .map_or(&*text, |text| text.strip_suffix('\r').unwrap_or(text));
                 Ok(Self(text.to_owned()))
             }
-            Some(("env", name)) => {
-                env(name).map(Self).ok_or_else(|| failed("not set, or not UTF-8".to_owned()))
-            }
+            Some(("env", name)) => env(name)
+                .map(Self)
+                .ok_or_else(|| failed("not set, or not UTF-8".to_owned())),
             // What stands in it may be a secret after all.
             _ => Err(SecretError {
                 place: "${…}".to_owned(),
@@ -73,7 +84,9 @@ impl Secret {
 
 fn read(path: &str) -> std::io::Result<String> {
     let mut text = String::new();
-    fs::File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    fs::File::open(path)?
+        .take(MAX_FILE + 1)
+        .read_to_string(&mut text)?;
     if text.len() as u64 > MAX_FILE {
         return Err(std::io::Error::other("larger than 1 MiB"));
     }
@@ -184,7 +197,10 @@ mod tests {
     #[test]
     fn nothing_shows_it_but_expose() {
         let secret = Secret::new("hunter2");
-        assert_eq!(format!("{secret} {secret:?} {:?}", Some(&secret)), "*** Secret(***) Some(Secret(***))");
+        assert_eq!(
+            format!("{secret} {secret:?} {:?}", Some(&secret)),
+            "*** Secret(***) Some(Secret(***))"
+        );
         assert_eq!(secret.expose(), "hunter2");
         assert!(secret == Secret::from("hunter2") && secret != Secret::from("hunter3"));
         assert!(secret != Secret::from("hunter") && Secret::default() == Secret::from(""));
@@ -195,14 +211,24 @@ mod tests {
         let scratch = Scratch::new();
         let file = scratch.write("token", "from file\r\n");
         let env = |name: &str| (name == "TOKEN").then(|| "from env".to_owned());
-        let get = |text: &str| Secret::new(text).resolve_with(env).map(|secret| secret.expose().to_owned());
+        let get = |text: &str| {
+            Secret::new(text)
+                .resolve_with(env)
+                .map(|secret| secret.expose().to_owned())
+        };
         assert_eq!(get("plain"), Ok("plain".to_owned()));
         assert_eq!(get("a${env:TOKEN}"), Ok("a${env:TOKEN}".to_owned()));
         assert_eq!(get("${env:TOKEN}"), Ok("from env".to_owned()));
-        assert_eq!(get(&format!("${{file:{}}}", file.display())), Ok("from file".to_owned()));
+        assert_eq!(
+            get(&format!("${{file:{}}}", file.display())),
+            Ok("from file".to_owned())
+        );
         let reason = |text: &str| get(text).unwrap_err().to_string();
         assert_eq!(reason("${env:OTHER}"), "env:OTHER: not set, or not UTF-8");
-        assert_eq!(reason("${hunter2}"), "${…}: write ${file:PATH} or ${env:NAME}");
+        assert_eq!(
+            reason("${hunter2}"),
+            "${…}: write ${file:PATH} or ${env:NAME}"
+        );
         let gone = scratch.path("gone");
         assert!(
             reason(&format!("${{file:{}}}", gone.display()))

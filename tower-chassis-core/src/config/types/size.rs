@@ -51,23 +51,38 @@ impl FromStr for ByteSize {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        let wrong =
-            || ParseError::new(format!("not a size: {text:?}; write 64KiB, 2MiB or a number of bytes"));
+        let wrong = || {
+            ParseError::new(format!(
+                "not a size: {text:?}; write 64KiB, 2MiB or a number of bytes"
+            ))
+        };
         let trimmed = text.trim();
-        let digits = trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len());
+        let digits = trimmed
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(trimmed.len());
         let (number, unit) = trimmed.split_at(digits);
-        let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit.trim_start()).ok_or_else(wrong)?;
+        let (_, factor) = UNITS
+            .iter()
+            .find(|(name, _)| *name == unit.trim_start())
+            .ok_or_else(wrong)?;
         if number.is_empty() {
             return Err(wrong());
         }
-        let bytes = number.parse::<u64>().ok().and_then(|n| n.checked_mul(*factor));
-        bytes.map(Self).ok_or_else(|| ParseError::new("more bytes than 64 bits can count"))
+        let bytes = number
+            .parse::<u64>()
+            .ok()
+            .and_then(|n| n.checked_mul(*factor));
+        bytes
+            .map(Self)
+            .ok_or_else(|| ParseError::new("more bytes than 64 bits can count"))
     }
 }
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let exact = UNITS.iter().find(|(_, factor)| self.0 > 0 && self.0.is_multiple_of(*factor));
+        let exact = UNITS
+            .iter()
+            .find(|(_, factor)| self.0 > 0 && self.0.is_multiple_of(*factor));
         match exact {
             Some((name, factor)) => write!(f, "{}{name}", self.0 / factor),
             None => write!(f, "{}B", self.0),
@@ -99,7 +114,9 @@ impl de::Visitor<'_> for SizeVisitor {
     }
 
     fn visit_i64<E: de::Error>(self, n: i64) -> Result<ByteSize, E> {
-        u64::try_from(n).map(ByteSize).map_err(|_| E::invalid_value(de::Unexpected::Signed(n), &self))
+        u64::try_from(n)
+            .map(ByteSize)
+            .map_err(|_| E::invalid_value(de::Unexpected::Signed(n), &self))
     }
 }
 
@@ -118,7 +135,9 @@ pub mod byte_size {
     /// # Errors
     ///
     /// Those of [`ByteSize`], and a size that the field's type cannot hold.
-    pub fn deserialize<'de, D: Deserializer<'de>, T: TryFrom<u64>>(deserializer: D) -> Result<T, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
+        deserializer: D,
+    ) -> Result<T, D::Error> {
         let size = ByteSize::deserialize(deserializer)?.get();
         T::try_from(size).map_err(|_| de::Error::custom("more bytes than this setting can hold"))
     }
@@ -155,18 +174,41 @@ mod tests {
             ("3GiB", 3_221_225_472, "3GiB"),
         ] {
             let size: ByteSize = text.parse().unwrap();
-            assert_eq!((size.0, size.to_string().as_str()), (bytes, written), "{text}");
+            assert_eq!(
+                (size.0, size.to_string().as_str()),
+                (bytes, written),
+                "{text}"
+            );
         }
         for (text, reason) in [
-            ("", "not a size: \"\"; write 64KiB, 2MiB or a number of bytes"),
-            ("KiB", "not a size: \"KiB\"; write 64KiB, 2MiB or a number of bytes"),
-            ("1.5MiB", "not a size: \"1.5MiB\"; write 64KiB, 2MiB or a number of bytes"),
-            ("1Mb", "not a size: \"1Mb\"; write 64KiB, 2MiB or a number of bytes"),
-            ("-1", "not a size: \"-1\"; write 64KiB, 2MiB or a number of bytes"),
+            (
+                "",
+                "not a size: \"\"; write 64KiB, 2MiB or a number of bytes",
+            ),
+            (
+                "KiB",
+                "not a size: \"KiB\"; write 64KiB, 2MiB or a number of bytes",
+            ),
+            (
+                "1.5MiB",
+                "not a size: \"1.5MiB\"; write 64KiB, 2MiB or a number of bytes",
+            ),
+            (
+                "1Mb",
+                "not a size: \"1Mb\"; write 64KiB, 2MiB or a number of bytes",
+            ),
+            (
+                "-1",
+                "not a size: \"-1\"; write 64KiB, 2MiB or a number of bytes",
+            ),
             ("99999999TiB", "more bytes than 64 bits can count"),
             ("99999999999999999999", "more bytes than 64 bits can count"),
         ] {
-            assert_eq!(text.parse::<ByteSize>().unwrap_err().to_string(), reason, "{text}");
+            assert_eq!(
+                text.parse::<ByteSize>().unwrap_err().to_string(),
+                reason,
+                "{text}"
+            );
         }
     }
 

@@ -52,7 +52,11 @@ impl FromStr for Span {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        let wrong = || ParseError::new(format!("not a duration: {text:?}; write 250ms, 1s or 1m30s"));
+        let wrong = || {
+            ParseError::new(format!(
+                "not a duration: {text:?}; write 250ms, 1s or 1m30s"
+            ))
+        };
         let mut rest = text.trim();
         let mut units = UNITS.iter();
         let mut total: u128 = 0;
@@ -63,7 +67,9 @@ impl FromStr for Span {
             let (number, after) = split(rest, |c| c.is_ascii_digit() || c == '.');
             let (unit, after) = split(after, |c| c.is_ascii_alphabetic());
             if unit.is_empty() && after.is_empty() && !number.is_empty() {
-                return Err(ParseError::new(format!("a duration needs a unit; write {text}s or {text}ms")));
+                return Err(ParseError::new(format!(
+                    "a duration needs a unit; write {text}s or {text}ms"
+                )));
             }
             // `find` goes on where it stopped, so that no unit comes twice or after a smaller one.
             let (_, nanos) = units.find(|(name, _)| *name == unit).ok_or_else(wrong)?;
@@ -76,7 +82,10 @@ impl FromStr for Span {
         }
         let (seconds, nanos) = (total / 1_000_000_000, total % 1_000_000_000);
         // Both fit because of LONGEST.
-        Ok(Self(Duration::new(seconds.try_into().unwrap_or(u64::MAX), nanos.try_into().unwrap_or_default())))
+        Ok(Self(Duration::new(
+            seconds.try_into().unwrap_or(u64::MAX),
+            nanos.try_into().unwrap_or_default(),
+        )))
     }
 }
 
@@ -92,7 +101,12 @@ fn nanoseconds(number: &str, unit: u128) -> Option<Option<u128>> {
     }
     let scale = 10u128.pow(u32::try_from(fraction.len()).ok()?);
     let part = fraction.parse::<u128>().ok()? * unit / scale;
-    Some(whole.parse::<u128>().ok().and_then(|whole| whole.checked_mul(unit)?.checked_add(part)))
+    Some(
+        whole
+            .parse::<u128>()
+            .ok()
+            .and_then(|whole| whole.checked_mul(unit)?.checked_add(part)),
+    )
 }
 
 impl fmt::Display for Span {
@@ -195,7 +209,11 @@ mod tests {
             ("876000h", 3_153_600_000_000_000_000, "876000h"),
         ] {
             let span: Span = text.parse().unwrap();
-            assert_eq!((span.0.as_nanos(), span.to_string().as_str()), (nanos, written), "{text}");
+            assert_eq!(
+                (span.0.as_nanos(), span.to_string().as_str()),
+                (nanos, written),
+                "{text}"
+            );
         }
     }
 
@@ -210,13 +228,23 @@ mod tests {
             ("1s1s", "not a duration: \"1s1s\"; write 250ms, 1s or 1m30s"),
             ("-1s", "not a duration: \"-1s\"; write 250ms, 1s or 1m30s"),
             (".5s", "not a duration: \".5s\"; write 250ms, 1s or 1m30s"),
-            ("1..5s", "not a duration: \"1..5s\"; write 250ms, 1s or 1m30s"),
+            (
+                "1..5s",
+                "not a duration: \"1..5s\"; write 250ms, 1s or 1m30s",
+            ),
             ("1 s", "not a duration: \"1 s\"; write 250ms, 1s or 1m30s"),
             ("s", "not a duration: \"s\"; write 250ms, 1s or 1m30s"),
             ("876001h", "longer than a hundred years"),
-            ("99999999999999999999999999999999999999999h", "longer than a hundred years"),
+            (
+                "99999999999999999999999999999999999999999h",
+                "longer than a hundred years",
+            ),
         ] {
-            assert_eq!(text.parse::<Span>().unwrap_err().to_string(), reason, "{text}");
+            assert_eq!(
+                text.parse::<Span>().unwrap_err().to_string(),
+                reason,
+                "{text}"
+            );
         }
     }
 

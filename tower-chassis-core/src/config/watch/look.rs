@@ -27,7 +27,10 @@ impl Look {
     pub(super) fn at(path: &Path) -> Self {
         // The way first: if it changes in between, the next look sees both.
         let directories = directories(path);
-        Self { print: print(path), directories }
+        Self {
+            print: print(path),
+            directories,
+        }
     }
 }
 
@@ -128,5 +131,7 @@ pub(super) fn directories(path: &Path) -> BTreeMap<PathBuf, Option<u64>> {
 }
 
 fn components(path: &Path) -> VecDeque<PathBuf> {
-    path.components().map(|component| PathBuf::from(component.as_os_str())).collect()
+    path.components()
+        .map(|component| PathBuf::from(component.as_os_str()))
+        .collect()
 }

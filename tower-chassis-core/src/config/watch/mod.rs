@@ -52,8 +52,7 @@ pub fn watch_file(path: impl AsRef<Path>, debounce: Duration) -> Result<FileWatc
         let notice = Arc::clone(&notice);
         notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // We read the file ourselves, and a look that caused the next one would never end.
-            let access =
-                |kind| matches!(kind, EventKind::Access(a) if a != AccessKind::Close(AccessMode::Write));
+            let access = |kind| matches!(kind, EventKind::Access(a) if a != AccessKind::Close(AccessMode::Write));
             if event.is_err() || event.is_ok_and(|event| !access(event.kind)) {
                 notice.notify_one();
             }
@@ -104,7 +103,10 @@ impl FileWatch {
         watcher: Option<RecommendedWatcher>,
     ) -> Result<Self, WatchError> {
         let absolute = std::path::absolute(path);
-        let path = absolute.map_err(|source| WatchError { path: path.to_owned(), source })?;
+        let path = absolute.map_err(|source| WatchError {
+            path: path.to_owned(),
+            source,
+        })?;
         let mut watch = Self {
             watched: BTreeMap::new(),
             reported: None,
@@ -145,14 +147,20 @@ impl FileWatch {
     pub async fn changed(&mut self) {
         loop {
             let now = Instant::now();
-            let due = self.pending.map(|p| (p.last + self.quiet).min(p.first + self.quiet * PATIENCE));
+            let due = self
+                .pending
+                .map(|p| (p.last + self.quiet).min(p.first + self.quiet * PATIENCE));
             if due.is_some_and(|due| now >= due) {
                 self.pending = None;
                 self.reported.clone_from(&self.seen);
                 return;
             }
             // While a change is pending somebody is at work, and there may be no events to say so.
-            let interval = if self.pending.is_some() { (self.quiet / 2).clamp(BREATH, POLL) } else { POLL };
+            let interval = if self.pending.is_some() {
+                (self.quiet / 2).clamp(BREATH, POLL)
+            } else {
+                POLL
+            };
             let next = self.looked + if self.dirty { BREATH } else { interval };
             if now >= next {
                 self.look().await;
@@ -182,7 +190,12 @@ impl FileWatch {
         if look.print != self.seen {
             self.seen = look.print;
             let now = self.looked;
-            self.pending.get_or_insert(Pending { first: now, last: now }).last = now;
+            self.pending
+                .get_or_insert(Pending {
+                    first: now,
+                    last: now,
+                })
+                .last = now;
         }
         if self.seen == self.reported {
             self.pending = None;
@@ -192,7 +205,9 @@ impl FileWatch {
     /// Watches these directories and no others. A directory is known by its path and by what it is: a new
     /// one at an old path has to be watched anew.
     fn rewatch(&mut self, directories: BTreeMap<PathBuf, Option<u64>>) {
-        let Some(watcher) = &mut self.watcher else { return };
+        let Some(watcher) = &mut self.watcher else {
+            return;
+        };
         if self.watched == directories {
             return;
         }
@@ -231,7 +246,12 @@ impl WatchError {
 impl fmt::Display for WatchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (path, source) = (self.path.to_string_lossy(), self.source.to_string());
-        write!(f, "cannot watch \"{}\": {}", Printable(&path), Printable(&source))
+        write!(
+            f,
+            "cannot watch \"{}\": {}",
+            Printable(&path),
+            Printable(&source)
+        )
     }
 }
 

@@ -13,11 +13,19 @@ use super::{super::scratch::Scratch, *};
 const SOON: Duration = Duration::from_secs(10);
 
 async fn assert_changes(watch: &mut FileWatch, what: &str) {
-    assert!(timeout(SOON, watch.changed()).await.is_ok(), "{what} is not seen");
+    assert!(
+        timeout(SOON, watch.changed()).await.is_ok(),
+        "{what} is not seen"
+    );
 }
 
 async fn assert_quiet(watch: &mut FileWatch, what: &str) {
-    assert!(timeout(Duration::from_millis(900), watch.changed()).await.is_err(), "{what} is seen");
+    assert!(
+        timeout(Duration::from_millis(900), watch.changed())
+            .await
+            .is_err(),
+        "{what} is seen"
+    );
 }
 
 /// The same file with events, and without.
@@ -41,16 +49,28 @@ fn publish(scratch: &Scratch, version: &str, text: &str) {
 async fn every_way_to_change_a_file_is_seen() {
     type Way = (&'static str, fn(&Scratch, &Path));
     let ways: [Way; 9] = [
-        ("an edit in place", |_, file| fs::write(file, "b: 22").unwrap()),
+        ("an edit in place", |_, file| {
+            fs::write(file, "b: 22").unwrap()
+        }),
         ("an appended line", |_, file| {
             use std::io::Write as _;
-            File::options().append(true).open(file).unwrap().write_all(b"\nb: 1").unwrap();
+            File::options()
+                .append(true)
+                .open(file)
+                .unwrap()
+                .write_all(b"\nb: 1")
+                .unwrap();
         }),
         ("an edit that hides", |_, file| {
             // Same length, same time.
             let time = fs::metadata(file).unwrap().modified().unwrap();
             fs::write(file, "a: 2").unwrap();
-            File::options().write(true).open(file).unwrap().set_modified(time).unwrap();
+            File::options()
+                .write(true)
+                .open(file)
+                .unwrap()
+                .set_modified(time)
+                .unwrap();
         }),
         ("a rename over it", |scratch, file| {
             let new = scratch.write("new", "a: 1");
@@ -66,7 +86,9 @@ async fn every_way_to_change_a_file_is_seen() {
             fs::remove_file(file).unwrap();
             symlink(other, file).unwrap();
         }),
-        ("removal of its directory", |scratch, _| fs::remove_dir_all(scratch.path("dir")).unwrap()),
+        ("removal of its directory", |scratch, _| {
+            fs::remove_dir_all(scratch.path("dir")).unwrap()
+        }),
         ("another directory in its place", |scratch, file| {
             fs::rename(scratch.path("dir"), scratch.path("old")).unwrap();
             fs::create_dir(scratch.path("dir")).unwrap();
@@ -217,7 +239,11 @@ async fn a_dropped_wait_loses_nothing() {
         fs::write(&file, format!("a: {}", watch.is_polling())).unwrap();
         let mut reports = 0;
         for _ in 0..200 {
-            reports += u32::from(timeout(Duration::from_millis(7), watch.changed()).await.is_ok());
+            reports += u32::from(
+                timeout(Duration::from_millis(7), watch.changed())
+                    .await
+                    .is_ok(),
+            );
         }
         assert_eq!(reports, 1);
     }
@@ -228,8 +254,16 @@ async fn a_quiet_file_and_its_busy_neighbour_cost_next_to_nothing() {
     let scratch = Scratch::new();
     let file = scratch.write("g.yaml", "a: 1");
     let mut watch = watch_file(&file, DEBOUNCE).unwrap();
-    assert!(timeout(Duration::from_millis(2200), watch.changed()).await.is_err());
-    assert!((1..=6).contains(&watch.looks), "{} looks at a quiet file", watch.looks);
+    assert!(
+        timeout(Duration::from_millis(2200), watch.changed())
+            .await
+            .is_err()
+    );
+    assert!(
+        (1..=6).contains(&watch.looks),
+        "{} looks at a quiet file",
+        watch.looks
+    );
 
     watch.looks = 0;
     let storm = tokio::spawn({
@@ -258,7 +292,10 @@ async fn a_dropped_watch_ends() {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    assert!(timeout(SOON, gone).await.is_ok(), "the watcher of the system lives on");
+    assert!(
+        timeout(SOON, gone).await.is_ok(),
+        "the watcher of the system lives on"
+    );
 }
 
 #[test]
@@ -268,12 +305,20 @@ fn the_way_to_a_file_is_all_watched() {
     fs::create_dir(scratch.path("links")).unwrap();
     scratch.write("real/deep/g.yaml", "");
     symlink("../real", scratch.path("links/hop")).unwrap();
-    symlink(scratch.path("links/hop/deep/g.yaml"), scratch.path("g.yaml")).unwrap();
+    symlink(
+        scratch.path("links/hop/deep/g.yaml"),
+        scratch.path("g.yaml"),
+    )
+    .unwrap();
     symlink("loop", scratch.path("loop")).unwrap();
     let found = |name: &str| {
         let all = look::directories(&scratch.path(name));
-        let inside = all.keys().filter_map(|dir| dir.strip_prefix(scratch.dir()).ok());
-        inside.map(|dir| dir.display().to_string()).collect::<Vec<_>>()
+        let inside = all
+            .keys()
+            .filter_map(|dir| dir.strip_prefix(scratch.dir()).ok());
+        inside
+            .map(|dir| dir.display().to_string())
+            .collect::<Vec<_>>()
     };
     assert_eq!(found("g.yaml"), ["", "links", "real/deep"]);
     assert_eq!(found("real/../real/deep/g.yaml"), ["real/deep"]);
@@ -284,5 +329,8 @@ fn the_way_to_a_file_is_all_watched() {
 #[test]
 fn a_path_that_is_none_is_an_error() {
     let error = watch_file("", DEBOUNCE).unwrap_err();
-    assert!(error.to_string().starts_with("cannot watch \"\": "), "{error}");
+    assert!(
+        error.to_string().starts_with("cannot watch \"\": "),
+        "{error}"
+    );
 }

@@ -11,15 +11,24 @@ use super::{
 };
 
 fn tree(text: &str) -> Tree {
-    Loader::new().text("g.yaml", Format::Yaml, text).load().unwrap()
+    Loader::new()
+        .text("g.yaml", Format::Yaml, text)
+        .load()
+        .unwrap()
 }
 
 fn read<T: DeserializeOwned>(text: &str) -> T {
-    tree(text).deserialize().unwrap_or_else(|faults| panic!("{text}: {faults}"))
+    tree(text)
+        .deserialize()
+        .unwrap_or_else(|faults| panic!("{text}: {faults}"))
 }
 
 fn faults<T: DeserializeOwned>(text: &str) -> String {
-    tree(text).deserialize::<T>().map(drop).unwrap_err().to_string()
+    tree(text)
+        .deserialize::<T>()
+        .map(drop)
+        .unwrap_err()
+        .to_string()
 }
 
 #[derive(Debug, Deserialize, PartialEq)]
@@ -93,10 +102,22 @@ fn right_values_are_read() {
          admin:\n",
     );
     let shop = &gateway.services["shop"];
-    assert_eq!((shop.breaker.failure_rate.get(), shop.breaker.weight), (1.0, 2.0));
-    assert_eq!(shop.balance, Balance::Sticky { header: "x".into(), size: 0 });
+    assert_eq!(
+        (shop.breaker.failure_rate.get(), shop.breaker.weight),
+        (1.0, 2.0)
+    );
+    assert_eq!(
+        shop.balance,
+        Balance::Sticky {
+            header: "x".into(),
+            size: 0
+        }
+    );
     assert_eq!(shop.timeout.unwrap().get().as_secs(), 90);
-    assert_eq!((shop.limit, shop.password.as_ref().unwrap().expose()), (Some(ByteSize(65_536)), "p"));
+    assert_eq!(
+        (shop.limit, shop.password.as_ref().unwrap().expose()),
+        (Some(ByteSize(65_536)), "p")
+    );
     assert_eq!(gateway.services["b"].balance, Balance::LeastLoaded);
     assert_eq!(gateway.services["b"].limit, Some(ByteSize(5)));
     assert_eq!(gateway.services["c"].balance, Balance::Fixed(3));
@@ -163,17 +184,37 @@ fn each_fault_is_said_where_it_stands() {
             "4:22",
             "breaker.calls: expected an integer from 0 to 65535, found a list",
         ),
-        ("url: u\n    breaker: {weight: x}", "4:23", "breaker.weight: expected a number, found \"x\""),
+        (
+            "url: u\n    breaker: {weight: x}",
+            "4:23",
+            "breaker.weight: expected a number, found \"x\"",
+        ),
         (
             "url: u\n    breaker: {failure_rate: 1.5}",
             "4:29",
             "breaker.failure_rate: must be from 0 to 1, not 1.5",
         ),
-        ("url: u\n    breaker: closed", "4:14", "breaker: expected a map, found \"closed\""),
-        ("url: u\n    breaker: [1]", "4:14", "breaker: expected a map, found a list"),
-        ("url: 5", "3:10", "url: expected a string, found 5; put it in quotes"),
+        (
+            "url: u\n    breaker: closed",
+            "4:14",
+            "breaker: expected a map, found \"closed\"",
+        ),
+        (
+            "url: u\n    breaker: [1]",
+            "4:14",
+            "breaker: expected a map, found a list",
+        ),
+        (
+            "url: 5",
+            "3:10",
+            "url: expected a string, found 5; put it in quotes",
+        ),
         ("url: {a: 1}", "3:10", "url: expected a string, found a map"),
-        ("url: u\n    timeout: 5", "4:14", "timeout: a duration needs a unit; write 5s or 5ms"),
+        (
+            "url: u\n    timeout: 5",
+            "4:14",
+            "timeout: a duration needs a unit; write 5s or 5ms",
+        ),
         (
             "url: u\n    timeout: [5]",
             "4:14",
@@ -219,22 +260,47 @@ fn each_fault_is_said_where_it_stands() {
             "4:35",
             "balance.sticky.siz: unknown key; did you mean \"size\"?",
         ),
-        ("url: u\n    balance: {sticky: {size: 1}}", "4:15", "balance.sticky.header: missing required key"),
-        ("url: u\n    balance: sticky", "4:14", "balance.header: missing required key"),
+        (
+            "url: u\n    balance: {sticky: {size: 1}}",
+            "4:15",
+            "balance.sticky.header: missing required key",
+        ),
+        (
+            "url: u\n    balance: sticky",
+            "4:14",
+            "balance.header: missing required key",
+        ),
         (
             "url: u\n    balance: fixed",
             "4:14",
             "balance: expected an integer from 0 to 4294967295, found nothing",
         ),
-        ("url: u\n    balance: {round_robin: 5}", "4:28", "balance.round_robin: expected nothing, found 5"),
+        (
+            "url: u\n    balance: {round_robin: 5}",
+            "4:28",
+            "balance.round_robin: expected nothing, found 5",
+        ),
         ("breaker: {}", "2:3", "url: missing required key"),
-        ("url: u\n    password: 12345", "4:15", "password: expected a string; put it in quotes"),
-        ("url: u\n    password: [hunter2]", "4:15", "password: expected a string, found a list"),
+        (
+            "url: u\n    password: 12345",
+            "4:15",
+            "password: expected a string; put it in quotes",
+        ),
+        (
+            "url: u\n    password: [hunter2]",
+            "4:15",
+            "password: expected a string, found a list",
+        ),
     ] {
         let text = format!("services:\n  shop:\n    {service}\nlisten: 127.0.0.1:80\n");
-        let (said, expected) = (faults::<Gateway>(&text), format!("g.yaml:{place}: services.shop.{message}"));
+        let (said, expected) = (
+            faults::<Gateway>(&text),
+            format!("g.yaml:{place}: services.shop.{message}"),
+        );
         if said != expected {
-            wrong.push(format!("{service}\n  said     {said}\n  expected {expected}\n"));
+            wrong.push(format!(
+                "{service}\n  said     {said}\n  expected {expected}\n"
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.concat());
@@ -290,5 +356,8 @@ fn all_that_is_missing_is_said() {
         keys.chars().map(line).collect::<Vec<_>>().join("\n")
     };
     assert_eq!(faults::<Needy>("{}"), missing("abcdefghijkmz"));
-    assert_eq!(faults::<Needy>("{b: '1.2.3.4:5', m: x, f: [1]}"), missing("acdeghijkz"));
+    assert_eq!(
+        faults::<Needy>("{b: '1.2.3.4:5', m: x, f: [1]}"),
+        missing("acdeghijkz")
+    );
 }

@@ -25,19 +25,20 @@ fn any_node() -> impl Strategy<Value = Node> {
         ]).prop_map(str::to_owned),
         1 => ".{0,4}",
     ];
-    leaf.prop_map(move |value| Node::new(value, place())).prop_recursive(5, 60, 6, move |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..4)
-                .prop_map(move |items| Node::new(Value::List(items), place())),
-            prop::collection::vec((key.clone(), inner), 0..6).prop_map(move |entries| {
-                let mut map = Map::new();
-                for (key, node) in entries {
-                    map.insert(key, place(), node);
-                }
-                Node::new(Value::Map(map), place())
-            }),
-        ]
-    })
+    leaf.prop_map(move |value| Node::new(value, place()))
+        .prop_recursive(5, 60, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4)
+                    .prop_map(move |items| Node::new(Value::List(items), place())),
+                prop::collection::vec((key.clone(), inner), 0..6).prop_map(move |entries| {
+                    let mut map = Map::new();
+                    for (key, node) in entries {
+                        map.insert(key, place(), node);
+                    }
+                    Node::new(Value::Map(map), place())
+                }),
+            ]
+        })
 }
 
 proptest! {
@@ -59,7 +60,12 @@ proptest! {
 #[test]
 fn entries_can_be_read_without_serde() {
     let tree = tree("a: 1\n");
-    let keys: Vec<_> =
-        tree.root().as_map().unwrap().iter().map(|Entry { key, .. }| key.to_string()).collect();
+    let keys: Vec<_> = tree
+        .root()
+        .as_map()
+        .unwrap()
+        .iter()
+        .map(|Entry { key, .. }| key.to_string())
+        .collect();
     assert_eq!(keys, ["a"]);
 }

@@ -25,7 +25,11 @@ fn what_a_type_says_of_a_whole_is_no_fault_if_a_part_is_wrong() {
         type Error = &'static str;
 
         fn try_from(raw: Raw) -> Result<Self, Self::Error> {
-            if raw.min <= raw.max { Ok(Self) } else { Err("min is above max") }
+            if raw.min <= raw.max {
+                Ok(Self)
+            } else {
+                Err("min is above max")
+            }
         }
     }
 
@@ -52,7 +56,10 @@ fn keys_may_be_numbers_and_names() {
         Two,
     }
     let numbers: BTreeMap<u16, bool> = read("80: true\n443: false\n");
-    assert_eq!(numbers.into_iter().collect::<Vec<_>>(), [(80, true), (443, false)]);
+    assert_eq!(
+        numbers.into_iter().collect::<Vec<_>>(),
+        [(80, true), (443, false)]
+    );
     assert_eq!(
         faults::<BTreeMap<u16, bool>>("80: true\nx: true\n70000: true\n81: 5\n"),
         "g.yaml:2:1: x: expected an integer from 0 to 65535, found \"x\"\n\
@@ -94,7 +101,10 @@ fn types_that_look_before_they_read() {
         flat: Option<Flat>,
     }
     assert_eq!(read::<All>("hosts: a").hosts, OneOrMany::One("a".into()));
-    assert_eq!(read::<All>("hosts: [a, b]").hosts, OneOrMany::Many(vec!["a".into(), "b".into()]));
+    assert_eq!(
+        read::<All>("hosts: [a, b]").hosts,
+        OneOrMany::Many(vec!["a".into(), "b".into()])
+    );
     let all = read::<All>("hosts: a\ntagged: {type: a, n: 5}\nflat: {x: 1, y: 2}\n");
     assert_eq!(all.tagged, Some(Tagged::A { n: 5 }));
     assert_eq!(all.flat.unwrap().rest["y"], 2);
@@ -124,7 +134,10 @@ fn no_fault_shows_a_secret() {
     let text = "password: hunter2\napi_token: hunter2\nsecret: hunter2\nsecrets: {a: hunter2}\n\
                 url: redis://me:hunter2@host/0\nplain: 1234\n";
     let said = faults::<Careless>(text);
-    assert!(!said.contains("hunter2") && !said.contains("1234"), "{said}");
+    assert!(
+        !said.contains("hunter2") && !said.contains("1234"),
+        "{said}"
+    );
     assert_eq!(
         said,
         "g.yaml:1:11: password: expected an integer from 0 to 255, found a string\n\
@@ -144,7 +157,9 @@ fn no_fault_shows_a_secret() {
 #[test]
 fn a_flood_of_faults_has_an_end() {
     let text: String = (0..5000).map(|n| format!("k{n}: x\n")).collect();
-    let faults = tree(&text).deserialize::<BTreeMap<String, u8>>().unwrap_err();
+    let faults = tree(&text)
+        .deserialize::<BTreeMap<String, u8>>()
+        .unwrap_err();
     assert_eq!(faults.len(), 101);
     assert_eq!(
         faults.iter().last().unwrap().to_string(),
@@ -186,8 +201,14 @@ fn a_whole_that_is_refused_ends() {
         list: Vec<Inner>,
         last: u8,
     }
-    assert_eq!(faults::<u8>("a: 1"), "g.yaml:1:1: expected an integer from 0 to 255, found a map");
-    assert_eq!(faults::<Endless>("{}"), "g.yaml:1:1: expected one of Cons, as the only key");
+    assert_eq!(
+        faults::<u8>("a: 1"),
+        "g.yaml:1:1: expected an integer from 0 to 255, found a map"
+    );
+    assert_eq!(
+        faults::<Endless>("{}"),
+        "g.yaml:1:1: expected one of Cons, as the only key"
+    );
     // No stand-in pleases `never`, so that `endless` is not missed; what comes after the whole is.
     assert_eq!(
         faults::<Root>("list:\n- never: 1\n- {endless: 1}\n"),
@@ -196,4 +217,21 @@ fn a_whole_that_is_refused_ends() {
          g.yaml:3:3: list[1].never: missing required key\n\
          g.yaml:3:13: list[1].endless: expected one of Cons, found 1"
     );
+}
+
+#[test]
+fn what_can_be_read_is_read() {
+    let text = "listen: 1.2.3.4:5\nservices: {a: {}, b: 5, c: {url: u, brek: 1}}\nroutes:\n- 5\n";
+    let (gateway, faults) = tree(text).deserialize_partly::<Gateway>();
+    let gateway = gateway.unwrap();
+    assert_eq!(faults.len(), 4, "{faults}");
+    assert_eq!(gateway.services.keys().collect::<Vec<_>>(), ["a", "c"]);
+    assert_eq!(
+        (gateway.services["c"].url.as_str(), gateway.routes.len()),
+        ("u", 0)
+    );
+    // Nothing can be made of a whole of the wrong kind.
+    assert!(tree("a: 1").deserialize_partly::<u8>().0.is_none());
+    let (gateway, faults) = tree("listen: 1.2.3.4:5").deserialize_partly::<Gateway>();
+    assert!(gateway.is_some() && faults.is_empty());
 }
