@@ -22,9 +22,18 @@ use tower_chassis::{
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    let limit = RateLimitPolicy::try_from(RateLimitConfig { rate: 10.0, burst: 20, ..Default::default() })?;
-    let breaker = BreakerPolicy::try_from(BreakerConfig { consecutive_failures: 5, ..Default::default() })?;
-    let timeout = TimeoutPolicy::try_from(TimeoutConfig { after: Duration::from_millis(250) })?;
+    let limit = RateLimitPolicy::try_from(RateLimitConfig {
+        rate: 10.0,
+        burst: 20,
+        ..Default::default()
+    })?;
+    let breaker = BreakerPolicy::try_from(BreakerConfig {
+        consecutive_failures: 5,
+        ..Default::default()
+    })?;
+    let timeout = TimeoutPolicy::try_from(TimeoutConfig {
+        after: Duration::from_millis(250),
+    })?;
 
     // axum applies the stack to each route and clones it for each request; its state is in the layers.
     let stack = ServiceBuilder::new()
@@ -35,7 +44,10 @@ async fn main() -> Result<(), BoxError> {
 
     let app = Router::new()
         .route("/", get(|| async { "hello\n" }))
-        .route("/broken", get(|| async { StatusCode::INTERNAL_SERVER_ERROR }))
+        .route(
+            "/broken",
+            get(|| async { StatusCode::INTERNAL_SERVER_ERROR }),
+        )
         .route(
             "/slow",
             get(|| async {
@@ -45,10 +57,14 @@ async fn main() -> Result<(), BoxError> {
         )
         .layer(stack);
 
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3001".into());
+    let address = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:3001".into());
     let listener = tokio::net::TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
     let stop = async { drop(tokio::signal::ctrl_c().await) };
-    axum::serve(listener, app).with_graceful_shutdown(stop).await?;
+    axum::serve(listener, app)
+        .with_graceful_shutdown(stop)
+        .await?;
     Ok(())
 }

@@ -23,8 +23,13 @@ async fn main() -> Result<(), BoxError> {
         .route("/hello/{name}", get(hello))
         .build()?;
 
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".into());
-    let server = Server::new(ServerPolicy::default()).listen(address).bind().await?;
+    let address = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:3000".into());
+    let server = Server::new(ServerPolicy::default())
+        .listen(address)
+        .bind()
+        .await?;
     for address in server.addresses() {
         println!("listening on {address}");
     }

@@ -24,7 +24,9 @@ fn read(loader: &Loader) -> Result<RateLimitPolicy, BoxError> {
     let (tree, config) = loader.load_as::<RateLimitConfig>()?;
     RateLimitPolicy::try_from(config).map_err(|invalid| {
         // A value that is out of its range gets its place in the file, as a type error does.
-        tree.fault_at(invalid.field(), invalid.why()).to_string().into()
+        tree.fault_at(invalid.field(), invalid.why())
+            .to_string()
+            .into()
     })
 }
 
@@ -32,20 +34,27 @@ fn read(loader: &Loader) -> Result<RateLimitPolicy, BoxError> {
 async fn main() -> Result<(), BoxError> {
     let mut arguments = std::env::args().skip(1);
     let address = arguments.next().unwrap_or_else(|| "127.0.0.1:3002".into());
-    let path = arguments.next().map_or_else(|| std::env::temp_dir().join("limit.yaml"), PathBuf::from);
+    let path = arguments
+        .next()
+        .map_or_else(|| std::env::temp_dir().join("limit.yaml"), PathBuf::from);
     if !path.exists() {
         std::fs::write(&path, "{ rate: 1, burst: 3 }\n")?;
     }
 
     let loader = Loader::new().file(&path);
     let limit = Live::from(read(&loader)?);
-    let app = Router::new().route("/", get(|| async { "hello\n" })).build()?;
+    let app = Router::new()
+        .route("/", get(|| async { "hello\n" }))
+        .build()?;
     let app = ServiceBuilder::new()
         .layer(RescueLayer::new())
         .layer(RateLimitLayer::new(limit.clone()))
         .service(app);
 
-    let server = Server::new(ServerPolicy::default()).listen(address).bind().await?;
+    let server = Server::new(ServerPolicy::default())
+        .listen(address)
+        .bind()
+        .await?;
     for address in server.addresses() {
         println!("listening on {address}, the limit is in {}", path.display());
     }

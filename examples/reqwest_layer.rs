@@ -34,7 +34,11 @@ async fn call(
     match client.execute(request).await {
         Ok(response) => Ok(response.into()),
         Err(error) => {
-            let kind = if error.is_connect() { Kind::Unreachable } else { Kind::Reset };
+            let kind = if error.is_connect() {
+                Kind::Unreachable
+            } else {
+                Kind::Reset
+            };
             Err(Rejection::new(kind, "reqwest").because(error).into())
         }
     }
@@ -47,7 +51,10 @@ async fn main() -> Result<(), BoxError> {
     let client = reqwest::Client::new();
     let breaker = BreakerLayer::new(BreakerPolicy::default());
     let handle = breaker.handle();
-    let policy = RetryPolicy::try_from(RetryConfig { attempts: 4, ..Default::default() })?;
+    let policy = RetryPolicy::try_from(RetryConfig {
+        attempts: 4,
+        ..Default::default()
+    })?;
     let service = ServiceBuilder::new()
         .layer(RetryLayer::new(policy).clone_body())
         .layer(breaker)
@@ -60,7 +67,10 @@ async fn main() -> Result<(), BoxError> {
         let body = response.into_body().collect().await?.to_bytes();
         println!("call {n}: {status}, {:?}", String::from_utf8_lossy(&body));
     }
-    println!("attempts that the server saw: {}", attempts.load(Ordering::Relaxed));
+    println!(
+        "attempts that the server saw: {}",
+        attempts.load(Ordering::Relaxed)
+    );
     println!("breaker: {}", handle.state().as_str());
     Ok(())
 }
@@ -79,7 +89,10 @@ async fn flaky_server() -> Result<(String, Arc<AtomicU32>), BoxError> {
         }
     };
     let app = Router::new().route("/", get(handler)).build()?;
-    let server = Server::new(ServerPolicy::default()).listen("127.0.0.1:0").bind().await?;
+    let server = Server::new(ServerPolicy::default())
+        .listen("127.0.0.1:0")
+        .bind()
+        .await?;
     let address = server.addresses()[0].to_string();
     tokio::spawn(async move { server.serve(app, Drain::new()).await });
     Ok((address, attempts))

@@ -1,5 +1,9 @@
 //! The `tower-chassis` binary: the gateway, its check, and the demo service.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program speaks to its terminal")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program speaks to its terminal"
+)]
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -12,7 +16,11 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// An API gateway made of tower layers. Without a command or a file it serves a demo.
 #[derive(Parser)]
-#[command(name = "tower-chassis", version, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "tower-chassis",
+    version,
+    args_conflicts_with_subcommands = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -79,13 +87,22 @@ fn main() -> ExitCode {
             options.config = Some(config);
             match gateway::check(&options) {
                 Ok(model) => {
-                    println!("ok: {} services, {} routes", model.services.len(), model.routes.len());
+                    println!(
+                        "ok: {} services, {} routes",
+                        model.services.len(),
+                        model.routes.len()
+                    );
                     ExitCode::SUCCESS
                 }
                 Err(error) => failed(&error),
             }
         }
-        Command::Upstream { service, version, instance, port } => {
+        Command::Upstream {
+            service,
+            version,
+            instance,
+            port,
+        } => {
             let instance = instance.unwrap_or_else(|| std::process::id().to_string());
             let upstream = DemoUpstream::new(&service, &version, &instance);
             serve(async {
@@ -98,7 +115,10 @@ fn main() -> ExitCode {
 
 fn serve(run: impl Future<Output = Result<Ended, RunError>>) -> ExitCode {
     log();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return failed(&RunError::from(error)),
     };
@@ -123,5 +143,8 @@ fn failed(error: &RunError) -> ExitCode {
 fn log() {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
 }

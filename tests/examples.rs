@@ -21,7 +21,11 @@ fn example(name: &str) -> Command {
     path.pop();
     path.push("examples");
     path.push(name);
-    assert!(path.exists(), "{} is not built; run `cargo test`, which builds examples", path.display());
+    assert!(
+        path.exists(),
+        "{} is not built; run `cargo test`, which builds examples",
+        path.display()
+    );
     Command::new(path)
 }
 
@@ -32,7 +36,11 @@ struct Running {
 
 impl Running {
     fn start(name: &str, arguments: &[&str]) -> Self {
-        let mut child = example(name).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = example(name)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
@@ -65,13 +73,22 @@ impl Running {
     /// Ctrl-C; the example ends by itself and well.
     fn interrupt(mut self) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-INT", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
         for _ in 0..300 {
             if let Some(status) = self.child.try_wait().unwrap() {
                 assert!(status.success(), "{status}");
                 return;
             }
-            #[allow(clippy::disallowed_methods, reason = "waits for a process, not on a runtime")]
+            #[allow(
+                clippy::disallowed_methods,
+                reason = "waits for a process, not on a runtime"
+            )]
             std::thread::sleep(Duration::from_millis(100));
         }
         panic!("it did not end");
@@ -91,15 +108,29 @@ async fn get(address: &str, path: &str) -> (u16, String) {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
-    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status line");
-    (status, answer.split("\r\n\r\n").nth(1).unwrap_or_default().to_owned())
+    let status = answer
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .expect("a status line");
+    (
+        status,
+        answer
+            .split("\r\n\r\n")
+            .nth(1)
+            .unwrap_or_default()
+            .to_owned(),
+    )
 }
 
 #[tokio::test]
 async fn hello() {
     let running = Running::start("hello", &["127.0.0.1:0"]);
     let address = running.address();
-    assert_eq!(get(&address, "/hello/world").await, (200, "hello world\n".into()));
+    assert_eq!(
+        get(&address, "/hello/world").await,
+        (200, "hello world\n".into())
+    );
     assert_eq!(get(&address, "/nowhere").await.0, 404);
     running.interrupt();
 }
@@ -114,7 +145,11 @@ async fn axum_layer() {
     for _ in 0..5 {
         assert_eq!(get(&address, "/broken").await.0, 500);
     }
-    assert_eq!(get(&address, "/").await.0, 503, "one breaker for all routes");
+    assert_eq!(
+        get(&address, "/").await.0,
+        503,
+        "one breaker for all routes"
+    );
     let mut statuses = Vec::new();
     for _ in 0..30 {
         statuses.push(get(&address, "/").await.0);
@@ -127,7 +162,10 @@ async fn axum_layer() {
 async fn reqwest_layer() {
     let mut running = Running::start("reqwest_layer", &[]);
     for n in 1..=3 {
-        assert_eq!(running.line("call"), format!("call {n}: 200 OK, \"at last\""));
+        assert_eq!(
+            running.line("call"),
+            format!("call {n}: 200 OK, \"at last\"")
+        );
     }
     assert_eq!(running.line("attempts"), "attempts that the server saw: 9");
     assert_eq!(running.line("breaker"), "breaker: closed");
@@ -144,12 +182,18 @@ async fn hot_reload() {
     for _ in 0..5 {
         statuses.push(get(&address, "/").await.0);
     }
-    assert!(statuses.contains(&200) && statuses.contains(&429), "{statuses:?}");
+    assert!(
+        statuses.contains(&200) && statuses.contains(&429),
+        "{statuses:?}"
+    );
 
     std::fs::write(&path, "rat: 100\nburst: -1\n").unwrap();
     running.line("refused");
     let fault = running.line(":1:");
-    assert!(fault.contains("rat") && fault.contains("did you mean \"rate\""), "{fault}");
+    assert!(
+        fault.contains("rat") && fault.contains("did you mean \"rate\""),
+        "{fault}"
+    );
     let fault = running.line(":2:");
     assert!(fault.contains("burst"), "{fault}");
 

@@ -32,7 +32,11 @@ impl Admin {
     /// Reads these.
     #[must_use]
     pub const fn new(gateway: Gateway, prometheus: Arc<Prometheus>, drain: Drain) -> Self {
-        Self { gateway, prometheus, drain }
+        Self {
+            gateway,
+            prometheus,
+            drain,
+        }
     }
 
     /// The admin service.
@@ -40,9 +44,13 @@ impl Admin {
     /// # Errors
     /// None: the paths are fixed.
     pub fn service(&self) -> Result<RouteService<Body>, BuildErrors> {
-        let (ready, metrics, config, endpoints) = (self.clone(), self.clone(), self.clone(), self.clone());
+        let (ready, metrics, config, endpoints) =
+            (self.clone(), self.clone(), self.clone(), self.clone());
         Router::new()
-            .route("/livez", get(|| async { text(StatusCode::OK, "ok\n".into()) }))
+            .route(
+                "/livez",
+                get(|| async { text(StatusCode::OK, "ok\n".into()) }),
+            )
             .route(
                 "/readyz",
                 get(move || {
@@ -62,7 +70,8 @@ impl Admin {
                     let page = metrics.prometheus.render();
                     async move {
                         let mut response = text(StatusCode::OK, page);
-                        let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+                        let kind =
+                            HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
                         response.headers_mut().insert(header::CONTENT_TYPE, kind);
                         response
                     }
@@ -107,8 +116,11 @@ impl Admin {
                             "opens_in_ms": now.remaining.map(|left| left.as_millis() as u64),
                         })
                     });
-                    let tags: serde_json::Map<_, _> =
-                        endpoint.endpoint.tags().map(|(k, v)| (k.to_owned(), json!(v))).collect();
+                    let tags: serde_json::Map<_, _> = endpoint
+                        .endpoint
+                        .tags()
+                        .map(|(k, v)| (k.to_owned(), json!(v)))
+                        .collect();
                     json!({
                         "id": **id,
                         "address": address(&endpoint.endpoint),
@@ -132,14 +144,19 @@ impl Admin {
 
 /// The address without its userinfo, which is a secret.
 fn address(endpoint: &tower_chassis_core::Endpoint) -> String {
-    format!("{}://{}", endpoint.scheme(), endpoint.host().to_str().unwrap_or_default())
+    format!(
+        "{}://{}",
+        endpoint.scheme(),
+        endpoint.host().to_str().unwrap_or_default()
+    )
 }
 
 fn text(status: StatusCode, text: String) -> Response<Body> {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     response
 }

@@ -2,7 +2,6 @@
 
 use std::{fmt::Write as _, io};
 
-
 use tower_chassis_core::{
     RescueLayer,
     server::{Address, Drain, Server, ServerPolicy},
@@ -12,8 +11,15 @@ use tower_layer::Layer;
 use super::upstream::Upstream;
 
 /// Serves one instance of the demo service until `drain` ends it; tells where first.
-pub(super) async fn serve(upstream: Upstream, listen: &str, drain: Drain) -> io::Result<(Address, Serving)> {
-    let bound = Server::new(ServerPolicy::default()).listen(listen).bind().await?;
+pub(super) async fn serve(
+    upstream: Upstream,
+    listen: &str,
+    drain: Drain,
+) -> io::Result<(Address, Serving)> {
+    let bound = Server::new(ServerPolicy::default())
+        .listen(listen)
+        .bind()
+        .await?;
     let Some(address) = bound.addresses().pop() else {
         return Err(io::Error::other("the listener has no address"));
     };

@@ -16,9 +16,9 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
+use tower_chassis_core::{Deadline, invocation::Carrier};
 use tower_layer::Layer;
 use tower_service::Service;
-use tower_chassis_core::{Deadline, invocation::Carrier};
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -29,9 +29,19 @@ static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection"
 
 /// Headers that a `Connection` header must not take away from the next hop: a known attack.
 fn is_protected(name: &str) -> bool {
-    const PROTECTED: [&str; 5] = ["host", "authorization", "content-length", "cookie", "content-type"];
-    PROTECTED.iter().any(|protected| name.eq_ignore_ascii_case(protected))
-        || name.get(..12).is_some_and(|start| start.eq_ignore_ascii_case("x-forwarded-"))
+    const PROTECTED: [&str; 5] = [
+        "host",
+        "authorization",
+        "content-length",
+        "cookie",
+        "content-type",
+    ];
+    PROTECTED
+        .iter()
+        .any(|protected| name.eq_ignore_ascii_case(protected))
+        || name
+            .get(..12)
+            .is_some_and(|start| start.eq_ignore_ascii_case("x-forwarded-"))
 }
 
 /// Removes what is meant for one hop only (RFC 9110, 7.6.1). `TE: trailers` may stay in a request.
@@ -52,7 +62,11 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
         headers.remove(header::CONNECTION);
     }
     let trailers = headers.get_all(header::TE).iter().any(|value| {
-        value.to_str().is_ok_and(|value| value.split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers")))
+        value.to_str().is_ok_and(|value| {
+            value
+                .split(',')
+                .any(|t| t.trim().eq_ignore_ascii_case("trailers"))
+        })
     });
     for name in [
         &KEEP_ALIVE,
@@ -75,8 +89,10 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
 fn forwarded<B>(request: &mut Request<B>, client: Option<SocketAddr>) {
     if !request.headers().contains_key(header::HOST) {
         // HTTP/2 carries it in the URI.
-        if let Some(host) =
-            request.uri().authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok())
+        if let Some(host) = request
+            .uri()
+            .authority()
+            .and_then(|a| HeaderValue::from_str(a.as_str()).ok())
         {
             request.headers_mut().insert(header::HOST, host);
         }
@@ -85,14 +101,23 @@ fn forwarded<B>(request: &mut Request<B>, client: Option<SocketAddr>) {
     headers.remove(header::FORWARDED);
     headers.remove(&X_REAL_IP);
     headers.remove(&X_FORWARDED_FOR);
-    if headers.keys().any(|name| name.as_str().starts_with("x-chassis-")) {
-        let ours: Vec<HeaderName> =
-            headers.keys().filter(|name| name.as_str().starts_with("x-chassis-")).cloned().collect();
+    if headers
+        .keys()
+        .any(|name| name.as_str().starts_with("x-chassis-"))
+    {
+        let ours: Vec<HeaderName> = headers
+            .keys()
+            .filter(|name| name.as_str().starts_with("x-chassis-"))
+            .cloned()
+            .collect();
         for name in ours {
             headers.remove(name);
         }
     }
-    let mut text = Ip { text: [0; 45], len: 0 };
+    let mut text = Ip {
+        text: [0; 45],
+        len: 0,
+    };
     if let Some(client) = client
         && write!(text, "{}", client.ip().to_canonical()).is_ok()
         && let Ok(value) = HeaderValue::from_bytes(text.bytes())
@@ -121,7 +146,10 @@ impl Ip {
 impl std::fmt::Write for Ip {
     fn write_str(&mut self, s: &str) -> std::fmt::Result {
         let end = self.len + s.len();
-        self.text.get_mut(self.len..end).ok_or(std::fmt::Error)?.copy_from_slice(s.as_bytes());
+        self.text
+            .get_mut(self.len..end)
+            .ok_or(std::fmt::Error)?
+            .copy_from_slice(s.as_bytes());
         self.len = end;
         Ok(())
     }
@@ -144,7 +172,10 @@ impl ForwardLayer {
 impl<S> Layer<S> for ForwardLayer {
     type Service = Forward<S>;
     fn layer(&self, inner: S) -> Forward<S> {
-        Forward { inner, layer: self.clone() }
+        Forward {
+            inner,
+            layer: self.clone(),
+        }
     }
 }
 
@@ -174,7 +205,9 @@ where
         let total = Duration::from_micros(self.layer.total.load(Ordering::Relaxed));
         invocation.limit_deadline(Deadline::after(Instant::now(), total));
         forwarded(&mut request, client);
-        ForwardFuture { inner: self.inner.call(request) }
+        ForwardFuture {
+            inner: self.inner.call(request),
+        }
     }
 }
 
@@ -208,14 +241,22 @@ mod tests {
 
     fn headers(list: &[(&str, &str)]) -> HeaderMap {
         list.iter()
-            .map(|(k, v)| (k.parse::<HeaderName>().unwrap(), v.parse::<HeaderValue>().unwrap()))
+            .map(|(k, v)| {
+                (
+                    k.parse::<HeaderName>().unwrap(),
+                    v.parse::<HeaderValue>().unwrap(),
+                )
+            })
             .collect()
     }
 
     #[test]
     fn hop_by_hop_headers_do_not_pass() {
         let mut map = headers(&[
-            ("connection", "x-secret, keep-alive, Host, authorization, X-Forwarded-For"),
+            (
+                "connection",
+                "x-secret, keep-alive, Host, authorization, X-Forwarded-For",
+            ),
             ("x-secret", "1"),
             ("keep-alive", "timeout=5"),
             ("host", "shop"),
@@ -229,7 +270,12 @@ mod tests {
         strip_hop_by_hop(&mut map);
         assert_eq!(
             map,
-            headers(&[("host", "shop"), ("authorization", "Bearer x"), ("te", "trailers"), ("accept", "*/*")])
+            headers(&[
+                ("host", "shop"),
+                ("authorization", "Bearer x"),
+                ("te", "trailers"),
+                ("accept", "*/*")
+            ])
         );
     }
 

@@ -37,7 +37,9 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        MapBodyFuture { inner: self.0.call(request) }
+        MapBodyFuture {
+            inner: self.0.call(request),
+        }
     }
 }
 

@@ -40,6 +40,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+pub use self::upstream::Upstream as DemoUpstream;
 pub use run::{Ended, Options, RunError, check, run, upstream};
 use tower_chassis_core::{
     Body, Events, Live, RescueLayer,
@@ -55,7 +56,6 @@ use tower_chassis_observe::{
 use tower_chassis_resilience::rate_limit::RateLimitPolicy;
 use tower_chassis_router::{RouteService, Router, SwapRouter};
 use tower_layer::Layer;
-pub use self::upstream::Upstream as DemoUpstream;
 
 use self::{
     map_body::MapBody,
@@ -93,7 +93,9 @@ struct Limit {
 
 impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gateway").field("version", &self.version()).finish_non_exhaustive()
+        f.debug_struct("Gateway")
+            .field("version", &self.version())
+            .finish_non_exhaustive()
     }
 }
 
@@ -162,14 +164,24 @@ impl Gateway {
     }
 
     fn publish(&self, state: &mut State, tree: &Tree, plan: Plan) -> Result<model::Model, Faults> {
-        let Plan { model, server, services, routes } = plan;
-        let names: Vec<Arc<str>> = services.keys().map(|name| Arc::from(name.as_str())).collect();
+        let Plan {
+            model,
+            server,
+            services,
+            routes,
+        } = plan;
+        let names: Vec<Arc<str>> = services
+            .keys()
+            .map(|name| Arc::from(name.as_str()))
+            .collect();
         for (name, (_, plan)) in names.iter().zip(services) {
             match state.services.get(name) {
                 Some(running) if running.fits(&plan) => {
                     running.update(plan).map_err(|invalid| {
                         // The policies are valid by construction, so this names a fault of the program.
-                        Faults::from_iter([tree.fault_at(&format!("services.{name}"), invalid.to_string())])
+                        Faults::from_iter([
+                            tree.fault_at(&format!("services.{name}"), invalid.to_string())
+                        ])
                     })?;
                 }
                 _ => {
@@ -191,7 +203,9 @@ impl Gateway {
         // What nothing refers to ends when its last request has.
         state.services.retain(|name, _| names.contains(name));
         state.limits.retain(|name, _| {
-            routes.iter().any(|route| route.name == *name && route.rate_limit.is_some())
+            routes
+                .iter()
+                .any(|route| route.name == *name && route.rate_limit.is_some())
         });
         Ok(model)
     }
@@ -248,7 +262,11 @@ impl Gateway {
     }
 
     pub(crate) fn services(&self) -> Vec<(Arc<str>, UpstreamStatus)> {
-        self.lock().services.iter().map(|(name, service)| (Arc::clone(name), service.status())).collect()
+        self.lock()
+            .services
+            .iter()
+            .map(|(name, service)| (Arc::clone(name), service.status()))
+            .collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

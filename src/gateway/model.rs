@@ -6,13 +6,9 @@ use serde::{
     Deserialize, Deserializer,
     de::{SeqAccess, Visitor},
 };
-use tower_chassis_core::{
-    config::duration,
-    server::ServerConfig,
-};
+use tower_chassis_core::{config::duration, server::ServerConfig};
 use tower_chassis_resilience::{
-    balance::Algorithm, breaker::BreakerConfig, rate_limit::RateLimitConfig,
-    retry::RetryConfig,
+    balance::Algorithm, breaker::BreakerConfig, rate_limit::RateLimitConfig, retry::RetryConfig,
 };
 
 /// The whole file.
@@ -46,7 +42,9 @@ pub struct GatewayModel {
 
 impl Default for GatewayModel {
     fn default() -> Self {
-        Self { listen: vec!["127.0.0.1:8080".into()] }
+        Self {
+            listen: vec!["127.0.0.1:8080".into()],
+        }
     }
 }
 
@@ -62,7 +60,9 @@ pub struct AdminModel {
 
 impl Default for AdminModel {
     fn default() -> Self {
-        Self { listen: vec!["127.0.0.1:9090".into()] }
+        Self {
+            listen: vec!["127.0.0.1:9090".into()],
+        }
     }
 }
 
@@ -79,7 +79,10 @@ pub struct LogModel {
 
 impl Default for LogModel {
     fn default() -> Self {
-        Self { access: AccessFormat::Text, level: "info".into() }
+        Self {
+            access: AccessFormat::Text,
+            level: "info".into(),
+        }
     }
 }
 
@@ -183,7 +186,10 @@ pub struct TimeoutModel {
 
 impl Default for TimeoutModel {
     fn default() -> Self {
-        Self { per_try: Duration::from_secs(5), total: Duration::from_secs(15) }
+        Self {
+            per_try: Duration::from_secs(5),
+            total: Duration::from_secs(15),
+        }
     }
 }
 

@@ -60,11 +60,17 @@ impl Plan {
     /// Checks a file.
     pub(super) fn of(tree: &Tree) -> Result<Self, Faults> {
         let (model, faults) = tree.deserialize_partly::<Model>();
-        let Some(model) = model else { return Err(faults) };
+        let Some(model) = model else {
+            return Err(faults);
+        };
         let mut check = tree.check();
         listen(&mut check, tree, "gateway.listen", &model.gateway.listen);
         listen(&mut check, tree, "admin.listen", &model.admin.listen);
-        let server = valid(&mut check, "server", ServerPolicy::try_from(model.server.clone()));
+        let server = valid(
+            &mut check,
+            "server",
+            ServerPolicy::try_from(model.server.clone()),
+        );
         let services: BTreeMap<_, _> = model
             .services
             .iter()
@@ -77,10 +83,19 @@ impl Plan {
         let checked = check.finish();
         if faults.is_empty() {
             checked?;
-            return Ok(Self { server: server.unwrap_or_default(), model, services, routes });
+            return Ok(Self {
+                server: server.unwrap_or_default(),
+                model,
+                services,
+                routes,
+            });
         }
         let doubtful = Doubtful::of(tree, &model, &faults);
-        let more = checked.err().into_iter().flatten().filter(|fault| !doubtful.is(&fault.path));
+        let more = checked
+            .err()
+            .into_iter()
+            .flatten()
+            .filter(|fault| !doubtful.is(&fault.path));
         Err(faults.iter().cloned().chain(more).collect())
     }
 }
@@ -106,62 +121,126 @@ impl<'a> Doubtful<'a> {
         };
         compare("routes".into(), model.routes.len());
         for (name, service) in &model.services {
-            compare(format!("{}.endpoints", service_path(name)), service.endpoints.len());
-            compare(format!("{}.traffic", service_path(name)), service.traffic.len());
+            compare(
+                format!("{}.endpoints", service_path(name)),
+                service.endpoints.len(),
+            );
+            compare(
+                format!("{}.traffic", service_path(name)),
+                service.traffic.len(),
+            );
         }
         Self { faults, moved }
     }
 
     fn is(&self, path: &str) -> bool {
-        let below = |fault: &str| path.strip_prefix(fault).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+        let below = |fault: &str| {
+            path.strip_prefix(fault)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
         // The two timeouts are compared with one another.
-        let timeouts = |fault: &str| path.ends_with(".timeout.per_try") && fault.starts_with(path.trim_end_matches("per_try"));
-        self.moved.iter().any(|list| path.starts_with(list.as_str()))
-            || self.faults.iter().any(|fault| below(&fault.path) || timeouts(&fault.path))
+        let timeouts = |fault: &str| {
+            path.ends_with(".timeout.per_try")
+                && fault.starts_with(path.trim_end_matches("per_try"))
+        };
+        self.moved
+            .iter()
+            .any(|list| path.starts_with(list.as_str()))
+            || self
+                .faults
+                .iter()
+                .any(|fault| below(&fault.path) || timeouts(&fault.path))
     }
 }
 
 /// A path in the file; a name that is not a plain word is quoted.
 fn service_path(name: &str) -> String {
-    let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-    if plain { format!("services.{name}") } else { format!("services.{name:?}") }
+    let plain = !name.is_empty()
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    if plain {
+        format!("services.{name}")
+    } else {
+        format!("services.{name:?}")
+    }
 }
 
 /// The form of an address; whether it can be bound shows when it is.
 fn listen(check: &mut Checker<'_>, tree: &Tree, path: &str, addresses: &[String]) {
-    let is_list = tree.get(path).is_some_and(|node| matches!(node.value, Value::List(_)));
+    let is_list = tree
+        .get(path)
+        .is_some_and(|node| matches!(node.value, Value::List(_)));
     if addresses.is_empty() {
         check.fault(path, "must name at least one address");
     }
     for (index, address) in addresses.iter().enumerate() {
         let fine = match address.strip_prefix("unix:") {
             Some(socket) => socket.starts_with('/'),
-            None => address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()),
+            None => address
+                .rsplit_once(':')
+                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()),
         };
         if !fine {
-            let place = if is_list { format!("{path}[{index}]") } else { path.to_owned() };
-            check.fault(&place, format!("must be host:port or unix:/path, is {address:?}"));
+            let place = if is_list {
+                format!("{path}[{index}]")
+            } else {
+                path.to_owned()
+            };
+            check.fault(
+                &place,
+                format!("must be host:port or unix:/path, is {address:?}"),
+            );
         }
     }
 }
 
 fn valid<T>(check: &mut Checker<'_>, path: &str, result: Result<T, Invalid>) -> Option<T> {
-    result.map_err(|invalid| check.fault(&format!("{path}.{}", invalid.field()), invalid.why())).ok()
+    result
+        .map_err(|invalid| check.fault(&format!("{path}.{}", invalid.field()), invalid.why()))
+        .ok()
 }
 
-fn service_plan(check: &mut Checker<'_>, path: &str, name: &str, model: &ServiceModel) -> Option<ServicePlan> {
+fn service_plan(
+    check: &mut Checker<'_>,
+    path: &str,
+    name: &str,
+    model: &ServiceModel,
+) -> Option<ServicePlan> {
     let endpoints = endpoints(check, path, model);
-    let balance = valid(check, path, BalancePolicy::try_from(BalanceConfig { algorithm: model.balance }));
-    let breaker = valid(check, &format!("{path}.breaker"), model.breaker.clone().try_into());
-    let retry = valid(check, &format!("{path}.retry"), model.retry.clone().try_into());
+    let balance = valid(
+        check,
+        path,
+        BalancePolicy::try_from(BalanceConfig {
+            algorithm: model.balance,
+        }),
+    );
+    let breaker = valid(
+        check,
+        &format!("{path}.breaker"),
+        model.breaker.clone().try_into(),
+    );
+    let retry = valid(
+        check,
+        &format!("{path}.retry"),
+        model.retry.clone().try_into(),
+    );
     let timeouts = format!("{path}.timeout");
     let mut timeout = |field: &str, after| {
         let policy = TimeoutPolicy::try_from(TimeoutConfig { after });
-        policy.map_err(|invalid| check.fault(&format!("{timeouts}.{field}"), invalid.why())).ok()
+        policy
+            .map_err(|invalid| check.fault(&format!("{timeouts}.{field}"), invalid.why()))
+            .ok()
     };
-    let (per_try, total) = (timeout("per_try", model.timeout.per_try), timeout("total", model.timeout.total));
+    let (per_try, total) = (
+        timeout("per_try", model.timeout.per_try),
+        timeout("total", model.timeout.total),
+    );
     if model.timeout.per_try > model.timeout.total {
-        check.fault(&format!("{timeouts}.per_try"), "must be at most `total`, or it can never pass");
+        check.fault(
+            &format!("{timeouts}.per_try"),
+            "must be at most `total`, or it can never pass",
+        );
     }
     let traffic = traffic(check, path, name, model);
     let mut client = ClientConfig::default();
@@ -185,12 +264,17 @@ fn endpoints(check: &mut Checker<'_>, path: &str, model: &ServiceModel) -> Optio
     let mut all = Vec::with_capacity(model.endpoints.len());
     for (index, endpoint) in model.endpoints.iter().enumerate() {
         let place = format!("{path}.endpoints[{index}]");
-        let Some(mut made) = valid(check, &place, Endpoint::new(&endpoint.address)) else { continue };
+        let Some(mut made) = valid(check, &place, Endpoint::new(&endpoint.address)) else {
+            continue;
+        };
         match made.address().scheme_str() {
             Some("http") => {}
             Some("https") if cfg!(feature = "tls") => {}
             Some("https") => {
-                check.fault(&format!("{place}.address"), "https needs the feature `tls`, which this build has not");
+                check.fault(
+                    &format!("{place}.address"),
+                    "https needs the feature `tls`, which this build has not",
+                );
             }
             _ => check.fault(&format!("{place}.address"), "must start with http://"),
         }
@@ -198,8 +282,15 @@ fn endpoints(check: &mut Checker<'_>, path: &str, model: &ServiceModel) -> Optio
             made = made.with_id(id.as_str());
         }
         if let Some(first) = ids.insert(made.id().clone(), index) {
-            let field = if endpoint.id.is_some() { "id" } else { "address" };
-            check.fault(&format!("{place}.{field}"), format!("is that of endpoints[{first}] too"));
+            let field = if endpoint.id.is_some() {
+                "id"
+            } else {
+                "address"
+            };
+            check.fault(
+                &format!("{place}.{field}"),
+                format!("is that of endpoints[{first}] too"),
+            );
         }
         let tags = endpoint.tags.iter().map(|(k, v)| (k.as_str(), v.as_str()));
         all.push(made.with_weight(endpoint.weight).with_tags(tags));
@@ -207,11 +298,19 @@ fn endpoints(check: &mut Checker<'_>, path: &str, model: &ServiceModel) -> Optio
     (all.len() == model.endpoints.len()).then_some(all)
 }
 
-fn traffic(check: &mut Checker<'_>, path: &str, name: &str, model: &ServiceModel) -> Option<TrafficPolicy> {
+fn traffic(
+    check: &mut Checker<'_>,
+    path: &str,
+    name: &str,
+    model: &ServiceModel,
+) -> Option<TrafficPolicy> {
     for (index, rule) in model.traffic.iter().enumerate() {
         for (to, destination) in rule.to.iter().enumerate() {
             let has = |endpoint: &super::model::EndpointModel| {
-                destination.tags.iter().all(|(k, v)| endpoint.tags.get(k) == Some(v))
+                destination
+                    .tags
+                    .iter()
+                    .all(|(k, v)| endpoint.tags.get(k) == Some(v))
             };
             if !model.endpoints.is_empty() && !model.endpoints.iter().any(has) {
                 check.fault(
@@ -221,7 +320,12 @@ fn traffic(check: &mut Checker<'_>, path: &str, name: &str, model: &ServiceModel
             }
         }
     }
-    let rules = model.traffic.iter().enumerate().map(|(index, model)| rule(check, path, index, model)).collect();
+    let rules = model
+        .traffic
+        .iter()
+        .enumerate()
+        .map(|(index, model)| rule(check, path, index, model))
+        .collect();
     // Weights are drawn in an order that depends on the name alone, so that every start draws the same.
     let seed = name.bytes().fold(1469598103934665603, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(1099511628211)
@@ -230,7 +334,10 @@ fn traffic(check: &mut Checker<'_>, path: &str, name: &str, model: &ServiceModel
         Ok(policy) => Some(policy),
         Err(invalid) => {
             for fault in invalid.iter() {
-                let field = fault.field().replacen("rules[", "traffic[", 1).replace(".matches.", ".match.");
+                let field = fault
+                    .field()
+                    .replacen("rules[", "traffic[", 1)
+                    .replace(".matches.", ".match.");
                 check.fault(&format!("{path}.{field}"), fault.why());
             }
             None
@@ -239,8 +346,17 @@ fn traffic(check: &mut Checker<'_>, path: &str, name: &str, model: &ServiceModel
 }
 
 fn rule(check: &mut Checker<'_>, path: &str, index: usize, model: &RuleModel) -> Rule {
-    let to = model.to.iter().map(|to| Destination::new(to.tags.iter().map(|(k, v)| (k.as_str(), v.as_str())), to.weight));
-    let name = if model.name.is_empty() { format!("rule-{index}") } else { model.name.clone() };
+    let to = model.to.iter().map(|to| {
+        Destination::new(
+            to.tags.iter().map(|(k, v)| (k.as_str(), v.as_str())),
+            to.weight,
+        )
+    });
+    let name = if model.name.is_empty() {
+        format!("rule-{index}")
+    } else {
+        model.name.clone()
+    };
     let mut rule = Rule::new(name, to).on_empty(match model.on_empty {
         OnEmptyModel::Any => OnEmpty::Any,
         OnEmptyModel::Refuse => OnEmpty::Refuse,
@@ -254,7 +370,10 @@ fn rule(check: &mut Checker<'_>, path: &str, index: usize, model: &RuleModel) ->
     for (at, method) in model.matches.methods.iter().enumerate() {
         match method.parse() {
             Ok(method) => rule = rule.method(method),
-            Err(_) => check.fault(&format!("{path}.traffic[{index}].match.methods[{at}]"), "is no method"),
+            Err(_) => check.fault(
+                &format!("{path}.traffic[{index}].match.methods[{at}]"),
+                "is no method",
+            ),
         }
     }
     if let Some(prefix) = &model.matches.path_prefix {
@@ -271,16 +390,28 @@ fn routes(check: &mut Checker<'_>, tree: &Tree, model: &Model) -> Vec<RoutePlan>
         let name = route.name.clone().unwrap_or_else(|| default_name(route));
         if let Some(first) = names.insert(name.clone(), index) {
             let field = if route.name.is_some() { "name" } else { "path" };
-            check.fault(&format!("{place}.{field}"), format!("is that of routes[{first}] too"));
+            check.fault(
+                &format!("{place}.{field}"),
+                format!("is that of routes[{first}] too"),
+            );
         }
         // A service with faults is left out of the model; it is there all the same.
         let there = tree.get(&service_path(&route.service)).is_some();
         if !there && !model.services.contains_key(&route.service) {
             let known = model.services.keys().map(String::as_str);
-            check.dangling(&format!("{place}.service"), "service", &route.service, known);
+            check.dangling(
+                &format!("{place}.service"),
+                "service",
+                &route.service,
+                known,
+            );
         }
         let rate_limit = route.rate_limit.clone().and_then(|config| {
-            valid(check, &format!("{place}.rate_limit"), RateLimitPolicy::try_from(config))
+            valid(
+                check,
+                &format!("{place}.rate_limit"),
+                RateLimitPolicy::try_from(config),
+            )
         });
         let mut methods = Vec::new();
         for (at, method) in route.methods.iter().enumerate() {
@@ -302,7 +433,11 @@ fn routes(check: &mut Checker<'_>, tree: &Tree, model: &Model) -> Vec<RoutePlan>
 }
 
 fn default_name(route: &RouteModel) -> String {
-    if route.methods.is_empty() { route.path.clone() } else { format!("{} {}", route.methods.join(","), route.path) }
+    if route.methods.is_empty() {
+        route.path.clone()
+    } else {
+        format!("{} {}", route.methods.join(","), route.path)
+    }
 }
 
 /// The router itself says what is wrong with a path; adding them one by one tells which path it is.
@@ -310,7 +445,9 @@ fn check_paths(check: &mut Checker<'_>, plans: &[RoutePlan]) {
     let table = |plans: &[&RoutePlan]| {
         plans
             .iter()
-            .fold(Router::<()>::new(), |router, plan| router.route(&plan.path, plan.methods(|| async {})))
+            .fold(Router::<()>::new(), |router, plan| {
+                router.route(&plan.path, plan.methods(|| async {}))
+            })
             .build()
     };
     if table(&plans.iter().collect::<Vec<_>>()).is_ok() {
@@ -323,8 +460,13 @@ fn check_paths(check: &mut Checker<'_>, plans: &[RoutePlan]) {
             good.pop();
             for error in errors.iter() {
                 // The first line says what, the rest draws where, which is not of this file.
-                let text = error.pattern_error().map_or_else(|| error.to_string(), ToString::to_string);
-                check.fault(&format!("routes[{index}].path"), text.lines().next().unwrap_or_default());
+                let text = error
+                    .pattern_error()
+                    .map_or_else(|| error.to_string(), ToString::to_string);
+                check.fault(
+                    &format!("routes[{index}].path"),
+                    text.lines().next().unwrap_or_default(),
+                );
             }
         }
     }
@@ -341,7 +483,11 @@ impl RoutePlan {
         if self.methods.is_empty() {
             return tower_chassis_router::any(handler);
         }
-        self.methods.iter().fold(MethodRouter::new(), |methods, method| methods.on(method.clone(), handler.clone()))
+        self.methods
+            .iter()
+            .fold(MethodRouter::new(), |methods, method| {
+                methods.on(method.clone(), handler.clone())
+            })
     }
 
     /// The service, on the methods of the route.
@@ -363,6 +509,8 @@ impl RoutePlan {
         }
         self.methods
             .iter()
-            .fold(MethodRouter::new(), |methods, method| methods.on_service(method.clone(), service.clone()))
+            .fold(MethodRouter::new(), |methods, method| {
+                methods.on_service(method.clone(), service.clone())
+            })
     }
 }

@@ -134,9 +134,14 @@ pub async fn run(options: Options, say: impl Fn(&str)) -> Result<Ended, RunError
     let model = gateway.apply(&tree).map_err(LoadError::Faults)?;
     let access = AccessLogLayer::new(format(model.log.access), log_line);
 
-    let listen = |server: Server, addresses: &[String]| addresses.iter().fold(server, Server::listen);
-    let public = listen(Server::new(gateway.server_policy()), &model.gateway.listen).bind().await?;
-    let private = listen(Server::new(admin_policy()), &model.admin.listen).bind().await?;
+    let listen =
+        |server: Server, addresses: &[String]| addresses.iter().fold(server, Server::listen);
+    let public = listen(Server::new(gateway.server_policy()), &model.gateway.listen)
+        .bind()
+        .await?;
+    let private = listen(Server::new(admin_policy()), &model.admin.listen)
+        .bind()
+        .await?;
     for address in public.addresses() {
         say(&format!("gateway listening on {address}"));
     }
@@ -144,12 +149,23 @@ pub async fn run(options: Options, say: impl Fn(&str)) -> Result<Ended, RunError
         say(&format!("admin listening on {address}"));
     }
     if demo.is_some() {
-        let at = |addresses: Vec<Address>| addresses.first().map(ToString::to_string).unwrap_or_default();
+        let at = |addresses: Vec<Address>| {
+            addresses
+                .first()
+                .map(ToString::to_string)
+                .unwrap_or_default()
+        };
         let (gateway, admin) = (at(public.addresses()), at(private.addresses()));
         say("try:");
-        say(&format!("  curl {gateway}/                        # v1 nine times of ten, else v2"));
-        say(&format!("  curl -H 'x-canary: always' {gateway}/  # v2; /slow times out, /fail is tried again"));
-        say(&format!("  curl {admin}/endpoints                 # weights, breakers, latencies"));
+        say(&format!(
+            "  curl {gateway}/                        # v1 nine times of ten, else v2"
+        ));
+        say(&format!(
+            "  curl -H 'x-canary: always' {gateway}/  # v2; /slow times out, /fail is tried again"
+        ));
+        say(&format!(
+            "  curl {admin}/endpoints                 # weights, breakers, latencies"
+        ));
     }
 
     let drain = Drain::new();
@@ -162,9 +178,10 @@ pub async fn run(options: Options, say: impl Fn(&str)) -> Result<Ended, RunError
     let admin_drain = Drain::new();
     let admin = tokio::spawn(private.serve(admin, admin_drain.clone()));
 
-    let reload = options.config.clone().map(|path| {
-        tokio::spawn(reload(path, loader, gateway.clone(), format))
-    });
+    let reload = options
+        .config
+        .clone()
+        .map(|path| tokio::spawn(reload(path, loader, gateway.clone(), format)));
     let upkeep = tokio::spawn(upkeep(prometheus));
     let signals = tokio::spawn(signals(Signals::new()?, drain.clone()));
 
@@ -188,7 +205,11 @@ pub async fn run(options: Options, say: impl Fn(&str)) -> Result<Ended, RunError
 ///
 /// # Errors
 /// The address cannot be bound.
-pub async fn upstream(upstream: super::DemoUpstream, listen: &str, say: impl Fn(&Address)) -> io::Result<Ended> {
+pub async fn upstream(
+    upstream: super::DemoUpstream,
+    listen: &str,
+    say: impl Fn(&Address),
+) -> io::Result<Ended> {
     let drain = Drain::new();
     let (address, serving) = demo::serve(upstream, listen, drain.clone()).await?;
     say(&address);
@@ -290,7 +311,10 @@ enum Ending {
 impl Signals {
     fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     async fn next(&mut self) -> Ending {

@@ -30,11 +30,7 @@ use tower_chassis_resilience::{
 use tower_chassis_router::rules::{TrafficLayer, TrafficPolicy};
 use tower_layer::Layer;
 
-use super::{
-    forward::ForwardLayer,
-    map_body::MapBody,
-    plan::ServicePlan,
-};
+use super::{forward::ForwardLayer, map_body::MapBody, plan::ServicePlan};
 
 /// What watches each attempt: a span of its own, and the client metrics.
 pub(super) type ClientObserver = ObserveLayer<(ClientTraceLayer, ClientMetricsLayer)>;
@@ -79,19 +75,33 @@ type Connections = Arc<Mutex<HashMap<Arc<str>, Arc<std::sync::atomic::AtomicUsiz
 impl UpstreamStatus {
     /// The breaker of an endpoint.
     pub(crate) fn breaker(&self, id: &str) -> Option<BreakerHandle> {
-        self.breakers.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+        self.breakers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(id)
+            .cloned()
     }
 
     /// The open connections to an endpoint.
     pub(crate) fn connections(&self, id: &str) -> usize {
-        let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        connections.get(id).map_or(0, |count| count.load(Ordering::Relaxed))
+        let connections = self
+            .connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        connections
+            .get(id)
+            .map_or(0, |count| count.load(Ordering::Relaxed))
     }
 }
 
 impl Upstream {
     /// Builds the stack of a service and starts its worker.
-    pub(super) fn start(name: &Arc<str>, plan: ServicePlan, events: &Events, observe: &ClientObserver) -> Self {
+    pub(super) fn start(
+        name: &Arc<str>,
+        plan: ServicePlan,
+        events: &Events,
+        observe: &ClientObserver,
+    ) -> Self {
         let fixed = Fixed::of(&plan);
         let endpoints = watch::Sender::new(plan.endpoints.into());
         let balance = Live::from(plan.balance);
@@ -117,7 +127,10 @@ impl Upstream {
                     .gate(made.gate().clone())
                     .events(events.clone());
                 let lock = PoisonError::into_inner;
-                breakers.lock().unwrap_or_else(lock).insert(Arc::clone(id), layer.handle());
+                breakers
+                    .lock()
+                    .unwrap_or_else(lock)
+                    .insert(Arc::clone(id), layer.handle());
                 connections
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
@@ -125,15 +138,25 @@ impl Upstream {
                 layer.layer(origin.layer(observe.layer(client)))
             }
         };
-        let (balancer, worker) = Balance::new(endpoints.subscribe(), make, Picker::new(balance.clone()));
-        let balancer = balancer.named(Arc::clone(name)).events(events.clone()).until_end();
-        let status = UpstreamStatus { balance: balancer.handle(), breakers, connections };
+        let (balancer, worker) =
+            Balance::new(endpoints.subscribe(), make, Picker::new(balance.clone()));
+        let balancer = balancer
+            .named(Arc::clone(name))
+            .events(events.clone())
+            .until_end();
+        let status = UpstreamStatus {
+            balance: balancer.handle(),
+            breakers,
+            connections,
+        };
         drop(worker.spawn());
 
         // DESIGN 5: an attempt is timed, then the rules choose a part of the service, then an endpoint.
         let attempt = TimeoutLayer::per_try(per_try.clone())
             .layer(TrafficLayer::new(traffic.clone()).layer(balancer));
-        let call = RetryLayer::new(retry.clone()).events(events.clone()).layer(attempt);
+        let call = RetryLayer::new(retry.clone())
+            .events(events.clone())
+            .layer(attempt);
         let call = TimeoutLayer::total(total.clone()).layer(call);
 
         let micros = Arc::new(AtomicU64::new(0));
@@ -143,7 +166,18 @@ impl Upstream {
         });
         let stack = ForwardLayer::new(Arc::clone(name), micros).layer(MapBody::new(call));
         let stack = BoxService::new(stack);
-        Self { fixed, endpoints, balance, breaker, retry, per_try, total, traffic, stack, status }
+        Self {
+            fixed,
+            endpoints,
+            balance,
+            breaker,
+            retry,
+            per_try,
+            total,
+            traffic,
+            stack,
+            status,
+        }
     }
 
     /// Whether a plan can go live without building the stack anew.
@@ -181,7 +215,10 @@ impl Upstream {
 
 impl Fixed {
     fn of(plan: &ServicePlan) -> Self {
-        Self { connect_timeout: plan.client.config().connect_timeout, rewrite_host: plan.rewrite_host }
+        Self {
+            connect_timeout: plan.client.config().connect_timeout,
+            rewrite_host: plan.rewrite_host,
+        }
     }
 }
 

@@ -71,7 +71,11 @@ impl Upstream {
         let this = &*self.0;
         let (head, body) = request.into_parts();
         let query = |name: &str| -> Option<u64> {
-            let mut pairs = head.uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
+            let mut pairs = head
+                .uri
+                .query()?
+                .split('&')
+                .filter_map(|pair| pair.split_once('='));
             pairs.find(|(key, _)| *key == name)?.1.parse().ok()
         };
         let path = head.uri.path();
@@ -86,17 +90,22 @@ impl Upstream {
             }
             "/fail" if this.steady && query("status").is_none() => self.hello(),
             "/fail" => {
-                let status = query("status").and_then(|s| StatusCode::from_u16(s.try_into().ok()?).ok());
+                let status =
+                    query("status").and_then(|s| StatusCode::from_u16(s.try_into().ok()?).ok());
                 let mut response = self.hello();
                 *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                 response
             }
             "/half" => {
                 let bytes = query("bytes").unwrap_or(10_000).clamp(2, 1 << 20);
-                Response::new(Body::new(Half { announced: bytes, failing: None }))
+                Response::new(Body::new(Half {
+                    announced: bytes,
+                    failing: None,
+                }))
             }
             "/headers" => {
-                let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+                let text =
+                    |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
                 let headers: serde_json::Map<_, _> = head
                     .headers
                     .keys()
@@ -118,7 +127,9 @@ impl Upstream {
 
     fn hello(&self) -> Response<Body> {
         let this = &*self.0;
-        json_body(&json!({ "service": this.service, "version": this.version, "instance": this.instance }))
+        json_body(
+            &json!({ "service": this.service, "version": this.version, "instance": this.instance }),
+        )
     }
 }
 
@@ -139,9 +150,10 @@ impl Service<Request<Body>> for Upstream {
 
 fn json_body(value: &serde_json::Value) -> Response<Body> {
     let mut response = Response::new(Body::from(format!("{value}\n")));
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     response
 }
 

@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use http::{HeaderValue, Uri, uri::{Authority, Scheme}};
+use http::{
+    HeaderValue, Uri,
+    uri::{Authority, Scheme},
+};
 
 use crate::live::Invalid;
 
@@ -35,15 +38,31 @@ impl Endpoint {
             )
         };
         let uri: Uri = address.parse().map_err(|_| why())?;
-        if uri.host().is_none_or(str::is_empty) || !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        if uri.host().is_none_or(str::is_empty)
+            || !matches!(uri.path(), "" | "/")
+            || uri.query().is_some()
+        {
             return Err(why());
         }
-        let (scheme, authority) = uri.scheme().cloned().zip(uri.authority().cloned()).ok_or_else(why)?;
+        let (scheme, authority) = uri
+            .scheme()
+            .cloned()
+            .zip(uri.authority().cloned())
+            .ok_or_else(why)?;
         // Userinfo is for us, not for the Host header.
         let host = authority.as_str().rsplit('@').next().unwrap_or_default();
         let host = HeaderValue::from_str(host).map_err(|_| why())?;
         let id: Arc<str> = address.trim_end_matches('/').into();
-        Ok(Self { key: key(&id), id, address: uri, scheme, authority, host, weight: 1, tags: Arc::new([]) })
+        Ok(Self {
+            key: key(&id),
+            id,
+            address: uri,
+            scheme,
+            authority,
+            host,
+            weight: 1,
+            tags: Arc::new([]),
+        })
     }
 
     /// The same with an identity of its own, so that its state survives a change of address.

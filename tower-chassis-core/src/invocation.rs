@@ -404,7 +404,10 @@ mod tests {
         let mut second = first.clone();
         second.set_attempt(2);
         assert!(second.has_tried(7) && !second.has_tried(8));
-        assert!(!first.has_tried(7), "the copy is the retry, not the original");
+        assert!(
+            !first.has_tried(7),
+            "the copy is the retry, not the original"
+        );
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use std::{
     fs,
-    io::{self, BufRead, BufReader},
+    io::{self, BufRead, BufReader, Read},
     net::TcpListener,
     path::Path,
     process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -32,8 +33,22 @@ impl Server {
         let mut child = pinned(core, program, args)
             .envs(env.iter().copied())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()?;
+        let (mut stderr, said) = (child.stderr.take(), Arc::new(Mutex::new(Vec::new())));
+        let head = Arc::clone(&said);
+        // All of it is read, as a collector of logs would, and what explains a bad start is kept.
+        let reader = thread::spawn(move || {
+            let mut buffer = [0; 64 * 1024];
+            while let Some(read @ 1..) = stderr
+                .as_mut()
+                .and_then(|stderr| stderr.read(&mut buffer).ok())
+            {
+                let mut head = head.lock().unwrap_or_else(PoisonError::into_inner);
+                let room = 4096_usize.saturating_sub(head.len());
+                head.extend_from_slice(&buffer[..read.min(room)]);
+            }
+        });
         let stdout = child
             .stdout
             .take()
@@ -51,8 +66,11 @@ impl Server {
                 return Ok(server);
             }
         }
+        let _ = reader.join();
+        let said = said.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = String::from_utf8_lossy(&said);
         Err(io::Error::other(format!(
-            "{} does not listen",
+            "{} does not listen: {said}",
             program.display()
         )))
     }

@@ -26,12 +26,12 @@ use std::{
 use bytes::Bytes;
 use connector::Counted;
 use http::{Request, Response, Version};
-pub use origin::{Aimed, OriginLayer};
 use hyper::body::Incoming;
 use hyper_util::{
     client::legacy,
     rt::{TokioExecutor, TokioTimer},
 };
+pub use origin::{Aimed, OriginLayer};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -102,8 +102,15 @@ impl Client {
     /// A client with a pool of its own.
     #[must_use]
     pub fn new(policy: &ClientPolicy) -> Self {
-        let version = if policy.0.http2 { Version::HTTP_2 } else { Version::HTTP_11 };
-        Self { pool: Pool::new(&policy.0), version }
+        let version = if policy.0.http2 {
+            Version::HTTP_2
+        } else {
+            Version::HTTP_11
+        };
+        Self {
+            pool: Pool::new(&policy.0),
+            version,
+        }
     }
 
     /// How many connections are open, idle ones included.
@@ -122,7 +129,10 @@ impl Client {
 impl<P> Client<P> {
     /// A client over another pool: any service that takes absolute URIs.
     pub const fn with_pool(pool: P) -> Self {
-        Self { pool, version: Version::HTTP_11 }
+        Self {
+            pool,
+            version: Version::HTTP_11,
+        }
     }
 
     /// Sends everything to `endpoint`, whatever the authority of the request's URI.

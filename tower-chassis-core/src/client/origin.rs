@@ -39,11 +39,18 @@ impl OriginLayer {
 
     fn aim<B>(&self, request: &mut Request<B>) {
         if self.rewrite_host {
-            request.headers_mut().insert(header::HOST, self.host.clone());
+            request
+                .headers_mut()
+                .insert(header::HOST, self.host.clone());
         } else if !request.headers().contains_key(header::HOST) {
             // HTTP/2 carries the host in the authority of the URI; HTTP/1 needs the header.
-            let asked = request.uri().authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok());
-            request.headers_mut().insert(header::HOST, asked.unwrap_or_else(|| self.host.clone()));
+            let asked = request
+                .uri()
+                .authority()
+                .and_then(|a| HeaderValue::from_str(a.as_str()).ok());
+            request
+                .headers_mut()
+                .insert(header::HOST, asked.unwrap_or_else(|| self.host.clone()));
         }
         let mut parts = uri::Parts::default();
         parts.scheme = Some(self.scheme.clone());
@@ -59,7 +66,10 @@ impl OriginLayer {
 impl<S> Layer<S> for OriginLayer {
     type Service = Aimed<S>;
     fn layer(&self, inner: S) -> Aimed<S> {
-        Aimed { inner, origin: self.clone() }
+        Aimed {
+            inner,
+            origin: self.clone(),
+        }
     }
 }
 
@@ -101,13 +111,21 @@ mod tests {
         let endpoint = Endpoint::new("http://user:secret@10.0.0.1:81").unwrap();
         let aim = |rewrite: bool, request: http::request::Builder| {
             let mut request = request.body(()).unwrap();
-            OriginLayer::new(&endpoint).rewrite_host(rewrite).aim(&mut request);
-            (request.uri().path().to_owned(), request.headers()["host"].to_str().unwrap().to_owned())
+            OriginLayer::new(&endpoint)
+                .rewrite_host(rewrite)
+                .aim(&mut request);
+            (
+                request.uri().path().to_owned(),
+                request.headers()["host"].to_str().unwrap().to_owned(),
+            )
         };
         let asked = || Request::get("/a?b").header("host", "shop.example");
         assert_eq!(aim(false, asked()), ("/a".into(), "shop.example".into()));
         assert_eq!(aim(true, asked()), ("/a".into(), "10.0.0.1:81".into()));
-        assert_eq!(aim(false, Request::get("http://h2.example/a")).1, "h2.example");
+        assert_eq!(
+            aim(false, Request::get("http://h2.example/a")).1,
+            "h2.example"
+        );
         assert_eq!(aim(false, Request::get("/")).1, "10.0.0.1:81");
     }
 }

@@ -158,7 +158,10 @@ async fn closes_what_idles_and_bounds_one_address() {
 }
 
 #[cfg(feature = "client")]
-async fn get(client: &crate::client::Aimed<crate::client::Client>, path: &str) -> Result<(u16, Bytes), BoxError> {
+async fn get(
+    client: &crate::client::Aimed<crate::client::Client>,
+    path: &str,
+) -> Result<(u16, Bytes), BoxError> {
     let request = Request::get(path).body(Body::empty())?;
     let response = client.clone().oneshot(request).await?;
     let status = response.status().as_u16();
@@ -168,8 +171,7 @@ async fn get(client: &crate::client::Aimed<crate::client::Client>, path: &str) -
 #[cfg(feature = "client")]
 fn client(address: &str) -> crate::client::Aimed<crate::client::Client> {
     let endpoint = Endpoint::new(&format!("http://{address}")).unwrap();
-    crate::client::Client::new(&Default::default())
-        .to(&endpoint)
+    crate::client::Client::new(&Default::default()).to(&endpoint)
 }
 
 #[cfg(feature = "client")]
@@ -235,8 +237,7 @@ async fn http2_without_tls_and_a_unix_socket() {
         http2: true,
         ..Default::default()
     };
-    let h2 = crate::client::Client::new(&config.try_into().unwrap())
-        .to(&endpoint);
+    let h2 = crate::client::Client::new(&config.try_into().unwrap()).to(&endpoint);
     let request = Request::post("/").body(Body::from("over h2")).unwrap();
     let response: Response<Body> = h2.clone().oneshot(request).await.unwrap();
     assert_eq!(response.version(), http::Version::HTTP_2);
@@ -263,8 +264,16 @@ async fn http2_without_tls_and_a_unix_socket() {
 
 #[tokio::test]
 async fn an_idle_server_drains_at_once() {
-    let policy = ServerPolicy::try_from(ServerConfig { drain_delay: Duration::ZERO, ..limits() }).unwrap();
-    let bound = Server::new(policy).listen("127.0.0.1:0").bind().await.unwrap();
+    let policy = ServerPolicy::try_from(ServerConfig {
+        drain_delay: Duration::ZERO,
+        ..limits()
+    })
+    .unwrap();
+    let bound = Server::new(policy)
+        .listen("127.0.0.1:0")
+        .bind()
+        .await
+        .unwrap();
     let drain = Drain::new();
     let task = tokio::spawn(bound.serve(service_fn(app), drain.clone()));
     tokio::time::sleep(Duration::from_millis(20)).await;
@@ -272,5 +281,9 @@ async fn an_idle_server_drains_at_once() {
     drain.start();
     drain.hurry();
     assert_eq!(task.await.unwrap(), Drained::Clean);
-    assert!(began.elapsed() < Duration::from_millis(200), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_millis(200),
+        "{:?}",
+        began.elapsed()
+    );
 }

@@ -18,11 +18,20 @@ impl Alias {
     pub(super) fn new(weights: &[u32]) -> Self {
         let total: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
         let scale = weights.len() as f64 / total.max(1) as f64;
-        let mut shares: Vec<f64> = weights.iter().map(|weight| f64::from(*weight) * scale).collect();
-        let mut cells: Vec<Cell> = (0..weights.len()).map(|other| Cell { own: ONE, other }).collect();
-        let (mut small, mut large): (Vec<usize>, Vec<usize>) = (0..shares.len()).partition(|i| shares[*i] < 1.0);
+        let mut shares: Vec<f64> = weights
+            .iter()
+            .map(|weight| f64::from(*weight) * scale)
+            .collect();
+        let mut cells: Vec<Cell> = (0..weights.len())
+            .map(|other| Cell { own: ONE, other })
+            .collect();
+        let (mut small, mut large): (Vec<usize>, Vec<usize>) =
+            (0..shares.len()).partition(|i| shares[*i] < 1.0);
         while let (Some(poor), Some(rich)) = (small.pop(), large.last().copied()) {
-            cells[poor] = Cell { own: (shares[poor] * ONE as f64) as u64, other: rich };
+            cells[poor] = Cell {
+                own: (shares[poor] * ONE as f64) as u64,
+                other: rich,
+            };
             shares[rich] -= 1.0 - shares[poor];
             if shares[rich] < 1.0 {
                 large.pop();
@@ -32,8 +41,14 @@ impl Alias {
         // What rounding left over is as good as full, unless it must never be drawn.
         for left in small {
             if weights[left] == 0 {
-                let other = large.first().copied().or_else(|| weights.iter().position(|weight| *weight > 0));
-                cells[left] = Cell { own: 0, other: other.unwrap_or(left) };
+                let other = large
+                    .first()
+                    .copied()
+                    .or_else(|| weights.iter().position(|weight| *weight > 0));
+                cells[left] = Cell {
+                    own: 0,
+                    other: other.unwrap_or(left),
+                };
             }
         }
         Self(cells.into_boxed_slice())
@@ -54,7 +69,13 @@ mod tests {
 
     #[test]
     fn draws_in_proportion() {
-        for weights in [&[1, 1, 1][..], &[100, 1], &[0, 3, 0, 1], &[7], &[1, 2, 3, 4, 5, 6, 7, 8, 0, 90]] {
+        for weights in [
+            &[1, 1, 1][..],
+            &[100, 1],
+            &[0, 3, 0, 1],
+            &[7],
+            &[1, 2, 3, 4, 5, 6, 7, 8, 0, 90],
+        ] {
             let (table, mut rng) = (Alias::new(weights), Rng::seeded(7));
             let mut drawn = vec![0_u32; weights.len()];
             for _ in 0..100_000 {
@@ -63,7 +84,10 @@ mod tests {
             let total: u32 = weights.iter().sum();
             for (weight, drawn) in weights.iter().zip(drawn) {
                 let share = 100_000.0 * f64::from(*weight) / f64::from(total);
-                assert!((f64::from(drawn) - share).abs() <= 5.0 * share.sqrt(), "{weights:?}: {drawn} of {share}");
+                assert!(
+                    (f64::from(drawn) - share).abs() <= 5.0 * share.sqrt(),
+                    "{weights:?}: {drawn} of {share}"
+                );
             }
         }
     }

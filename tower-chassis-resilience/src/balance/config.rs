@@ -12,7 +12,11 @@ use super::pick::{Candidates, PeakEwma, Pick, Rng, RoundRobin};
 
 /// The settings of a balancer, as they are written in a configuration.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-#[cfg_attr(feature = "config", derive(serde::Deserialize), serde(default, deny_unknown_fields))]
+#[cfg_attr(
+    feature = "config",
+    derive(serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct BalanceConfig {
     /// How an endpoint is picked. Default `peak_ewma`.
     pub algorithm: Algorithm,
@@ -20,7 +24,11 @@ pub struct BalanceConfig {
 
 /// How an endpoint is picked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[cfg_attr(feature = "config", derive(serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(
+    feature = "config",
+    derive(serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 #[non_exhaustive]
 pub enum Algorithm {
     /// The better of two drawn endpoints, by latency and calls in flight: [`PeakEwma`].
@@ -82,7 +90,11 @@ impl Picker {
             };
             algorithm.store(word, Ordering::Relaxed);
         });
-        Self { algorithm, peak_ewma: PeakEwma::new(), round_robin: RoundRobin::new() }
+        Self {
+            algorithm,
+            peak_ewma: PeakEwma::new(),
+            round_robin: RoundRobin::new(),
+        }
     }
 }
 

@@ -32,7 +32,11 @@ pub struct Ticket {
 impl Ticket {
     pub(super) fn new(state: &Arc<State>, now: Instant) -> Self {
         state.load.enter();
-        Self { state: Arc::clone(state), since: now, head: None }
+        Self {
+            state: Arc::clone(state),
+            since: now,
+            head: None,
+        }
     }
 
     /// The caller went away before the endpoint was ready: it takes at least so long.
@@ -47,7 +51,9 @@ impl Ticket {
 
 impl Observe for Ticket {
     fn head(&mut self, verdict: Verdict, now: Instant) {
-        self.state.load.record(now.saturating_duration_since(self.since), verdict, now);
+        self.state
+            .load
+            .record(now.saturating_duration_since(self.since), verdict, now);
         self.head = Some(verdict);
     }
 
@@ -93,7 +99,11 @@ impl<S: Clone> Attempt<S> {
             invocation.note_endpoint(entry.state.key);
         }
         let ticket = Ticket::new(&entry.state, now);
-        Some(Self { service: service.clone(), ticket, build: entry.build })
+        Some(Self {
+            service: service.clone(),
+            ticket,
+            build: entry.build,
+        })
     }
 }
 
@@ -122,11 +132,21 @@ pin_project! {
 
 impl<S: Service<Req>, Req, P, J> ResponseFuture<S, Req, P, J> {
     pub(super) fn new(request: Req, attempt: Attempt<S>, settle: J) -> Self {
-        Self { settle, stage: Stage::Chosen { chosen: Some((attempt, request)) } }
+        Self {
+            settle,
+            stage: Stage::Chosen {
+                chosen: Some((attempt, request)),
+            },
+        }
     }
 
     pub(super) fn refused(rejection: Rejection, settle: J) -> Self {
-        Self { settle, stage: Stage::Refused { rejection: Some(rejection) } }
+        Self {
+            settle,
+            stage: Stage::Refused {
+                rejection: Some(rejection),
+            },
+        }
     }
 }
 
@@ -138,7 +158,9 @@ impl<S: Service<Req>, Req, P, J> fmt::Debug for ResponseFuture<S, Req, P, J> {
             Stage::Called { .. } => "called",
             Stage::Refused { .. } => "refused",
         };
-        f.debug_struct("ResponseFuture").field("stage", &stage).finish_non_exhaustive()
+        f.debug_struct("ResponseFuture")
+            .field("stage", &stage)
+            .finish_non_exhaustive()
     }
 }
 
@@ -164,12 +186,17 @@ where
                     };
                 }
                 StageProj::Chosen { chosen } => {
-                    let Some((mut attempt, request)) = chosen.take() else { return Poll::Pending };
+                    let Some((mut attempt, request)) = chosen.take() else {
+                        return Poll::Pending;
+                    };
                     match attempt.service.poll_ready(cx) {
                         Poll::Ready(outcome) => (attempt, request, outcome),
                         Poll::Pending => {
                             let waiting = Box::new(Waiting::new(attempt));
-                            this.stage.set(Stage::Waiting { waiting, request: Some(request) });
+                            this.stage.set(Stage::Waiting {
+                                waiting,
+                                request: Some(request),
+                            });
                             continue;
                         }
                     }
@@ -178,17 +205,25 @@ where
                     let invocation = request.as_ref().and_then(Carrier::invocation);
                     match ready!(waiting.poll::<Req>(cx, invocation)) {
                         Turn::Ready(attempt, outcome) => {
-                            let Some(request) = request.take() else { return Poll::Pending };
+                            let Some(request) = request.take() else {
+                                return Poll::Pending;
+                            };
                             (attempt, request, outcome)
                         }
                         Turn::Refused(rejection) => {
-                            this.stage.set(Stage::Refused { rejection: Some(rejection) });
+                            this.stage.set(Stage::Refused {
+                                rejection: Some(rejection),
+                            });
                             continue;
                         }
                     }
                 }
             };
-            let Attempt { mut service, ticket, .. } = attempt;
+            let Attempt {
+                mut service,
+                ticket,
+                ..
+            } = attempt;
             ticket.state.load.count_attempt();
             if let Some(invocation) = request.invocation() {
                 // Another than the first chosen may have been ready first.

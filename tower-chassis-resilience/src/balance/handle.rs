@@ -80,13 +80,17 @@ impl BalanceHandle {
     /// The name of the service; empty if it has none, or its balancer is gone.
     #[must_use]
     pub fn service(&self) -> Arc<str> {
-        self.0.upgrade().map_or_else(|| Arc::from(""), |view| view.name())
+        self.0
+            .upgrade()
+            .map_or_else(|| Arc::from(""), |view| view.name())
     }
 
     /// All endpoints, in the order of discovery; none once the balancer is gone.
     #[must_use]
     pub fn endpoints(&self) -> Vec<EndpointStatus> {
-        self.0.upgrade().map_or_else(Vec::new, |view| view.endpoints(Instant::now()))
+        self.0
+            .upgrade()
+            .map_or_else(Vec::new, |view| view.endpoints(Instant::now()))
     }
 
     /// How many endpoints there are.
@@ -104,6 +108,9 @@ impl BalanceHandle {
 
 impl fmt::Debug for BalanceHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BalanceHandle").field("service", &self.service()).field("endpoints", &self.len()).finish()
+        f.debug_struct("BalanceHandle")
+            .field("service", &self.service())
+            .field("endpoints", &self.len())
+            .finish()
     }
 }

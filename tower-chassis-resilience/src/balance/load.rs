@@ -48,7 +48,8 @@ impl Load {
     /// The latency as it counts at `now`; `None` before the first call ended.
     #[must_use]
     pub fn latency(&self, now: Instant) -> Option<Duration> {
-        self.micros(now).map(|micros| Duration::from_micros(micros.round() as u64))
+        self.micros(now)
+            .map(|micros| Duration::from_micros(micros.round() as u64))
     }
 
     /// Calls that chose the endpoint and are not over.
@@ -86,8 +87,9 @@ impl Load {
     /// Whether nobody has asked the endpoint for a while, and nobody is asking it now. Without that, an endpoint
     /// that failed once among fast ones would be avoided for more than a minute, well or not.
     pub(super) fn is_stale(&self, now: Instant) -> bool {
-        let Some((_, written)) = unpack(self.latency.load(Relaxed)) else { return false };
-        age(self.tick(now), written) > STALE_MS && self.pending() == 0
+        unpack(self.latency.load(Relaxed))
+            .is_some_and(|(micros, written)| stale(micros, age(self.tick(now), written)))
+            && self.pending() == 0
     }
 
     /// Its latency is of a time that is over: it is unmeasured again.
@@ -109,7 +111,9 @@ impl Load {
     pub(super) fn record(&self, took: Duration, verdict: Verdict, now: Instant) {
         let shortest = match verdict.class() {
             Class::Success | Class::ClientFault | Class::Cancelled => Duration::ZERO,
-            _ => verdict.retry_after().map_or(PENALTY, |wait| wait.min(LONGEST_WAIT)),
+            _ => verdict
+                .retry_after()
+                .map_or(PENALTY, |wait| wait.min(LONGEST_WAIT)),
         };
         self.observe(took.max(shortest), now, false);
     }
@@ -130,7 +134,7 @@ impl Load {
                     let age = age(tick, written);
                     let keep = fade(age);
                     let faded = micros * keep;
-                    if took > faded || (age > STALE_MS && !raises_only) {
+                    if took > faded || (stale(micros, age) && !raises_only) {
                         took
                     } else if raises_only || age == 0 {
                         // Within a millisecond a step would be lost in the precision of the average, and
@@ -142,7 +146,10 @@ impl Load {
                 }
             };
             let new = u64::from(micros.to_bits()) << 32 | u64::from(tick);
-            match self.latency.compare_exchange_weak(old, new, Relaxed, Relaxed) {
+            match self
+                .latency
+                .compare_exchange_weak(old, new, Relaxed, Relaxed)
+            {
                 Ok(_) => return,
                 Err(seen) => old = seen,
             }
@@ -153,6 +160,11 @@ impl Load {
     fn tick(&self, now: Instant) -> u32 {
         now.saturating_duration_since(self.epoch).as_millis() as u32
     }
+}
+
+/// Whether an average says what was. A slow endpoint, or one that asked to be left alone, for as long as that.
+fn stale(micros: f32, age: u32) -> bool {
+    age > STALE_MS && age as f32 > micros / 1e3
 }
 
 const fn unpack(cell: u64) -> Option<(f32, u32)> {
@@ -196,7 +208,11 @@ mod tests {
         assert_eq!(fade(0), 1.0);
         for ms in [1, 10, 999, 5_000, 6_931, 6_932, 10_000, 100_000, 800_000] {
             let exact = (f64::from(ms) / -10_000.0).exp();
-            assert!((f64::from(fade(ms)) / exact - 1.0).abs() < 4e-4, "{ms}: {} {exact}", fade(ms));
+            assert!(
+                (f64::from(fade(ms)) / exact - 1.0).abs() < 4e-4,
+                "{ms}: {} {exact}",
+                fade(ms)
+            );
         }
         assert_eq!(fade(u32::MAX), 0.0);
     }
@@ -208,15 +224,43 @@ mod tests {
         assert_eq!(load.latency(start), None);
         load.record(10 * MS, Verdict::SUCCESS, start);
         load.record(MS, Verdict::SUCCESS, start);
-        assert_eq!(load.latency(start), Some(10 * MS), "within a millisecond only peaks count");
+        assert_eq!(
+            load.latency(start),
+            Some(10 * MS),
+            "within a millisecond only peaks count"
+        );
         load.record(100 * MS, Verdict::SUCCESS, start);
         assert_eq!(load.latency(start), Some(100 * MS));
         let later = start + Duration::from_secs(10);
         let faded = load.latency(later).unwrap().as_secs_f64();
         assert!((0.036..0.038).contains(&faded), "{faded}");
-        load.record(MS, Verdict::SUCCESS, later);
-        let after = load.latency(later).unwrap().as_secs_f64();
-        assert!((0.037..0.039).contains(&after), "{after}");
+    }
+
+    #[test]
+    fn an_average_moves_slowly_while_it_is_fresh_and_gives_way_when_it_is_old() {
+        let start = Instant::now();
+        let sample = |after: u64| {
+            let load = Load::new(start);
+            load.record(100 * MS, Verdict::SUCCESS, start);
+            let later = start + Duration::from_millis(after);
+            load.record(MS, Verdict::SUCCESS, later);
+            load.latency(later).unwrap().as_secs_f64()
+        };
+        assert!((0.090..0.092).contains(&sample(1_000)), "{}", sample(1_000));
+        assert_eq!(sample(1_001), 0.001);
+        let load = Load::new(start);
+        let asked = Verdict::FAILURE.with_retry_after(Duration::from_secs(7));
+        load.record(MS, asked, start);
+        assert!(
+            !load.is_stale(start + Duration::from_secs(7)),
+            "left alone for as long as it asked"
+        );
+        assert!(load.is_stale(start + Duration::from_millis(7_001)));
+        load.enter();
+        assert!(
+            !load.is_stale(start + Duration::from_secs(9)),
+            "one call at a time"
+        );
     }
 
     #[test]
@@ -229,7 +273,13 @@ mod tests {
         };
         assert_eq!(sample(Verdict::SUCCESS), MS);
         assert_eq!(sample(Verdict::new(Class::ClientFault)), MS);
-        for class in [Class::Failure, Class::Timeout, Class::Unreachable, Class::RateLimited, Class::Refused] {
+        for class in [
+            Class::Failure,
+            Class::Timeout,
+            Class::Unreachable,
+            Class::RateLimited,
+            Class::Refused,
+        ] {
             assert_eq!(sample(Verdict::new(class)), PENALTY, "{class:?}");
         }
         let asked = |secs| Verdict::FAILURE.with_retry_after(Duration::from_secs(secs));

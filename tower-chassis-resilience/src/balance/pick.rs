@@ -52,7 +52,9 @@ impl Candidates<'_> {
     /// Whether the endpoint may take the call: in its subset, its gate open, not tried yet.
     #[must_use]
     pub fn is_candidate(&self, index: usize) -> bool {
-        let Some(entry) = self.plan.entries.get(index) else { return false };
+        let Some(entry) = self.plan.entries.get(index) else {
+            return false;
+        };
         let key = entry.state.key;
         if !entry.gate.is_open(self.now) {
             // It is shut for what it was. When it opens, its penalties would keep calls away for another
@@ -63,7 +65,12 @@ impl Candidates<'_> {
         (entry.weight == 0) == self.weightless
             && !self.awaited.contains(&key)
             && !self.untried.is_some_and(|call| call.has_tried(key))
-            && self.subset.is_none_or(|subset| self.plan.endpoints.get(index).is_some_and(|e| subset.contains(e)))
+            && self.subset.is_none_or(|subset| {
+                self.plan
+                    .endpoints
+                    .get(index)
+                    .is_some_and(|e| subset.contains(e))
+            })
     }
 
     /// What is known of the endpoint.
@@ -75,7 +82,10 @@ impl Candidates<'_> {
     /// The share of the traffic that the endpoint is to have, 1 on average.
     #[must_use]
     pub fn share(&self, index: usize) -> f32 {
-        self.plan.entries.get(index).map_or(1.0, |entry| entry.share)
+        self.plan
+            .entries
+            .get(index)
+            .map_or(1.0, |entry| entry.share)
     }
 
     /// The median latency of the peers when the set was built, in microseconds; 0 if none was measured.
@@ -102,13 +112,23 @@ impl Candidates<'_> {
         }
         let first = self.draw_one(None, rng)?;
         let without = self.plan.alias.is_none().then_some(first);
-        Some((first, self.draw_one(without, rng).filter(|second| *second != first)))
+        Some((
+            first,
+            self.draw_one(without, rng)
+                .filter(|second| *second != first),
+        ))
     }
 
     /// A candidate other than `without`, by looking at all of them.
     fn draw_one(&self, without: Option<usize>, rng: &mut Rng) -> Option<usize> {
-        let mass = |index: &usize| self.plan.entries.get(*index).map_or(1, |entry| usize::max(entry.weight as usize, 1));
-        let all = || (0..self.len()).filter(|index| Some(*index) != without && self.is_candidate(*index));
+        let mass = |index: &usize| {
+            self.plan
+                .entries
+                .get(*index)
+                .map_or(1, |entry| usize::max(entry.weight as usize, 1))
+        };
+        let all =
+            || (0..self.len()).filter(|index| Some(*index) != without && self.is_candidate(*index));
         let mut left = rng.below(all().map(|index| mass(&index)).sum());
         let mut last = None;
         for index in all() {
@@ -143,7 +163,9 @@ impl PeakEwma {
     }
 
     fn score(candidates: &Candidates<'_>, index: usize) -> f32 {
-        let Some(load) = candidates.load(index) else { return f32::INFINITY };
+        let Some(load) = candidates.load(index) else {
+            return f32::INFINITY;
+        };
         let pending = load.pending() as f32;
         let latency = match load.micros(candidates.now) {
             // An average that faded to nothing must still weigh the calls in flight.
@@ -158,9 +180,15 @@ impl PeakEwma {
 impl Pick for PeakEwma {
     fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
         let (first, second) = candidates.draw_two(rng)?;
-        let Some(second) = second else { return Some(first) };
+        let Some(second) = second else {
+            return Some(first);
+        };
         // Whoever has not been asked for a while is asked, one call at a time.
-        let stale = |index| candidates.load(index).is_some_and(|load| load.is_stale(candidates.now));
+        let stale = |index| {
+            candidates
+                .load(index)
+                .is_some_and(|load| load.is_stale(candidates.now))
+        };
         let second_is_better = match (stale(first), stale(second)) {
             (true, false) => false,
             (false, true) => true,
@@ -186,13 +214,17 @@ impl RoundRobin {
     /// A picker in turn. Two of them start at different endpoints.
     #[must_use]
     pub fn new() -> Self {
-        Self { cursor: AtomicU32::new(fastrand::u32(..)) }
+        Self {
+            cursor: AtomicU32::new(fastrand::u32(..)),
+        }
     }
 }
 
 impl Pick for RoundRobin {
     fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
-        let count = u32::try_from(candidates.len()).ok().filter(|count| *count > 0)?;
+        let count = u32::try_from(candidates.len())
+            .ok()
+            .filter(|count| *count > 0)?;
         for _ in 0..count {
             let turn = self.cursor.fetch_add(1, Ordering::Relaxed);
             let index = (turn % count) as usize;
@@ -255,18 +287,40 @@ impl Plan {
         let retried = invocation.filter(|call| call.attempt() > 1);
         let mut among = |subset| {
             let mut pick = |untried, weightless| {
-                picker.pick(&Candidates { plan: self, subset, untried, awaited, weightless, now }, rng)
+                picker.pick(
+                    &Candidates {
+                        plan: self,
+                        subset,
+                        untried,
+                        awaited,
+                        weightless,
+                        now,
+                    },
+                    rng,
+                )
             };
-            pick(retried, false).or_else(|| retried.and_then(|_| pick(None, false))).or_else(|| {
-                let drained = self.has_weightless && awaited.is_empty();
-                drained.then(|| pick(retried, true).or_else(|| pick(None, true))).flatten()
-            })
+            pick(retried, false)
+                .or_else(|| retried.and_then(|_| pick(None, false)))
+                .or_else(|| {
+                    let drained = self.has_weightless && awaited.is_empty();
+                    drained
+                        .then(|| pick(retried, true).or_else(|| pick(None, true)))
+                        .flatten()
+                })
         };
-        let Some(subset) = subset else { return among(None) };
+        let Some(subset) = subset else {
+            return among(None);
+        };
         among(Some(subset)).or_else(|| {
             // Who waits for an endpoint of its subset goes on waiting for it.
-            let waits = awaited.iter().any(|key| self.endpoints.iter().any(|e| e.key() == *key && subset.contains(e)));
-            (subset.on_empty() == OnEmpty::Any && !waits).then(|| among(None)).flatten()
+            let waits = awaited.iter().any(|key| {
+                self.endpoints
+                    .iter()
+                    .any(|e| e.key() == *key && subset.contains(e))
+            });
+            (subset.on_empty() == OnEmpty::Any && !waits)
+                .then(|| among(None))
+                .flatten()
         })
     }
 }

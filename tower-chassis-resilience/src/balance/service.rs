@@ -15,8 +15,7 @@ use tokio::{
     time::Instant,
 };
 use tower_chassis_core::{
-    BoxError, Carrier, Events, Rejection,
-    discover,
+    BoxError, Carrier, Events, Rejection, discover,
     events::Event,
     settle::{Settle, UntilEnd, UntilHead},
     verdict::{Auto, ByFn},
@@ -103,7 +102,11 @@ where
     /// What the watch holds now is in force at once; changes are applied by the [`Worker`], which must be
     /// [spawned](Worker::spawn) or polled. `make` is called for an endpoint whose id is new or whose address
     /// changed.
-    pub fn new<M>(mut watch: watch::Receiver<discover::Snapshot>, make: M, picker: P) -> (Self, Worker)
+    pub fn new<M>(
+        mut watch: watch::Receiver<discover::Snapshot>,
+        make: M,
+        picker: P,
+    ) -> (Self, Worker)
     where
         M: FnMut(&MakeEndpoint<'_>) -> S + Send + 'static,
     {
@@ -124,7 +127,14 @@ where
             }
         });
         let worker = Worker::new(watch, gone, builder, Arc::downgrade(&shared));
-        (Self { cached: shared.load(), shared, settle: UntilHead::default() }, worker)
+        (
+            Self {
+                cached: shared.load(),
+                shared,
+                settle: UntilHead::default(),
+            },
+            worker,
+        )
     }
 }
 
@@ -144,7 +154,11 @@ impl<S, P, J> Balance<S, P, J> {
     }
 
     fn settled_by<K>(self, change: impl FnOnce(J) -> K) -> Balance<S, P, K> {
-        Balance { shared: self.shared, cached: self.cached, settle: change(self.settle) }
+        Balance {
+            shared: self.shared,
+            cached: self.cached,
+            settle: change(self.settle),
+        }
     }
 }
 
@@ -182,14 +196,21 @@ impl<S, P, C> Balance<S, P, UntilHead<C>> {
 
 impl<S, P, J: Clone> Clone for Balance<S, P, J> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), cached: Arc::clone(&self.cached), settle: self.settle.clone() }
+        Self {
+            shared: Arc::clone(&self.shared),
+            cached: Arc::clone(&self.cached),
+            settle: self.settle.clone(),
+        }
     }
 }
 
 impl<S, P, J> fmt::Debug for Balance<S, P, J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let endpoints = self.shared.load().services.len();
-        f.debug_struct("Balance").field("service", &self.shared.about.name()).field("endpoints", &endpoints).finish()
+        f.debug_struct("Balance")
+            .field("service", &self.shared.about.name())
+            .field("endpoints", &endpoints)
+            .finish()
     }
 }
 

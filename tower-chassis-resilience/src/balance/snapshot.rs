@@ -79,7 +79,12 @@ pub(super) struct Snapshot<S> {
 }
 
 impl Plan {
-    fn new(entries: Vec<Entry>, endpoints: Vec<Endpoint>, index: HashMap<Arc<str>, usize>, typical: f32) -> Self {
+    fn new(
+        entries: Vec<Entry>,
+        endpoints: Vec<Endpoint>,
+        index: HashMap<Arc<str>, usize>,
+        typical: f32,
+    ) -> Self {
         let mut plan = Self {
             entries: entries.into_boxed_slice(),
             endpoints: endpoints.into_boxed_slice(),
@@ -97,7 +102,8 @@ impl Plan {
         if weights.iter().any(|weight| *weight != plan.heaviest) {
             let total: f64 = weights.iter().copied().map(f64::from).sum();
             for entry in &mut plan.entries {
-                entry.share = (f64::from(entry.weight.max(1)) * weights.len() as f64 / total) as f32;
+                entry.share =
+                    (f64::from(entry.weight.max(1)) * weights.len() as f64 / total) as f32;
             }
             plan.alias = Some(Alias::new(&weights));
         }
@@ -106,7 +112,9 @@ impl Plan {
 
     /// Whether an endpoint takes its turn in a round: the heaviest takes all, others every so many.
     pub(super) fn has_turn(&self, index: usize, round: u32) -> bool {
-        let Some(entry) = self.entries.get(index) else { return false };
+        let Some(entry) = self.entries.get(index) else {
+            return false;
+        };
         let (weight, heaviest) = (u64::from(entry.weight), u64::from(self.heaviest));
         // Shifted by half per index, so that equal weights do not take the same rounds.
         let phase = weight * u64::from(round) + index as u64 * (heaviest / 2);
@@ -116,13 +124,21 @@ impl Plan {
     /// The index of a state's endpoint, if its service is still that of `build`.
     pub(super) fn find(&self, state: &Arc<State>, build: u64) -> Option<usize> {
         let index = *self.index.get(&state.id)?;
-        self.entries.get(index).filter(|entry| Arc::ptr_eq(&entry.state, state) && entry.build == build).map(|_| index)
+        self.entries
+            .get(index)
+            .filter(|entry| Arc::ptr_eq(&entry.state, state) && entry.build == build)
+            .map(|_| index)
     }
 
     /// How long until a gate opens that is shut now.
     pub(super) fn opens_in(&self, subset: Option<&Subset>, now: Instant) -> Option<Duration> {
-        let of_subset = |index| subset.is_none_or(|s| self.endpoints.get(index).is_some_and(|e| s.contains(e)));
-        let shut = self.entries.iter().enumerate().filter(|(index, _)| of_subset(*index));
+        let of_subset =
+            |index| subset.is_none_or(|s| self.endpoints.get(index).is_some_and(|e| s.contains(e)));
+        let shut = self
+            .entries
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| of_subset(*index));
         shut.filter_map(|(_, entry)| entry.gate.opens_in(now)).min()
     }
 
@@ -130,7 +146,11 @@ impl Plan {
     pub(super) fn refusal(&self, invocation: Option<&Invocation>, now: Instant) -> Rejection {
         let refusing = |subset: &&Subset| subset.on_empty() != OnEmpty::Any;
         let subset = invocation.and_then(Invocation::subset).filter(refusing);
-        let kind = if self.entries.is_empty() || subset.is_some() { Kind::NoEndpoint } else { Kind::CircuitOpen };
+        let kind = if self.entries.is_empty() || subset.is_some() {
+            Kind::NoEndpoint
+        } else {
+            Kind::CircuitOpen
+        };
         let rejection = Rejection::new(kind, "balance");
         match self.opens_in(subset, now) {
             Some(wait) => rejection.after(wait),
@@ -140,7 +160,10 @@ impl Plan {
 
     pub(super) fn status(&self, now: Instant) -> Vec<EndpointStatus> {
         let both = self.endpoints.iter().zip(&self.entries);
-        both.map(|(endpoint, entry)| EndpointStatus::new(endpoint, &entry.gate, &entry.state.load, now)).collect()
+        both.map(|(endpoint, entry)| {
+            EndpointStatus::new(endpoint, &entry.gate, &entry.state.load, now)
+        })
+        .collect()
     }
 }
 
@@ -156,17 +179,30 @@ pub(super) struct Builder<M> {
 
 impl<M> Builder<M> {
     pub(super) fn new(make: M, set: Weak<dyn Any + Send + Sync>) -> Self {
-        Self { make, set, removed: HashMap::new(), version: 0, builds: 0 }
+        Self {
+            make,
+            set,
+            removed: HashMap::new(),
+            version: 0,
+            builds: 0,
+        }
     }
 
-    pub(super) fn next<S>(&mut self, old: Option<&Snapshot<S>>, found: &discover::Snapshot) -> Snapshot<S>
+    pub(super) fn next<S>(
+        &mut self,
+        old: Option<&Snapshot<S>>,
+        found: &discover::Snapshot,
+    ) -> Snapshot<S>
     where
         S: Clone,
         M: FnMut(&MakeEndpoint<'_>) -> S,
     {
         let now = Instant::now();
         let (endpoints, index) = merge(found);
-        let (mut entries, mut services) = (Vec::with_capacity(endpoints.len()), Vec::with_capacity(endpoints.len()));
+        let (mut entries, mut services) = (
+            Vec::with_capacity(endpoints.len()),
+            Vec::with_capacity(endpoints.len()),
+        );
         for endpoint in &endpoints {
             let kept = old.and_then(|old| old.get(endpoint.id()));
             let state = match kept {
@@ -180,36 +216,68 @@ impl<M> Builder<M> {
                 _ => {
                     self.builds += 1;
                     let gate = Gate::new();
-                    let service = (self.make)(&MakeEndpoint { endpoint, gate: &gate });
+                    let service = (self.make)(&MakeEndpoint {
+                        endpoint,
+                        gate: &gate,
+                    });
                     (gate, self.builds, service)
                 }
             };
-            entries.push(Entry { state, gate, weight: endpoint.weight(), share: 1.0, build });
+            entries.push(Entry {
+                state,
+                gate,
+                weight: endpoint.weight(),
+                share: 1.0,
+                build,
+            });
             services.push(service);
         }
         if let Some(old) = old {
-            let gone = old.plan.entries.iter().filter(|entry| !index.contains_key(&entry.state.id));
-            self.removed.extend(gone.map(|entry| (Arc::clone(&entry.state.id), Arc::downgrade(&entry.state))));
+            let gone = old
+                .plan
+                .entries
+                .iter()
+                .filter(|entry| !index.contains_key(&entry.state.id));
+            self.removed.extend(
+                gone.map(|entry| (Arc::clone(&entry.state.id), Arc::downgrade(&entry.state))),
+            );
         }
-        self.removed.retain(|id, state| state.strong_count() > 0 && !index.contains_key(id));
+        self.removed
+            .retain(|id, state| state.strong_count() > 0 && !index.contains_key(id));
         self.version += 1;
         let typical = typical(&entries, now);
         let plan = Plan::new(entries, endpoints, index, typical);
-        Snapshot { version: self.version, plan, services: services.into_boxed_slice() }
+        Snapshot {
+            version: self.version,
+            plan,
+            services: services.into_boxed_slice(),
+        }
     }
 
     fn state(&mut self, endpoint: &Endpoint, now: Instant) -> Arc<State> {
-        self.removed.get(endpoint.id()).and_then(Weak::upgrade).unwrap_or_else(|| {
-            let (id, set) = (Arc::clone(endpoint.id()), Weak::clone(&self.set));
-            Arc::new(State { load: Load::new(now), key: endpoint.key(), id, set })
-        })
+        self.removed
+            .get(endpoint.id())
+            .and_then(Weak::upgrade)
+            .unwrap_or_else(|| {
+                let (id, set) = (Arc::clone(endpoint.id()), Weak::clone(&self.set));
+                Arc::new(State {
+                    load: Load::new(now),
+                    key: endpoint.key(),
+                    id,
+                    set,
+                })
+            })
     }
 }
 
 impl<S> Snapshot<S> {
     fn get(&self, id: &Arc<str>) -> Option<(&Endpoint, &Entry, &S)> {
         let index = *self.plan.index.get(id)?;
-        Some((self.plan.endpoints.get(index)?, self.plan.entries.get(index)?, self.services.get(index)?))
+        Some((
+            self.plan.endpoints.get(index)?,
+            self.plan.entries.get(index)?,
+            self.services.get(index)?,
+        ))
     }
 }
 
@@ -218,9 +286,15 @@ fn merge(found: &[Endpoint]) -> (Vec<Endpoint>, HashMap<Arc<str>, usize>) {
     let mut endpoints: Vec<Endpoint> = Vec::with_capacity(found.len());
     let mut index = HashMap::with_capacity(found.len());
     for endpoint in found {
-        let at = *index.entry(Arc::clone(endpoint.id())).or_insert(endpoints.len());
+        let at = *index
+            .entry(Arc::clone(endpoint.id()))
+            .or_insert(endpoints.len());
         match endpoints.get_mut(at) {
-            Some(first) => *first = first.clone().with_weight(first.weight().saturating_add(endpoint.weight())),
+            Some(first) => {
+                *first = first
+                    .clone()
+                    .with_weight(first.weight().saturating_add(endpoint.weight()))
+            }
             None => endpoints.push(endpoint.clone()),
         }
     }
@@ -229,7 +303,10 @@ fn merge(found: &[Endpoint]) -> (Vec<Endpoint>, HashMap<Arc<str>, usize>) {
 
 /// The median latency of those that have one.
 fn typical(entries: &[Entry], now: Instant) -> f32 {
-    let mut known: Vec<f32> = entries.iter().filter_map(|entry| entry.state.load.micros(now)).collect();
+    let mut known: Vec<f32> = entries
+        .iter()
+        .filter_map(|entry| entry.state.load.micros(now))
+        .collect();
     if known.is_empty() {
         return 0.0;
     }
@@ -240,5 +317,7 @@ fn typical(entries: &[Entry], now: Instant) -> f32 {
 #[cfg(test)]
 pub(super) fn plan_of(endpoints: impl IntoIterator<Item = Endpoint>) -> Plan {
     let found: discover::Snapshot = endpoints.into_iter().collect();
-    Builder::new(|_: &MakeEndpoint<'_>| (), Weak::<()>::new()).next(None, &found).plan
+    Builder::new(|_: &MakeEndpoint<'_>| (), Weak::<()>::new())
+        .next(None, &found)
+        .plan
 }

@@ -46,16 +46,30 @@ where
 {
     /// A call whose first choice was just polled, and pending.
     pub(super) fn new(first: Attempt<S>) -> Self {
-        let set = first.ticket.state.set.upgrade().and_then(|set| set.downcast::<Shared<S, P>>().ok());
+        let set = first
+            .ticket
+            .state
+            .set
+            .upgrade()
+            .and_then(|set| set.downcast::<Shared<S, P>>().ok());
         // Listening begins here, before the set is read: a change in between is heard.
         let set = set.map(|set| {
             let changed = Box::pin(Arc::clone(&set.changed).notified_owned());
             (set, changed)
         });
-        Self { awaited: vec![first], set, opening: None, fresh: true }
+        Self {
+            awaited: vec![first],
+            set,
+            opening: None,
+            fresh: true,
+        }
     }
 
-    pub(super) fn poll<Req>(&mut self, cx: &mut Context<'_>, call: Option<&Invocation>) -> Poll<Turn<S, S::Error>>
+    pub(super) fn poll<Req>(
+        &mut self,
+        cx: &mut Context<'_>,
+        call: Option<&Invocation>,
+    ) -> Poll<Turn<S, S::Error>>
     where
         S: Service<Req>,
     {
@@ -75,9 +89,19 @@ where
             let (snapshot, now) = (set.load(), Instant::now());
             // After news also where three are awaited: what came may be better than what is stuck.
             for _ in 0..TOGETHER.saturating_sub(self.awaited.len()).max(1) {
-                let keys: Vec<u64> = self.awaited.iter().map(|attempt| attempt.ticket.state.key).collect();
-                let index = snapshot.plan.choose(&set.picker.0, call, &keys, now, &mut Rng::new());
-                let Some(attempt) = index.and_then(|index| Attempt::new(&snapshot, index, call, now)) else { break };
+                let keys: Vec<u64> = self
+                    .awaited
+                    .iter()
+                    .map(|attempt| attempt.ticket.state.key)
+                    .collect();
+                let index = snapshot
+                    .plan
+                    .choose(&set.picker.0, call, &keys, now, &mut Rng::new());
+                let Some(attempt) =
+                    index.and_then(|index| Attempt::new(&snapshot, index, call, now))
+                else {
+                    break;
+                };
                 self.awaited.push(attempt);
                 let last = self.awaited.len() - 1;
                 if let Poll::Ready(outcome) = self.awaited[last].service.poll_ready(cx) {
@@ -88,7 +112,9 @@ where
                 self.awaited.remove(0);
             }
             if self.awaited.is_empty() {
-                return Poll::Ready(Turn::Refused(set.about.refused(snapshot.plan.refusal(call, now))));
+                return Poll::Ready(Turn::Refused(
+                    set.about.refused(snapshot.plan.refusal(call, now)),
+                ));
             }
             look = self.await_gate(&snapshot, now, cx);
         }
@@ -104,7 +130,11 @@ where
                 news = true;
             }
         }
-        if self.opening.as_mut().is_some_and(|opening| opening.as_mut().poll(cx).is_ready()) {
+        if self
+            .opening
+            .as_mut()
+            .is_some_and(|opening| opening.as_mut().poll(cx).is_ready())
+        {
             self.opening = None;
             news = true;
         }
@@ -115,7 +145,8 @@ where
     fn retire(&mut self) {
         if let Some((set, _)) = &self.set {
             let snapshot = set.load();
-            self.awaited.retain(|a| snapshot.plan.find(&a.ticket.state, a.build).is_some());
+            self.awaited
+                .retain(|a| snapshot.plan.find(&a.ticket.state, a.build).is_some());
         }
     }
 
@@ -123,9 +154,14 @@ where
     fn await_gate(&mut self, snapshot: &Snapshot<S>, now: Instant, cx: &mut Context<'_>) -> bool {
         self.opening = None;
         if self.awaited.len() < TOGETHER {
-            self.opening = snapshot.plan.opens_in(None, now).map(|wait| Box::pin(sleep(wait)));
+            self.opening = snapshot
+                .plan
+                .opens_in(None, now)
+                .map(|wait| Box::pin(sleep(wait)));
         }
-        self.opening.as_mut().is_some_and(|opening| opening.as_mut().poll(cx).is_ready())
+        self.opening
+            .as_mut()
+            .is_some_and(|opening| opening.as_mut().poll(cx).is_ready())
     }
 
     /// One is ready: the others let go of what they reserved, and nothing is held against them.

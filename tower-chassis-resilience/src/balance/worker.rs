@@ -101,12 +101,21 @@ async fn run<S, P, M>(
     let mut wait = FIRST_SWEEP;
     let mut source = true;
     loop {
-        match next(&mut watch, &mut gone, source, (!old.is_empty()).then_some(wait)).await {
+        match next(
+            &mut watch,
+            &mut gone,
+            source,
+            (!old.is_empty()).then_some(wait),
+        )
+        .await
+        {
             Next::End => return,
             Next::SourceGone => source = false,
             Next::Sweep => wait = (wait * 2).min(LAST_SWEEP),
             Next::Changed => {
-                let Some(shared) = shared.upgrade() else { return };
+                let Some(shared) = shared.upgrade() else {
+                    return;
+                };
                 let found = watch.borrow_and_update().clone();
                 let snapshot = builder.next(Some(&shared.load()), &found);
                 let count = snapshot.services.len();
@@ -120,7 +129,9 @@ async fn run<S, P, M>(
 }
 
 fn report<S, P>(shared: &Shared<S, P>, count: usize) {
-    shared.about.emit(|| Event::endpoints(shared.about.name(), count));
+    shared
+        .about
+        .emit(|| Event::endpoints(shared.about.name(), count));
 }
 
 async fn next(
@@ -141,7 +152,11 @@ async fn next(
             return Poll::Ready(Next::End);
         }
         if source && let Poll::Ready(changed) = changed.as_mut().poll(cx) {
-            return Poll::Ready(if changed.is_ok() { Next::Changed } else { Next::SourceGone });
+            return Poll::Ready(if changed.is_ok() {
+                Next::Changed
+            } else {
+                Next::SourceGone
+            });
         }
         sweep.as_mut().poll(cx).map(|()| Next::Sweep)
     })

@@ -362,7 +362,7 @@ proptest! {
             match matcher.find(&Method::GET, path, 0, &mut captures) {
                 Outcome::Found { value } => {
                     let expected = matching.iter().find(|index| routes[***index].1 == "GET");
-                    prop_assert_eq!(expected, Some(&&*value), "{} in {:?}", path, lines);
+                    prop_assert_eq!(expected, Some(&value), "{} in {:?}", path, lines);
                     let ranges: Vec<_> = (0..captures.len()).filter_map(|index| captures.get(index)).collect();
                     prop_assert_eq!(Some(ranges), naive::captured(&compiled[*value], path), "{} in {}", path, patterns[*value]);
                 }

@@ -173,7 +173,7 @@ fn gateways(scratch: &Path, backend: &str) -> io::Result<Vec<Subject>> {
 }
 
 /// Everything that the gateway has: a table of routes, a rate limit per client, forwarding headers, retry with a
-/// budget, both timeouts, a traffic rule, P2C over two endpoints, a breaker each, metrics, traces, the log.
+/// budget, both timeouts, a canary, P2C over three endpoints, a breaker each, metrics, traces, the log.
 fn gateway(backend: &str, log: &str) -> String {
     format!(
         "gateway: {{ listen: '127.0.0.1:0' }}
@@ -184,10 +184,11 @@ services:
     endpoints:
       - {{ address: 'http://{backend}', id: a, tags: {{ version: v1 }} }}
       - {{ address: 'http://{backend}', id: b, tags: {{ version: v1 }} }}
+      - {{ address: 'http://{backend}', id: c, tags: {{ version: v2 }} }}
     traffic:
       - match: {{ headers: {{ x-canary: always }} }}
         to: [{{ tags: {{ version: v2 }} }}]
-      - to: [{{ tags: {{ version: v1 }} }}]
+      - to: [{{ tags: {{ version: v1 }}, weight: 90 }}, {{ tags: {{ version: v2 }}, weight: 10 }}]
 routes:
   - {{ name: users, path: '/users/{{id:[0-9]+}}', service: shop }}
   - {{ name: files, path: '/files/*', service: shop, methods: [GET] }}

@@ -16,13 +16,17 @@ use std::{
 
 use http::{Request, Response};
 use tokio::sync::{Semaphore, watch};
-use tower_chassis_core::{Body, BoxError, Carrier, Endpoint, Gate, Kind, Rejection, discover, invocation::Subset};
+use tower_chassis_core::{
+    Body, BoxError, Carrier, Endpoint, Gate, Kind, Rejection, discover, invocation::Subset,
+};
 use tower_service::Service;
 
 use super::*;
 
 fn endpoint(id: &str) -> Endpoint {
-    Endpoint::new(&format!("http://{id}:80")).unwrap().with_id(id)
+    Endpoint::new(&format!("http://{id}:80"))
+        .unwrap()
+        .with_id(id)
 }
 
 /// The endpoint services that a balancer made, driven by hand.
@@ -72,7 +76,11 @@ impl Fakes {
                 }),
                 _live: Arc::new(()),
             };
-            fakes.0.lock().unwrap().insert(make.endpoint().id().to_string(), fake.clone());
+            fakes
+                .0
+                .lock()
+                .unwrap()
+                .insert(make.endpoint().id().to_string(), fake.clone());
             fake
         }
     }
@@ -86,7 +94,12 @@ impl Fake {
     fn set_ready(&self, ready: bool) {
         self.state.ready.store(ready, SeqCst);
         if ready {
-            self.state.wakers.lock().unwrap().drain(..).for_each(Waker::wake);
+            self.state
+                .wakers
+                .lock()
+                .unwrap()
+                .drain(..)
+                .for_each(Waker::wake);
         }
     }
 
@@ -139,8 +152,14 @@ impl Service<Request<()>> for Fake {
 type Source = watch::Sender<discover::Snapshot>;
 
 /// A balancer over fakes, its worker spawned.
-fn balance<P: Pick>(endpoints: impl IntoIterator<Item = Endpoint>, picker: P) -> (Balance<Fake, P>, Source, Fakes) {
-    let (source, fakes) = (Source::new(endpoints.into_iter().collect()), Fakes::default());
+fn balance<P: Pick>(
+    endpoints: impl IntoIterator<Item = Endpoint>,
+    picker: P,
+) -> (Balance<Fake, P>, Source, Fakes) {
+    let (source, fakes) = (
+        Source::new(endpoints.into_iter().collect()),
+        Fakes::default(),
+    );
     let (balance, worker) = Balance::new(source.subscribe(), fakes.make(), picker);
     worker.spawn();
     (balance, source, fakes)
@@ -184,7 +203,10 @@ impl Wake for Woken {
 
 impl<F: Future> Hand<F> {
     fn new(future: F) -> Self {
-        Self { future: Box::pin(future), woken: Arc::default() }
+        Self {
+            future: Box::pin(future),
+            woken: Arc::default(),
+        }
     }
 
     fn poll(&mut self) -> Poll<F::Output> {
@@ -199,7 +221,10 @@ impl<F: Future> Hand<F> {
 }
 
 fn rejection<T>(result: &Result<T, BoxError>) -> Option<&Rejection> {
-    result.as_ref().err().and_then(|error| Rejection::find(&**error))
+    result
+        .as_ref()
+        .err()
+        .and_then(|error| Rejection::find(&**error))
 }
 
 fn pending(handle: &BalanceHandle) -> u32 {

@@ -13,7 +13,12 @@ fn plan(count: usize) -> Plan {
 }
 
 fn weighted(weights: &[u32]) -> Plan {
-    plan_of(weights.iter().enumerate().map(|(i, weight)| endpoint(&format!("e{i}")).with_weight(*weight)))
+    plan_of(
+        weights
+            .iter()
+            .enumerate()
+            .map(|(i, weight)| endpoint(&format!("e{i}")).with_weight(*weight)),
+    )
 }
 
 /// Calls that arrive every `gap` and end as `answer` says. Counts the picks of each endpoint, the first tenth
@@ -74,7 +79,13 @@ fn share(picks: &[u32], index: usize) -> f64 {
 #[test]
 fn round_robin_is_even() {
     for count in [1, 2, 3, 7, 100] {
-        let picks = simulate(&plan(count), &RoundRobin::new(), 100_000, millis(0.1), |_, rng| (usual(rng), Verdict::SUCCESS));
+        let picks = simulate(
+            &plan(count),
+            &RoundRobin::new(),
+            100_000,
+            millis(0.1),
+            |_, rng| (usual(rng), Verdict::SUCCESS),
+        );
         assert!(peak_to_mean(&picks) <= 1.05, "{count}: {picks:?}");
     }
 }
@@ -83,28 +94,50 @@ fn round_robin_is_even() {
 fn round_robin_stays_even_around_a_shut_gate() {
     let plan = plan(4);
     plan.entries[1].gate.shut();
-    let picks = simulate(&plan, &RoundRobin::new(), 10_000, millis(0.1), |_, rng| (usual(rng), Verdict::SUCCESS));
+    let picks = simulate(&plan, &RoundRobin::new(), 10_000, millis(0.1), |_, rng| {
+        (usual(rng), Verdict::SUCCESS)
+    });
     assert_eq!(picks[1], 0);
-    assert!(picks.iter().max().unwrap() - picks[0].min(picks[2]).min(picks[3]) <= 2, "{picks:?}");
+    assert!(
+        picks.iter().max().unwrap() - picks[0].min(picks[2]).min(picks[3]) <= 2,
+        "{picks:?}"
+    );
 }
 
 #[test]
 fn round_robin_keeps_weights_and_mixes_them() {
-    let picks = simulate(&weighted(&[3, 1, 0, 2]), &RoundRobin::new(), 60_000, millis(0.1), |_, rng| (usual(rng), Verdict::SUCCESS));
+    let picks = simulate(
+        &weighted(&[3, 1, 0, 2]),
+        &RoundRobin::new(),
+        60_000,
+        millis(0.1),
+        |_, rng| (usual(rng), Verdict::SUCCESS),
+    );
     let shares: Vec<f64> = (0..4).map(|index| share(&picks, index) * 6.0).collect();
     for (share, wanted) in shares.iter().zip([3.0, 1.0, 0.0, 2.0]) {
         assert!((share - wanted).abs() < 0.03, "{shares:?}");
     }
     // Neither the heavy one nor the light ones take their turns in a block.
     let (plan, picker, mut rng) = (weighted(&[2, 1, 1]), RoundRobin::new(), Rng::seeded(1));
-    let row: Vec<_> = (0..30).filter_map(|_| plan.choose(&picker, None, &[], Instant::now(), &mut rng)).collect();
-    assert!(row.windows(2).all(|two| (two[0] == 0) != (two[1] == 0)), "{row:?}");
+    let row: Vec<_> = (0..30)
+        .filter_map(|_| plan.choose(&picker, None, &[], Instant::now(), &mut rng))
+        .collect();
+    assert!(
+        row.windows(2).all(|two| (two[0] == 0) != (two[1] == 0)),
+        "{row:?}"
+    );
 }
 
 #[test]
 fn peak_ewma_is_even_among_equals() {
     for gap in [0.05, 0.5] {
-        let picks = simulate(&plan(100), &PeakEwma::new(), 200_000, millis(gap), |_, rng| (usual(rng), Verdict::SUCCESS));
+        let picks = simulate(
+            &plan(100),
+            &PeakEwma::new(),
+            200_000,
+            millis(gap),
+            |_, rng| (usual(rng), Verdict::SUCCESS),
+        );
         assert!(peak_to_mean(&picks) <= 1.5, "{gap}: {picks:?}");
     }
 }
@@ -112,9 +145,22 @@ fn peak_ewma_is_even_among_equals() {
 #[test]
 fn peak_ewma_leaves_a_slow_endpoint() {
     for count in [2, 3, 10] {
-        let picks = simulate(&plan(count), &PeakEwma::new(), 100_000, millis(1.0), |index, rng| {
-            (if index == 0 { usual(rng) * 100 } else { usual(rng) }, Verdict::SUCCESS)
-        });
+        let picks = simulate(
+            &plan(count),
+            &PeakEwma::new(),
+            100_000,
+            millis(1.0),
+            |index, rng| {
+                (
+                    if index == 0 {
+                        usual(rng) * 100
+                    } else {
+                        usual(rng)
+                    },
+                    Verdict::SUCCESS,
+                )
+            },
+        );
         assert!(share(&picks, 0) <= 0.01, "{count}: {picks:?}");
         assert!(picks[0] > 0, "it is looked at again");
     }
@@ -122,31 +168,83 @@ fn peak_ewma_leaves_a_slow_endpoint() {
 
 #[test]
 fn peak_ewma_leaves_an_endpoint_that_fails_fast() {
-    for class in [Class::Failure, Class::Unreachable, Class::RateLimited, Class::Refused] {
-        let picks = simulate(&plan(3), &PeakEwma::new(), 100_000, millis(1.0), |index, rng| match index {
-            0 => (millis(0.1), Verdict::new(class)),
-            _ => (usual(rng), Verdict::SUCCESS),
-        });
+    for class in [
+        Class::Failure,
+        Class::Unreachable,
+        Class::RateLimited,
+        Class::Refused,
+    ] {
+        let picks = simulate(
+            &plan(3),
+            &PeakEwma::new(),
+            100_000,
+            millis(1.0),
+            |index, rng| match index {
+                0 => (millis(0.1), Verdict::new(class)),
+                _ => (usual(rng), Verdict::SUCCESS),
+            },
+        );
         assert!(share(&picks, 0) <= 0.01, "{class:?}: {picks:?}");
     }
 }
 
 #[test]
+fn peak_ewma_comes_back_to_an_endpoint_that_is_well_again() {
+    let failed = std::cell::Cell::new(false);
+    // 200 calls a second for 12 seconds, answered within half a millisecond but for one.
+    let picks = simulate(
+        &plan(3),
+        &PeakEwma::new(),
+        2_400,
+        millis(5.0),
+        |index, _| {
+            if index == 0 && !failed.replace(true) {
+                return (millis(0.1), Verdict::new(Class::Unreachable));
+            }
+            (millis(0.5), Verdict::SUCCESS)
+        },
+    );
+    assert!(share(&picks, 0) >= 0.25, "{picks:?}");
+}
+
+#[test]
 fn peak_ewma_avoids_a_black_hole_by_its_calls_in_flight() {
-    let picks = simulate(&plan(3), &PeakEwma::new(), 50_000, millis(1.0), |index, rng| match index {
-        0 => (Duration::from_secs(1_000_000), Verdict::SUCCESS),
-        _ => (usual(rng), Verdict::SUCCESS),
-    });
+    let picks = simulate(
+        &plan(3),
+        &PeakEwma::new(),
+        50_000,
+        millis(1.0),
+        |index, rng| match index {
+            0 => (Duration::from_secs(1_000_000), Verdict::SUCCESS),
+            _ => (usual(rng), Verdict::SUCCESS),
+        },
+    );
     assert_eq!(picks[0], 0);
 }
 
 #[test]
 fn peak_ewma_keeps_weights_idle_and_busy() {
     for (gap, slack) in [(15.0, 0.5), (1.0, 0.9), (0.05, 0.5)] {
-        let picks = simulate(&weighted(&[100, 1]), &PeakEwma::new(), 200_000, millis(gap), |_, _| (millis(10.0), Verdict::SUCCESS));
+        let picks = simulate(
+            &weighted(&[100, 1]),
+            &PeakEwma::new(),
+            200_000,
+            millis(gap),
+            |_, _| (millis(10.0), Verdict::SUCCESS),
+        );
         let (light, wanted) = (share(&picks, 1), 1.0 / 101.0);
-        assert!((light / wanted - 1.0).abs() <= slack, "gap {gap}: {}", light / wanted);
-        let picks = simulate(&weighted(&[2, 1]), &PeakEwma::new(), 100_000, millis(gap), |_, _| (millis(10.0), Verdict::SUCCESS));
+        assert!(
+            (light / wanted - 1.0).abs() <= slack,
+            "gap {gap}: {}",
+            light / wanted
+        );
+        let picks = simulate(
+            &weighted(&[2, 1]),
+            &PeakEwma::new(),
+            100_000,
+            millis(gap),
+            |_, _| (millis(10.0), Verdict::SUCCESS),
+        );
         let ratio = f64::from(picks[0]) / f64::from(picks[1]);
         assert!((1.6..2.4).contains(&ratio), "gap {gap}: {ratio}");
     }
@@ -160,7 +258,9 @@ fn an_endpoint_that_nobody_measured_gets_one_call_at_a_time() {
     }
     let mut probes = 0;
     for _ in 0..1_000 {
-        let index = plan.choose(&PeakEwma::new(), None, &[], now, &mut rng).unwrap();
+        let index = plan
+            .choose(&PeakEwma::new(), None, &[], now, &mut rng)
+            .unwrap();
         plan.entries[index].state.load.enter();
         probes += u32::from(index == 0);
     }
@@ -176,7 +276,10 @@ fn after_hours_without_a_call_the_calls_in_flight_still_count() {
     plan.entries[0].state.load.enter();
     let later = now + Duration::from_secs(7_200);
     for _ in 0..100 {
-        assert_eq!(plan.choose(&PeakEwma::new(), None, &[], later, &mut rng), Some(1));
+        assert_eq!(
+            plan.choose(&PeakEwma::new(), None, &[], later, &mut rng),
+            Some(1)
+        );
     }
 }
 
@@ -186,7 +289,10 @@ fn chosen(plan: &Plan, call: Option<&Invocation>, awaited: &[u64]) -> Vec<usize>
         .flat_map(|_| {
             let now = Instant::now();
             let other = plan.choose(&RoundRobin::new(), call, awaited, now, &mut rng);
-            [plan.choose(&PeakEwma::new(), call, awaited, now, &mut rng), other]
+            [
+                plan.choose(&PeakEwma::new(), call, awaited, now, &mut rng),
+                other,
+            ]
         })
         .flatten()
         .collect();
@@ -200,7 +306,11 @@ fn tried_endpoints_come_last() {
     let plan = plan(3);
     let mut call = Invocation::new(Instant::now());
     call.note_endpoint(plan.entries[0].state.key);
-    assert_eq!(chosen(&plan, Some(&call), &[]), [0, 1, 2], "the first attempt tried nothing");
+    assert_eq!(
+        chosen(&plan, Some(&call), &[]),
+        [0, 1, 2],
+        "the first attempt tried nothing"
+    );
     call.set_attempt(2);
     call.note_endpoint(plan.entries[2].state.key);
     call.set_attempt(3);
@@ -218,7 +328,11 @@ fn weight_0_serves_only_alone() {
     assert_eq!(chosen(&plan, None, &[]), [2]);
     plan.entries[2].gate.shut();
     assert_eq!(chosen(&plan, None, &[]), [0]);
-    assert_eq!(chosen(&weighted(&[0, 0]), None, &[]), [0, 1], "without any weight all are equal");
+    assert_eq!(
+        chosen(&weighted(&[0, 0]), None, &[]),
+        [0, 1],
+        "without any weight all are equal"
+    );
 }
 
 #[test]
@@ -226,23 +340,42 @@ fn a_call_that_waits_leaves_out_what_it_waits_for() {
     let plan = weighted(&[1, 1, 1, 0]);
     let keys: Vec<u64> = plan.entries.iter().map(|entry| entry.state.key).collect();
     assert_eq!(chosen(&plan, None, &keys[..2]), [2]);
-    assert_eq!(chosen(&plan, None, &keys[..3]), [], "one that is drained is not for the overflow");
+    assert_eq!(
+        chosen(&plan, None, &keys[..3]),
+        [],
+        "one that is drained is not for the overflow"
+    );
 }
 
 #[test]
 fn a_subset_is_kept_until_it_is_empty() {
     let tagged = |id: &str, version: &str| endpoint(id).with_tags([("version", version)]);
-    let plan = plan_of([tagged("a", "v1"), tagged("b", "v2"), tagged("c", "v2"), tagged("d", "v1")]);
+    let plan = plan_of([
+        tagged("a", "v1"),
+        tagged("b", "v2"),
+        tagged("c", "v2"),
+        tagged("d", "v1"),
+    ]);
     for on_empty in [OnEmpty::Any, OnEmpty::Refuse] {
         let mut call = Invocation::new(Instant::now());
         call.set_subset(Some(Arc::new(Subset::new([("version", "v2")], on_empty))));
-        plan.entries[1..3].iter().for_each(|entry| entry.gate.open());
+        plan.entries[1..3]
+            .iter()
+            .for_each(|entry| entry.gate.open());
         assert_eq!(chosen(&plan, Some(&call), &[]), [1, 2]);
         plan.entries[1].gate.shut();
         assert_eq!(chosen(&plan, Some(&call), &[]), [2]);
-        assert_eq!(chosen(&plan, Some(&call), &[plan.entries[2].state.key]), [], "it waits in its subset");
+        assert_eq!(
+            chosen(&plan, Some(&call), &[plan.entries[2].state.key]),
+            [],
+            "it waits in its subset"
+        );
         plan.entries[2].gate.shut();
-        let rest: &[usize] = if on_empty == OnEmpty::Any { &[0, 3] } else { &[] };
+        let rest: &[usize] = if on_empty == OnEmpty::Any {
+            &[0, 3]
+        } else {
+            &[]
+        };
         assert_eq!(chosen(&plan, Some(&call), &[]), rest);
     }
 }
@@ -259,5 +392,9 @@ fn the_median_is_what_a_new_endpoint_starts_with() {
         entry.state.load.record(millis(ms), Verdict::SUCCESS, now);
     }
     let second = builder.next(Some(&first), &found);
-    assert!((4_900.0..5_001.0).contains(&second.plan.typical), "{}", second.plan.typical);
+    assert!(
+        (4_900.0..5_001.0).contains(&second.plan.typical),
+        "{}",
+        second.plan.typical
+    );
 }

@@ -15,13 +15,36 @@ async fn churn_keeps_state_by_id() {
     }
     let old = fakes.get("a");
     old.gate.shut();
-    set(&source, [endpoint("c"), endpoint("a").with_weight(7).with_tags([("zone", "z1")])]);
+    set(
+        &source,
+        [
+            endpoint("c"),
+            endpoint("a").with_weight(7).with_tags([("zone", "z1")]),
+        ],
+    );
     settle().await;
     let statuses = handle.endpoints();
-    assert_eq!(statuses.iter().map(|s| &**s.endpoint.id()).collect::<Vec<_>>(), ["c", "a"]);
+    assert_eq!(
+        statuses
+            .iter()
+            .map(|s| &**s.endpoint.id())
+            .collect::<Vec<_>>(),
+        ["c", "a"]
+    );
     let a = &statuses[1];
-    assert_eq!((a.attempts, a.open, a.endpoint.weight(), a.endpoint.tag("zone")), (5, false, 7, Some("z1")));
-    assert!(Arc::ptr_eq(&old.state, &fakes.get("a").state), "the service was not made again");
+    assert_eq!(
+        (
+            a.attempts,
+            a.open,
+            a.endpoint.weight(),
+            a.endpoint.tag("zone")
+        ),
+        (5, false, 7, Some("z1"))
+    );
+    assert!(
+        Arc::ptr_eq(&old.state, &fakes.get("a").state),
+        "the service was not made again"
+    );
     assert_eq!((statuses[0].attempts, statuses[0].latency), (0, None));
 }
 
@@ -46,7 +69,9 @@ async fn calls_in_flight_survive_churn() {
     let (balance, source, fakes) = balance([endpoint("a")], Picker::default());
     let (handle, a) = (balance.handle(), fakes.get("a"));
     a.hold();
-    let mut calls: Vec<_> = (0..3).map(|_| Hand::new(balance.clone().oneshot(request()))).collect();
+    let mut calls: Vec<_> = (0..3)
+        .map(|_| Hand::new(balance.clone().oneshot(request())))
+        .collect();
     assert!(calls.iter_mut().all(|call| call.poll().is_pending()));
     set(&source, [endpoint("a").with_weight(2)]);
     settle().await;
@@ -72,14 +97,23 @@ async fn a_clone_sees_the_new_set() {
     set(&source, [endpoint("b")]);
     settle().await;
     for mut service in [clone.clone(), clone, balance] {
-        service.ready().await.unwrap().call(request()).await.unwrap();
+        service
+            .ready()
+            .await
+            .unwrap()
+            .call(request())
+            .await
+            .unwrap();
     }
     assert_eq!((fakes.calls("a"), fakes.calls("b")), (1, 3));
 }
 
 #[tokio::test]
 async fn a_balancer_works_before_its_worker_runs() {
-    let (source, fakes) = (Source::new([endpoint("a")].into_iter().collect()), Fakes::default());
+    let (source, fakes) = (
+        Source::new([endpoint("a")].into_iter().collect()),
+        Fakes::default(),
+    );
     let (balance, worker) = Balance::new(source.subscribe(), fakes.make(), Picker::default());
     balance.clone().oneshot(request()).await.unwrap();
     set(&source, [endpoint("b")]);
@@ -96,7 +130,10 @@ async fn a_balancer_works_before_its_worker_runs() {
 
 #[tokio::test]
 async fn the_worker_ends_with_the_last_balancer() {
-    let (source, fakes) = (Source::new([endpoint("a")].into_iter().collect()), Fakes::default());
+    let (source, fakes) = (
+        Source::new([endpoint("a")].into_iter().collect()),
+        Fakes::default(),
+    );
     let (balance, worker) = Balance::new(source.subscribe(), fakes.make(), Picker::default());
     let (worker, handle, clone) = (worker.spawn(), balance.handle(), balance.clone());
     drop(balance);
@@ -119,7 +156,13 @@ async fn the_worker_drops_old_sets_not_the_caller() {
     set(&source, [endpoint("b")]);
     settle().await;
     assert_eq!(instances(), 1, "the balancer holds the old set");
-    balance.ready().await.unwrap().call(request()).await.unwrap();
+    balance
+        .ready()
+        .await
+        .unwrap()
+        .call(request())
+        .await
+        .unwrap();
     assert_eq!(instances(), 1, "the worker holds it still");
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(instances(), 0);
@@ -127,9 +170,19 @@ async fn the_worker_drops_old_sets_not_the_caller() {
 
 #[tokio::test]
 async fn an_id_named_twice_is_one_endpoint() {
-    let twice = [endpoint("a").with_weight(2), endpoint("b").with_weight(5), endpoint("a").with_weight(3)];
+    let twice = [
+        endpoint("a").with_weight(2),
+        endpoint("b").with_weight(5),
+        endpoint("a").with_weight(3),
+    ];
     let (balance, _source, _) = balance(twice, RoundRobin::new());
     let statuses = balance.handle().endpoints();
-    assert_eq!(statuses.iter().map(|s| s.endpoint.weight()).collect::<Vec<_>>(), [5, 5]);
+    assert_eq!(
+        statuses
+            .iter()
+            .map(|s| s.endpoint.weight())
+            .collect::<Vec<_>>(),
+        [5, 5]
+    );
     assert_eq!(balance.handle().len(), 2);
 }

@@ -13,8 +13,14 @@ fn ids(count: usize) -> Vec<String> {
 }
 
 fn unready(count: usize) -> (Balance<Fake>, Source, Fakes) {
-    let (balance, source, fakes) = balance(ids(count).iter().map(|id| endpoint(id)), Picker::default());
-    fakes.0.lock().unwrap().values().for_each(|fake| fake.set_ready(false));
+    let (balance, source, fakes) =
+        balance(ids(count).iter().map(|id| endpoint(id)), Picker::default());
+    fakes
+        .0
+        .lock()
+        .unwrap()
+        .values()
+        .for_each(|fake| fake.set_ready(false));
     (balance, source, fakes)
 }
 
@@ -24,7 +30,13 @@ fn polls(fakes: &Fakes) -> usize {
 
 /// Instances that calls hold: not this list's, nor the set's.
 fn held(fakes: &Fakes) -> usize {
-    fakes.0.lock().unwrap().values().map(|fake| Arc::strong_count(&fake._live) - 2).sum()
+    fakes
+        .0
+        .lock()
+        .unwrap()
+        .values()
+        .map(|fake| Arc::strong_count(&fake._live) - 2)
+        .sum()
 }
 
 #[tokio::test]
@@ -47,11 +59,22 @@ async fn three_are_awaited_and_the_first_that_is_ready_is_called() {
         let mut asked = request();
         let mut second = asked.invocation_mut().clone();
         second.set_attempt(2);
-        let tried = || balance.handle().endpoints().iter().filter(|s| second.has_tried(s.endpoint.key())).count();
+        let tried = || {
+            balance
+                .handle()
+                .endpoints()
+                .iter()
+                .filter(|s| second.has_tried(s.endpoint.key()))
+                .count()
+        };
         let mut call = Hand::new(balance.clone().oneshot(asked));
         assert!(call.poll().is_pending());
         assert_eq!(tried(), 1, "a retry after a timeout knows where it waited");
-        assert_eq!((polls(&fakes), held(&fakes), pending(&balance.handle())), (3, 3, 3), "each once");
+        assert_eq!(
+            (polls(&fakes), held(&fakes), pending(&balance.handle())),
+            (3, 3, 3),
+            "each once"
+        );
         assert!(call.poll().is_pending());
         assert_eq!((polls(&fakes), call.wakes()), (6, 0), "no self-wake");
         let winner = fakes.get(&format!("e{winner}"));
@@ -59,15 +82,26 @@ async fn three_are_awaited_and_the_first_that_is_ready_is_called() {
         winner.set_ready(true);
         assert!(call.wakes() > 0);
         assert!(call.poll().is_pending());
-        assert_eq!((held(&fakes), pending(&balance.handle())), (1, 1), "the others let go");
+        assert_eq!(
+            (held(&fakes), pending(&balance.handle())),
+            (1, 1),
+            "the others let go"
+        );
         assert!(second.has_tried(winner.endpoint.key()) && tried() == 1);
         winner.answer(1);
         assert_eq!(call.wakes(), 1);
         assert!(matches!(call.poll(), Poll::Ready(Ok(_))));
         assert_eq!(pending(&balance.handle()), 0);
         let statuses = balance.handle().endpoints();
-        assert_eq!(statuses.iter().map(|status| status.attempts).sum::<u64>(), 1, "waiting is no attempt");
-        let measured = statuses.iter().filter(|status| status.latency.is_some()).count();
+        assert_eq!(
+            statuses.iter().map(|status| status.attempts).sum::<u64>(),
+            1,
+            "waiting is no attempt"
+        );
+        let measured = statuses
+            .iter()
+            .filter(|status| status.latency.is_some())
+            .count();
         assert_eq!(measured, 1, "losing is no answer");
     }
 }
@@ -77,13 +111,18 @@ async fn no_more_than_three_are_awaited() {
     let (balance, _source, fakes) = unready(20);
     let mut call = Hand::new(balance.clone().oneshot(request()));
     assert!(call.poll().is_pending());
-    assert_eq!((polls(&fakes), held(&fakes), pending(&balance.handle())), (3, 3, 3));
+    assert_eq!(
+        (polls(&fakes), held(&fakes), pending(&balance.handle())),
+        (3, 3, 3)
+    );
 }
 
 #[tokio::test]
 async fn a_new_set_wakes_those_who_wait() {
     let (balance, source, fakes) = unready(1);
-    let mut calls: Vec<_> = (0..5).map(|_| Hand::new(balance.clone().oneshot(request()))).collect();
+    let mut calls: Vec<_> = (0..5)
+        .map(|_| Hand::new(balance.clone().oneshot(request())))
+        .collect();
     assert!(calls.iter_mut().all(|call| call.poll().is_pending()));
     set(&source, [endpoint("e0"), endpoint("new")]);
     settle().await;
@@ -99,7 +138,13 @@ async fn news_help_also_who_waits_for_three() {
     let (balance, source, fakes) = unready(3);
     let mut call = Hand::new(balance.clone().oneshot(request()));
     assert!(call.poll().is_pending());
-    set(&source, ids(3).iter().map(|id| endpoint(id)).chain([endpoint("new")]));
+    set(
+        &source,
+        ids(3)
+            .iter()
+            .map(|id| endpoint(id))
+            .chain([endpoint("new")]),
+    );
     settle().await;
     assert!(matches!(call.poll(), Poll::Ready(Ok(_))));
     assert_eq!(fakes.calls("new"), 1);
@@ -109,7 +154,10 @@ async fn news_help_also_who_waits_for_three() {
     let mut call = Hand::new(balance.clone().oneshot(request()));
     assert!(call.poll().is_pending());
     for _ in 0..5 {
-        set(&source, ids(3).iter().map(|id| endpoint(id)).chain([endpoint("x")]));
+        set(
+            &source,
+            ids(3).iter().map(|id| endpoint(id)).chain([endpoint("x")]),
+        );
         settle().await;
         fakes.get("x").set_ready(false);
         assert!(call.poll().is_pending());
@@ -146,8 +194,13 @@ async fn an_endpoint_that_went_away_is_not_awaited() {
     set(&source, []);
     settle().await;
     assert_eq!(call.wakes(), 3, "two sets, and the endpoint that it left");
-    let Poll::Ready(refused) = call.poll() else { panic!("nothing to wait for") };
-    assert_eq!(rejection(&refused).map(Rejection::kind), Some(Kind::NoEndpoint));
+    let Poll::Ready(refused) = call.poll() else {
+        panic!("nothing to wait for")
+    };
+    assert_eq!(
+        rejection(&refused).map(Rejection::kind),
+        Some(Kind::NoEndpoint)
+    );
 }
 
 #[tokio::test]
@@ -155,7 +208,10 @@ async fn a_moved_endpoint_is_awaited_at_its_new_address() {
     let (balance, source, fakes) = unready(1);
     let mut call = Hand::new(balance.clone().oneshot(request()));
     assert!(call.poll().is_pending());
-    set(&source, [Endpoint::new("http://elsewhere:80").unwrap().with_id("e0")]);
+    set(
+        &source,
+        [Endpoint::new("http://elsewhere:80").unwrap().with_id("e0")],
+    );
     settle().await;
     assert!(matches!(call.poll(), Poll::Ready(Ok(_))));
     assert_eq!((fakes.calls("e0"), pending(&balance.handle())), (1, 0));
@@ -166,7 +222,8 @@ async fn a_gate_that_opens_wakes_those_who_wait() {
     let (balance, _source, fakes) = unready(2);
     let open = fakes.get("e1");
     open.set_ready(true);
-    open.gate.shut_until(Instant::now() + Duration::from_secs(5));
+    open.gate
+        .shut_until(Instant::now() + Duration::from_secs(5));
     let mut call = Hand::new(balance.clone().oneshot(request()));
     assert!(call.poll().is_pending());
     tokio::time::sleep(Duration::from_secs(4)).await;
@@ -182,7 +239,11 @@ async fn who_waits_stays_in_its_subset() {
     let v2 = || endpoint("e0").with_tags([("version", "v2")]);
     let (balance, source, fakes) = balance([v2(), endpoint("e1")], Picker::default());
     fakes.get("e0").set_ready(false);
-    let mut call = Hand::new(balance.clone().oneshot(request_to(Subset::new([("version", "v2")], OnEmpty::Any))));
+    let mut call = Hand::new(
+        balance
+            .clone()
+            .oneshot(request_to(Subset::new([("version", "v2")], OnEmpty::Any))),
+    );
     assert!(call.poll().is_pending());
     assert_eq!(fakes.calls("e1"), 0);
     set(&source, [endpoint("e1")]);
@@ -198,10 +259,22 @@ async fn a_readiness_that_fails_ends_the_wait() {
     assert!(call.poll().is_pending());
     fakes.get("e1").state.broken.store(true, SeqCst);
     fakes.get("e1").set_ready(true);
-    let Poll::Ready(failed) = call.poll() else { panic!("it failed") };
-    assert_eq!(rejection(&failed).map(Rejection::kind), Some(Kind::Unreachable));
+    let Poll::Ready(failed) = call.poll() else {
+        panic!("it failed")
+    };
+    assert_eq!(
+        rejection(&failed).map(Rejection::kind),
+        Some(Kind::Unreachable)
+    );
     let statuses = balance.handle().endpoints();
-    assert_eq!((statuses[1].attempts, statuses[1].failures, pending(&balance.handle())), (1, 1, 0));
+    assert_eq!(
+        (
+            statuses[1].attempts,
+            statuses[1].failures,
+            pending(&balance.handle())
+        ),
+        (1, 1, 0)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -231,8 +304,17 @@ async fn a_drop_lets_go_at_every_stage() {
             _ => drop(call),
         }
         drop(first);
-        assert_eq!((pending(&balance.handle()), held(&fakes)), (0, 0), "stage {stage}");
-        let known: Vec<_> = balance.handle().endpoints().iter().filter_map(|status| status.latency).collect();
+        assert_eq!(
+            (pending(&balance.handle()), held(&fakes)),
+            (0, 0),
+            "stage {stage}"
+        );
+        let known: Vec<_> = balance
+            .handle()
+            .endpoints()
+            .iter()
+            .filter_map(|status| status.latency)
+            .collect();
         match stage {
             0 => assert!(known.is_empty()),
             1 => assert_eq!(known, [Duration::from_secs(1); 3]),
@@ -244,7 +326,10 @@ async fn a_drop_lets_go_at_every_stage() {
 
 #[tokio::test]
 async fn a_waiting_call_keeps_the_set_alive() {
-    let (source, fakes) = (Source::new([endpoint("a")].into_iter().collect()), Fakes::default());
+    let (source, fakes) = (
+        Source::new([endpoint("a")].into_iter().collect()),
+        Fakes::default(),
+    );
     let (mut balance, worker) = Balance::new(source.subscribe(), fakes.make(), Picker::default());
     let worker = worker.spawn();
     fakes.get("a").set_ready(false);
@@ -278,13 +363,21 @@ async fn no_wakeup_is_lost() {
             fake.set_ready(round % 20 < 10);
             fakes.get("e3").set_ready(true);
             if round % 50 == 0 {
-                set(&source, ids(10).iter().map(|id| endpoint(id).with_weight(1 + round % 2)));
+                set(
+                    &source,
+                    ids(10)
+                        .iter()
+                        .map(|id| endpoint(id).with_weight(1 + round % 2)),
+                );
             }
             tokio::task::yield_now().await;
         }
     });
     for task in tasks {
-        tokio::time::timeout(Duration::from_secs(30), task).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(30), task)
+            .await
+            .unwrap()
+            .unwrap();
     }
     flips.abort();
     assert_eq!(pending(&balance.handle()), 0);
