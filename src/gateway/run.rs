@@ -4,7 +4,7 @@ use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
 use tower_chassis_core::{
     Events, Live, RescueLayer,
-    config::{Format, LoadError, Loader, Source, watch_file},
+    config::{DEBOUNCE, FileWatch, Format, LoadError, Loader, Source, watch_file},
     server::{Address, Drain, Drained, Server, ServerConfig, ServerPolicy},
 };
 use tower_chassis_observe::{
@@ -123,6 +123,11 @@ pub async fn run(options: Options, say: impl Fn(&str)) -> Result<Ended, RunError
         None => Some(demo::start(&demo_drain).await?),
     };
     let loader = options.loader(demo.as_deref());
+    // Watched before it is read, so that no change falls between.
+    let watch = options
+        .config
+        .as_ref()
+        .map(|path| watch_file(path, DEBOUNCE));
     let tree = loader.load()?;
 
     let prometheus = Arc::new(Prometheus::new());
@@ -178,10 +183,14 @@ pub async fn run(options: Options, say: impl Fn(&str)) -> Result<Ended, RunError
     let admin_drain = Drain::new();
     let admin = tokio::spawn(private.serve(admin, admin_drain.clone()));
 
-    let reload = options
-        .config
-        .clone()
-        .map(|path| tokio::spawn(reload(path, loader, gateway.clone(), format)));
+    let reload = match watch {
+        Some(Ok(watch)) => Some(tokio::spawn(reload(watch, loader, gateway.clone(), format))),
+        Some(Err(error)) => {
+            tracing::error!(%error, "the configuration cannot be watched: changes need a restart");
+            None
+        }
+        None => None,
+    };
     let upkeep = tokio::spawn(upkeep(prometheus));
     let signals = tokio::spawn(signals(Signals::new()?, drain.clone()));
 
@@ -252,14 +261,7 @@ fn admin_policy() -> Live<ServerPolicy> {
 }
 
 /// Applies every change of the file. A fault is told, and the old configuration stays.
-async fn reload(path: PathBuf, loader: Loader, gateway: Gateway, access: Live<LogFormat>) {
-    let mut watch = match watch_file(&path, Duration::from_millis(100)) {
-        Ok(watch) => watch,
-        Err(error) => {
-            tracing::error!(%error, path = %path.display(), "the configuration cannot be watched");
-            return;
-        }
-    };
+async fn reload(mut watch: FileWatch, loader: Loader, gateway: Gateway, access: Live<LogFormat>) {
     loop {
         watch.changed().await;
         // Reading files and compiling expressions is no work for a runtime thread.

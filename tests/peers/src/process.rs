@@ -20,7 +20,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `program` on core 0; its first line of the form `… listening on ADDRESS` says where.
+    /// Starts `program` on `core`; its first line of the form `… listening on ADDRESS` says where.
     ///
     /// # Errors
     /// It cannot be started, or ends without saying where it listens.

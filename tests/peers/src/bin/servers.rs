@@ -233,6 +233,8 @@ fn run(
     seconds: u64,
     connections: usize,
 ) -> io::Result<()> {
+    // This process reads what the servers log: not on their core.
+    process::pin_self(REST)?;
     // Pools fill and pages are touched before anything counts.
     for subject in subjects.iter_mut() {
         subject.measure(connections, 1)?;

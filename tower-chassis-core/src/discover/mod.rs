@@ -1,5 +1,8 @@
 //! Where the endpoints of a service come from: a watch of whole snapshots per service name.
 
+#[cfg(feature = "config")]
+mod file;
+
 use std::{
     collections::HashMap,
     fmt,
@@ -8,6 +11,8 @@ use std::{
 
 use tokio::sync::watch;
 
+#[cfg(feature = "config")]
+pub use self::file::{FileDiscover, Worker};
 use crate::Endpoint;
 
 /// All endpoints of a service at one time.
