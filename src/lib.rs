@@ -38,3 +38,8 @@ pub use tower_chassis_router as router;
 pub mod admin;
 #[cfg(feature = "gateway")]
 pub mod gateway;
+
+/// The snippets of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

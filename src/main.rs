@@ -5,10 +5,10 @@
     reason = "a program speaks to its terminal"
 )]
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::{Args, Parser, Subcommand};
-use tower_chassis::gateway::{self, DemoUpstream, Ended, Options, RunError};
+use tower_chassis::gateway::{self, DemoUpstream, Ended, OnLevel, Options, RunError};
 
 /// Memory that a burst of connections took goes back to the system; glibc keeps it.
 #[global_allocator]
@@ -80,6 +80,7 @@ fn main() -> ExitCode {
         Command::Run(run) => {
             let mut options = Options::default();
             (options.config, options.listen, options.admin) = (run.config, run.listen, run.admin);
+            options.on_level = Some(log());
             serve(async { gateway::run(options, |line| println!("{line}")).await })
         }
         Command::Check { config } => {
@@ -105,6 +106,7 @@ fn main() -> ExitCode {
         } => {
             let instance = instance.unwrap_or_else(|| std::process::id().to_string());
             let upstream = DemoUpstream::new(&service, &version, &instance);
+            drop(log());
             serve(async {
                 let say = |address: &_| println!("upstream {version} listening on {address}");
                 Ok(gateway::upstream(upstream, &format!("127.0.0.1:{port}"), say).await?)
@@ -114,7 +116,6 @@ fn main() -> ExitCode {
 }
 
 fn serve(run: impl Future<Output = Result<Ended, RunError>>) -> ExitCode {
-    log();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -139,12 +140,23 @@ fn failed(error: &RunError) -> ExitCode {
     })
 }
 
-/// Logs go to standard error; `RUST_LOG` filters them as everywhere.
-fn log() {
+/// Logs go to standard error; `RUST_LOG` filters them as everywhere, and wins over what is returned.
+fn log() -> OnLevel {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
+    let from_env = EnvFilter::try_from_default_env();
+    let fixed = from_env.is_ok();
+    let filter = from_env.unwrap_or_else(|_| EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
-        .init();
+        .with_filter_reloading();
+    let handle = subscriber.reload_handle();
+    subscriber.init();
+    Arc::new(move |level| {
+        if let (false, Ok(filter)) = (fixed, EnvFilter::try_new(level)) {
+            // It fails only when the subscriber is gone, with the program.
+            let _ = handle.reload(filter);
+        }
+    })
 }

@@ -73,7 +73,7 @@ impl Default for AdminModel {
 pub struct LogModel {
     /// The access log. Default text.
     pub access: AccessFormat,
-    /// A filter as in `RUST_LOG`, which wins. Default `info`. Read at the start only.
+    /// A filter as in `RUST_LOG`, which wins. Default `info`.
     pub level: String,
 }
 

@@ -23,8 +23,11 @@ use super::{
 };
 use crate::admin::Admin;
 
+/// Told the filter of the log at the start and whenever the file changes it.
+pub type OnLevel = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// What the command line says.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct Options {
     /// The file; without one the demo is served.
@@ -33,6 +36,18 @@ pub struct Options {
     pub listen: Option<String>,
     /// Overrides `admin.listen`.
     pub admin: Option<String>,
+    /// Sets the filter of the log to `log.level`.
+    pub on_level: Option<OnLevel>,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("config", &self.config)
+            .field("listen", &self.listen)
+            .field("admin", &self.admin)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How a run ended.
@@ -80,6 +95,12 @@ impl From<io::Error> for RunError {
 }
 
 impl Options {
+    fn set_level(&self, model: &Model) {
+        if let Some(on_level) = &self.on_level {
+            on_level(&model.log.level);
+        }
+    }
+
     /// File (or `demo`'s text), then environment, then flags.
     fn loader(&self, demo: Option<&str>) -> Loader {
         let mut loader = Loader::new();
@@ -137,6 +158,7 @@ pub async fn run(options: Options, say: impl Fn(&str)) -> Result<Ended, RunError
 
     let gateway = Gateway::with_recorder(events, Arc::clone(&recorder));
     let model = gateway.apply(&tree).map_err(LoadError::Faults)?;
+    options.set_level(&model);
     let access = AccessLogLayer::new(format(model.log.access), log_line);
 
     let listen =
@@ -184,7 +206,14 @@ pub async fn run(options: Options, say: impl Fn(&str)) -> Result<Ended, RunError
     let admin = tokio::spawn(private.serve(admin, admin_drain.clone()));
 
     let reload = match watch {
-        Some(Ok(watch)) => Some(tokio::spawn(reload(watch, loader, gateway.clone(), format))),
+        Some(Ok(watch)) => Some(tokio::spawn(reload(Reload {
+            watch,
+            loader,
+            gateway: gateway.clone(),
+            access: format,
+            options,
+            model,
+        }))),
         Some(Err(error)) => {
             tracing::error!(%error, "the configuration cannot be watched: changes need a restart");
             None
@@ -260,13 +289,24 @@ fn admin_policy() -> Live<ServerPolicy> {
     Live::from(ServerPolicy::try_from(config).unwrap_or_default())
 }
 
+/// What a change of the file reaches.
+struct Reload {
+    watch: FileWatch,
+    loader: Loader,
+    gateway: Gateway,
+    access: Live<LogFormat>,
+    options: Options,
+    /// What the program started with.
+    model: Model,
+}
+
 /// Applies every change of the file. A fault is told, and the old configuration stays.
-async fn reload(mut watch: FileWatch, loader: Loader, gateway: Gateway, access: Live<LogFormat>) {
+async fn reload(mut this: Reload) {
     loop {
-        watch.changed().await;
+        this.watch.changed().await;
         // Reading files and compiling expressions is no work for a runtime thread.
         let applied = tokio::task::spawn_blocking({
-            let (loader, gateway) = (loader.clone(), gateway.clone());
+            let (loader, gateway) = (this.loader.clone(), this.gateway.clone());
             let runtime = tokio::runtime::Handle::current();
             move || {
                 let _entered = runtime.enter();
@@ -281,8 +321,14 @@ async fn reload(mut watch: FileWatch, loader: Loader, gateway: Gateway, access: 
         .await;
         match applied {
             Ok(Ok(model)) => {
-                let _ = access.set(format(model.log.access));
-                tracing::info!(version = gateway.version(), "configuration applied");
+                let _ = this.access.set(format(model.log.access));
+                this.options.set_level(&model);
+                if (&model.gateway.listen, &model.admin.listen)
+                    != (&this.model.gateway.listen, &this.model.admin.listen)
+                {
+                    tracing::warn!("the addresses to listen on have changed: that needs a restart");
+                }
+                tracing::info!(version = this.gateway.version(), "configuration applied");
             }
             Ok(Err(error)) => tracing::error!("configuration refused, the old one stays:\n{error}"),
             Err(error) => tracing::error!(%error, "configuration refused, the old one stays"),
