@@ -1,8 +1,8 @@
 //! The words that every layer of tower-chassis shares.
 //!
 //! This crate knows neither routes nor policies. It holds what a layer needs to be right without
-//! thinking about it again: one [verdict](verdict) for a call, one place where the end of a call is
-//! judged ([`settle`]), one [rejection](rejection) with its [rescue], settings that [live], the
+//! thinking about it again: one [verdict] for a call, one place where the end of a call is
+//! judged ([`settle`]), one [rejection] with its [rescue], settings that [live], the
 //! one extension of a call ([`Invocation`]), and — behind features — a [server](mod@server), a
 //! [client](mod@client) and [configuration](mod@config).
 //!

@@ -118,7 +118,7 @@ pub enum Query {
 }
 
 impl AccessLogLayer {
-    /// Gives every line, with its newline, to `sink`: [`stdout`], [`tracing`] or a closure.
+    /// Gives every line, with its newline, to `sink`: [`stdout`], [`tracing()`] or a closure.
     pub fn new(
         format: impl Into<Live<Format>>,
         sink: impl Fn(&str) + Send + Sync + 'static,

@@ -17,7 +17,7 @@ use tower_chassis_core::{
 
 use super::{Format, State, line::Line};
 
-/// What [`AccessLog`] holds for the length of a call.
+/// What [`AccessLog`](super::AccessLog) holds for the length of a call.
 pub struct AccessLogTicket {
     pub(super) state: Arc<State>,
     pub(super) start: Instant,
