@@ -82,6 +82,18 @@ impl UpstreamStatus {
             .cloned()
     }
 
+    fn forget_all_but(&self, known: impl Fn(&Arc<str>) -> bool) {
+        let lock = PoisonError::into_inner;
+        self.breakers
+            .lock()
+            .unwrap_or_else(lock)
+            .retain(|id, _| known(id));
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|id, _| known(id));
+    }
+
     /// The open connections to an endpoint.
     pub(crate) fn connections(&self, id: &str) -> usize {
         let connections = self
@@ -192,6 +204,8 @@ impl Upstream {
         self.retry.set(plan.retry)?;
         self.per_try.set(plan.per_try)?;
         self.total.set(plan.total)?;
+        let known = |id: &Arc<str>| plan.endpoints.iter().any(|endpoint| endpoint.id() == id);
+        self.status.forget_all_but(known);
         // Endpoints before the rules that name their tags.
         let endpoints: discover::Snapshot = plan.endpoints.into();
         self.endpoints.send_if_modified(|current| {

@@ -123,7 +123,8 @@ impl Kind {
             Self::Timeout => Class::Timeout,
             Self::Unreachable | Self::Reset => Class::Unreachable,
             Self::Internal => Class::Failure,
-            Self::BadRequest | Self::BodyTimeout | Self::BodyTooLarge => Class::ClientFault,
+            // The caller broke its own request off: that says nothing about the service, good or bad.
+            Self::BadRequest | Self::BodyTimeout | Self::BodyTooLarge => Class::Cancelled,
             _ => Class::Refused,
         }
     }
@@ -168,10 +169,6 @@ impl Rejection {
             retry_after: None,
             source: None,
         }
-    }
-
-    pub(crate) const fn overloaded(layer: &'static str) -> Self {
-        Self::new(Kind::Overloaded, layer)
     }
 
     /// With the wait after which another try may be served.

@@ -248,6 +248,14 @@ pin_project! {
 }
 
 impl<F, G: Observe, J> ResponseFuture<F, G, J> {
+    pub(crate) fn holding(inner: F, guard: Option<G>, settle: J) -> Self {
+        Self {
+            inner,
+            guard,
+            settle,
+        }
+    }
+
     /// Watches `inner` with `guard`, judged by `settle`.
     pub fn new(inner: F, guard: G, settle: J) -> Self {
         Self {

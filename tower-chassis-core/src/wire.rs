@@ -10,6 +10,7 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::{
-    BoxError, Rejection,
+    BoxError, Kind, Rejection, cause,
     settle::{Observe, ResponseFuture, Settle},
 };
 
@@ -99,9 +100,8 @@ where
     }
 
     fn call(&mut self, mut request: Req) -> Self::Future {
-        let mut ticket = self.policy.start(&mut request, Instant::now());
-        let future = ticket.within(|| self.inner.call(request));
-        ResponseFuture::new(future, ticket, self.settle.clone())
+        let ticket = self.policy.start(&mut request, Instant::now());
+        Held(Some(ticket)).call(|| self.inner.call(request), self.settle.clone())
     }
 }
 
@@ -159,15 +159,16 @@ where
         match self.policy.admit(&mut request, Instant::now()) {
             // It opened between readiness and the call, but the inner service was not readied.
             Ok(ticket) if skipped => {
-                drop(Unused(Some(ticket)));
-                GatedFuture::refused(Rejection::overloaded("gate"))
+                drop(Held(Some(ticket)));
+                GatedFuture::refused(
+                    Rejection::new(Kind::CircuitOpen, "gate").after(Duration::ZERO),
+                )
             }
-            Ok(mut ticket) => {
-                let future = ticket.within(|| self.inner.call(request));
+            Ok(ticket) => {
+                let future =
+                    Held(Some(ticket)).call(|| self.inner.call(request), self.settle.clone());
                 GatedFuture {
-                    state: State::Called {
-                        future: ResponseFuture::new(future, ticket, self.settle.clone()),
-                    },
+                    state: State::Called { future },
                 }
             }
             Err(rejection) => GatedFuture::refused(rejection),
@@ -175,13 +176,20 @@ where
     }
 }
 
-/// Ends a ticket that was admitted and not used.
-struct Unused<T: Observe>(Option<T>);
+/// A ticket that no future owns yet: it is told when it is not used, and when the inner `call` panics.
+struct Held<T: Observe>(Option<T>);
 
-impl<T: Observe> Drop for Unused<T> {
+impl<T: Observe> Held<T> {
+    fn call<F, J>(mut self, call: impl FnOnce() -> F, settle: J) -> ResponseFuture<F, T, J> {
+        let future = self.0.within(call);
+        ResponseFuture::holding(future, self.0.take(), settle)
+    }
+}
+
+impl<T: Observe> Drop for Held<T> {
     fn drop(&mut self) {
         if let Some(ticket) = self.0.take() {
-            ticket.done(crate::Verdict::CANCELLED, Instant::now());
+            ticket.done(cause::of_drop(), Instant::now());
         }
     }
 }
@@ -241,5 +249,56 @@ where
                 None => Poll::Pending,
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        panic::{AssertUnwindSafe, catch_unwind},
+        sync::{
+            Arc,
+            atomic::{AtomicU32, Ordering},
+        },
+    };
+
+    use super::*;
+    use crate::{Verdict, settle::UntilHead, verdict::OkIsSuccess};
+
+    #[derive(Clone, Default)]
+    struct Failures(Arc<AtomicU32>);
+    impl<Req> Start<Req> for Failures {
+        type Ticket = Self;
+        fn start(&self, _: &mut Req, _: Instant) -> Self {
+            self.clone()
+        }
+    }
+    impl Observe for Failures {
+        fn done(self, verdict: Verdict, _: Instant) {
+            self.0
+                .fetch_add(u32::from(verdict.is_failure()), Ordering::Relaxed);
+        }
+    }
+
+    struct Panics;
+    impl Service<()> for Panics {
+        type Response = ();
+        type Error = Infallible;
+        type Future = std::future::Ready<Result<(), Infallible>>;
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, (): ()) -> Self::Future {
+            panic!("planted")
+        }
+    }
+
+    #[test]
+    fn a_call_that_panics_before_it_has_a_future_is_a_failure() {
+        let failures = Failures::default();
+        let mut service = Observed::new(Panics, failures.clone(), UntilHead::new(OkIsSuccess));
+        assert!(catch_unwind(AssertUnwindSafe(|| drop(service.call(())))).is_err());
+        assert_eq!(failures.0.load(Ordering::Relaxed), 1);
     }
 }

@@ -12,9 +12,7 @@ use tower_chassis::{
     Body, Deadline,
     config::{Format, Loader, Tree},
     gateway::model::Model,
-    router::{
-        ParamError, Params, RouteService, Router, get, matcher::Captures, pattern::Pattern,
-    },
+    router::{ParamError, Params, RouteService, Router, get, matcher::Captures, pattern::Pattern},
 };
 use tower_chassis_core::trace::TraceContext;
 use tower_service::Service;
@@ -35,26 +33,44 @@ pub fn config_toml(input: &[u8]) {
 /// Either it loads, and then what is shown of it says the same; or it has faults, each with a place and on one
 /// line that a terminal can show.
 fn config(format: Format, input: &[u8]) {
-    let Ok(text) = std::str::from_utf8(input) else { return };
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
     let loader = Loader::new().text("fuzz", format, text);
     // YAML breaks lines at carriage returns as well.
-    let lines = text.matches(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count() + 2;
+    let lines = text
+        .matches(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}'])
+        .count()
+        + 2;
     if let Err(error) = loader.load_as::<Model>() {
-        let faults = error.faults().unwrap_or_else(|| panic!("there is no file: {error}"));
+        let faults = error
+            .faults()
+            .unwrap_or_else(|| panic!("there is no file: {error}"));
         assert!(!faults.is_empty(), "refused without a fault");
         for fault in faults {
             let shown = fault.to_string();
             assert!(shown.starts_with("fuzz"), "without a source: {shown:?}");
-            assert!(!shown.chars().any(char::is_control), "unfit for a terminal: {shown:?}");
-            assert!(fault.origin.line.is_none_or(|line| line as usize <= lines), "beyond the text: {shown:?}");
+            assert!(
+                !shown.chars().any(char::is_control),
+                "unfit for a terminal: {shown:?}"
+            );
+            assert!(
+                fault.origin.line.is_none_or(|line| line as usize <= lines),
+                "beyond the text: {shown:?}"
+            );
         }
     }
     let Ok(tree) = loader.load() else { return };
     let shown = tree.render(&[]);
     if !shown.contains("***") {
         let again = Loader::new().text("shown", Format::Yaml, &*shown).load();
-        let again = again.unwrap_or_else(|error| panic!("what is shown does not load: {error}\n{shown}"));
-        assert_eq!(plain(&tree), plain(&again), "what is shown says something else:\n{shown}");
+        let again =
+            again.unwrap_or_else(|error| panic!("what is shown does not load: {error}\n{shown}"));
+        assert_eq!(
+            plain(&tree),
+            plain(&again),
+            "what is shown says something else:\n{shown}"
+        );
     }
 }
 
@@ -65,8 +81,12 @@ fn plain(tree: &Tree) -> String {
 
 /// What is read is written as it came, but for flags that must not be passed on.
 pub fn traceparent(input: &[u8]) {
-    let Ok(header) = std::str::from_utf8(input) else { return };
-    let Some(context) = TraceContext::parse(header) else { return };
+    let Ok(header) = std::str::from_utf8(input) else {
+        return;
+    };
+    let Some(context) = TraceContext::parse(header) else {
+        return;
+    };
     let written = context.to_string();
     assert_eq!(written.as_bytes(), context.traceparent());
     assert_eq!(TraceContext::parse(&written), Some(context));
@@ -75,17 +95,26 @@ pub fn traceparent(input: &[u8]) {
 
 /// What is passed on is never more than what was read.
 pub fn grpc_timeout(input: &[u8]) {
-    let Ok(header) = std::str::from_utf8(input) else { return };
-    let Some(left) = Deadline::parse_grpc_timeout(header) else { return };
+    let Ok(header) = std::str::from_utf8(input) else {
+        return;
+    };
+    let Some(left) = Deadline::parse_grpc_timeout(header) else {
+        return;
+    };
     let written = Deadline::grpc_timeout(left);
     let again = Deadline::parse_grpc_timeout(&written);
-    assert!(again.is_some_and(|again| again <= left), "{header} {written}");
+    assert!(
+        again.is_some_and(|again| again <= left),
+        "{header} {written}"
+    );
 }
 
 /// A router builds what the grammar reads, and serves what the pattern matches: as a route, and as the prefix of a
 /// service of its own, which then sees a path.
 pub fn route_pattern(input: &[u8]) {
-    let Ok(text) = std::str::from_utf8(input) else { return };
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
     let (pattern, path) = text.split_once('\n').unwrap_or((text, "/"));
     let Ok(uri) = path.parse::<Uri>() else { return };
 
@@ -96,9 +125,16 @@ pub fn route_pattern(input: &[u8]) {
         let mut captures = Captures::new();
         let matches = parsed.matches(uri.path(), 0, &mut captures);
         for (at, end) in (0..captures.len()).filter_map(|index| captures.get(index)) {
-            assert!(at <= end && end <= uri.path().len(), "{pattern} {uri} {at}..{end}");
+            assert!(
+                at <= end && end <= uri.path().len(),
+                "{pattern} {uri} {at}..{end}"
+            );
         }
-        assert_eq!(ask(router, &uri) != StatusCode::NOT_FOUND, matches, "{pattern} {uri}");
+        assert_eq!(
+            ask(router, &uri) != StatusCode::NOT_FOUND,
+            matches,
+            "{pattern} {uri}"
+        );
     }
     if let Ok(router) = Router::new().nest_service(pattern, Mounted).build() {
         ask(router, &uri);

@@ -64,9 +64,59 @@ const ROUTE_PATTERN: &[&str] = &[
 
 /// Pieces that mean something to one of the languages.
 const PIECES: &[&str] = &[
-    "{", "}", "[", "]", ":", ": ", "*", "&a", "*a", "\n", "\n  ", "- ", "#", "\"", "'", "|", ">", "!!str", "<<", "\\",
-    "%", "%00", "/", "//", "..", "é", "\u{202e}", "\0", "\u{1b}", "\t", "9", "-1", "1e9", "0x", "~", "null", "=", "[[",
-    "]]", "\"\"\"", "service", "path", "rate_limit: ", "breaker", "{x:", "(", ")", "+", "?", "^", "$", "***", "password: x",
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    ": ",
+    "*",
+    "&a",
+    "*a",
+    "\n",
+    "\n  ",
+    "- ",
+    "#",
+    "\"",
+    "'",
+    "|",
+    ">",
+    "!!str",
+    "<<",
+    "\\",
+    "%",
+    "%00",
+    "/",
+    "//",
+    "..",
+    "é",
+    "\u{202e}",
+    "\0",
+    "\u{1b}",
+    "\t",
+    "9",
+    "-1",
+    "1e9",
+    "0x",
+    "~",
+    "null",
+    "=",
+    "[[",
+    "]]",
+    "\"\"\"",
+    "service",
+    "path",
+    "rate_limit: ",
+    "breaker",
+    "{x:",
+    "(",
+    ")",
+    "+",
+    "?",
+    "^",
+    "$",
+    "***",
+    "password: x",
 ];
 
 fn mutate(seed: &str, seeds: &[&str], rng: &mut fastrand::Rng) -> Vec<u8> {
@@ -103,7 +153,11 @@ fn run(target: fn(&[u8]), seeds: &[&str], rounds: usize) {
     for seed in seeds {
         target(seed.as_bytes());
     }
-    let rounds = if std::env::var_os("CHASSIS_LONG").is_some() { rounds * 100 } else { rounds };
+    let rounds = if std::env::var_os("CHASSIS_LONG").is_some() {
+        rounds * 100
+    } else {
+        rounds
+    };
     let mut rng = fastrand::Rng::with_seed(7);
     for round in 0..rounds {
         let input = mutate(seeds[round % seeds.len()], seeds, &mut rng);

@@ -31,7 +31,7 @@ pub struct Ticket {
 
 impl Ticket {
     pub(super) fn new(state: &Arc<State>, now: Instant) -> Self {
-        state.load.enter();
+        state.load.enter(now);
         Self {
             state: Arc::clone(state),
             since: now,

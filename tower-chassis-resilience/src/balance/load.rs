@@ -27,6 +27,10 @@ pub struct Load {
     /// Microseconds as `f32` bits, and the millisecond since `epoch` in which they were written. 0: unmeasured.
     latency: AtomicU64,
     pending: AtomicU32,
+    /// The millisecond in which it was last chosen, plus one; 0: never, or forgotten.
+    asked: AtomicU32,
+    /// Failures in a row, as the picker sees them.
+    failing: AtomicU32,
     attempts: AtomicU64,
     failures: AtomicU64,
     epoch: Instant,
@@ -39,6 +43,8 @@ impl Load {
         Self {
             latency: AtomicU64::new(0),
             pending: AtomicU32::new(0),
+            asked: AtomicU32::new(0),
+            failing: AtomicU32::new(0),
             attempts: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             epoch,
@@ -76,24 +82,47 @@ impl Load {
         Some(micros * fade(age(self.tick(now), written)))
     }
 
-    pub(super) fn enter(&self) {
+    pub(super) fn enter(&self, now: Instant) {
         self.pending.fetch_add(1, Relaxed);
+        self.asked.store(self.tick(now).wrapping_add(1), Relaxed);
     }
 
     pub(super) fn leave(&self) {
         self.pending.fetch_sub(1, Relaxed);
     }
 
-    /// Whether nobody has asked the endpoint for a while, and nobody is asking it now. Without that, an endpoint
-    /// that failed once among fast ones would be avoided for more than a minute, well or not.
+    /// Whether it was chosen a moment ago, so that its answer may be on its way.
+    pub(super) fn is_asked(&self, now: Instant) -> bool {
+        let asked = self.asked.load(Relaxed);
+        asked != 0 && age(self.tick(now), asked.wrapping_sub(1)) <= STALE_MS
+    }
+
+    /// Whether what is known says what was, and nobody is finding out. Without that, an endpoint that failed
+    /// once among fast ones would be avoided for more than a minute, well or not.
     pub(super) fn is_stale(&self, now: Instant) -> bool {
         unpack(self.latency.load(Relaxed))
-            .is_some_and(|(micros, written)| stale(micros, age(self.tick(now), written)))
-            && self.pending() == 0
+            .is_some_and(|(micros, written)| age(self.tick(now), written) > self.lasts(micros))
+            && !self.is_asked(now)
+    }
+
+    /// For how many milliseconds an average counts. A slow endpoint is asked again seldom, so that it costs
+    /// little; one that fails is asked after 1, 2, 4, 8 seconds, or when it said.
+    fn lasts(&self, micros: f32) -> u32 {
+        let millis = micros / 1e3;
+        let millis = match self.failing.load(Relaxed) {
+            0 => millis * 10.0,
+            failing => millis.max((STALE_MS << (failing - 1).min(3)) as f32),
+        };
+        STALE_MS.max(millis as u32)
     }
 
     /// Its latency is of a time that is over: it is unmeasured again.
     pub(super) fn forget(&self) {
+        for word in [&self.asked, &self.failing] {
+            if word.load(Relaxed) != 0 {
+                word.store(0, Relaxed);
+            }
+        }
         if self.latency.load(Relaxed) != 0 {
             self.latency.store(0, Relaxed);
         }
@@ -110,12 +139,19 @@ impl Load {
     /// A call that took `took` was judged `verdict`.
     pub(super) fn record(&self, took: Duration, verdict: Verdict, now: Instant) {
         let shortest = match verdict.class() {
-            Class::Success | Class::ClientFault | Class::Cancelled => Duration::ZERO,
+            Class::Cancelled => return self.record_cut(took, now),
+            Class::Success | Class::ClientFault => Duration::ZERO,
             _ => verdict
                 .retry_after()
                 .map_or(PENALTY, |wait| wait.min(LONGEST_WAIT)),
         };
+        let failing = self.failing.load(Relaxed);
         self.observe(took.max(shortest), now, false);
+        if !shortest.is_zero() {
+            self.failing.store(failing.saturating_add(1), Relaxed);
+        } else if failing != 0 {
+            self.failing.store(0, Relaxed);
+        }
     }
 
     /// A call was given up after `took`: its answer would have taken longer, so it can only raise.
@@ -134,7 +170,7 @@ impl Load {
                     let age = age(tick, written);
                     let keep = fade(age);
                     let faded = micros * keep;
-                    if took > faded || (stale(micros, age) && !raises_only) {
+                    if took > faded || (age > self.lasts(micros) && !raises_only) {
                         took
                     } else if raises_only || age == 0 {
                         // Within a millisecond a step would be lost in the precision of the average, and
@@ -160,11 +196,6 @@ impl Load {
     fn tick(&self, now: Instant) -> u32 {
         now.saturating_duration_since(self.epoch).as_millis() as u32
     }
-}
-
-/// Whether an average says what was. A slow endpoint, or one that asked to be left alone, for as long as that.
-fn stale(micros: f32, age: u32) -> bool {
-    age > STALE_MS && age as f32 > micros / 1e3
 }
 
 const fn unpack(cell: u64) -> Option<(f32, u32)> {
@@ -237,30 +268,55 @@ mod tests {
     }
 
     #[test]
-    fn an_average_moves_slowly_while_it_is_fresh_and_gives_way_when_it_is_old() {
+    fn an_average_moves_slowly_while_it_counts_and_gives_way_when_it_is_old() {
         let start = Instant::now();
-        let sample = |after: u64| {
+        let sample = |first: Duration, after: u64| {
             let load = Load::new(start);
-            load.record(100 * MS, Verdict::SUCCESS, start);
+            load.record(first, Verdict::SUCCESS, start);
             let later = start + Duration::from_millis(after);
             load.record(MS, Verdict::SUCCESS, later);
             load.latency(later).unwrap().as_secs_f64()
         };
-        assert!((0.090..0.092).contains(&sample(1_000)), "{}", sample(1_000));
-        assert_eq!(sample(1_001), 0.001);
-        let load = Load::new(start);
-        let asked = Verdict::FAILURE.with_retry_after(Duration::from_secs(7));
-        load.record(MS, asked, start);
+        assert!((0.045..0.046).contains(&sample(50 * MS, 1_000)));
+        assert_eq!(sample(50 * MS, 1_001), 0.001);
+        assert!(sample(500 * MS, 4_999) > 0.25, "a slow one is asked seldom");
+        assert_eq!(sample(500 * MS, 5_001), 0.001);
+    }
+
+    #[test]
+    fn who_fails_is_asked_again_after_growing_times() {
+        let (mut now, load) = (Instant::now(), Load::new(Instant::now()));
+        let second = Duration::from_secs(1);
+        for wait in [1, 2, 4, 8, 8] {
+            load.record(MS, Verdict::FAILURE, now);
+            assert!(!load.is_stale(now + second * wait), "{wait}");
+            now += second * wait + 2 * MS;
+            assert!(load.is_stale(now), "{wait}");
+        }
+        load.enter(now);
+        assert!(!load.is_stale(now + second), "one call at a time");
+        assert!(load.is_stale(now + 2 * second), "whatever became of it");
+        load.record(MS, Verdict::SUCCESS, now);
+        load.record(
+            MS,
+            Verdict::FAILURE.with_retry_after(7 * second),
+            now + 2 * second,
+        );
         assert!(
-            !load.is_stale(start + Duration::from_secs(7)),
+            !load.is_stale(now + 9 * second),
             "left alone for as long as it asked"
         );
-        assert!(load.is_stale(start + Duration::from_millis(7_001)));
-        load.enter();
-        assert!(
-            !load.is_stale(start + Duration::from_secs(9)),
-            "one call at a time"
-        );
+        assert!(load.is_stale(now + 9 * second + 2 * MS));
+        load.forget();
+        assert!(!load.is_stale(now + 99 * second) && !load.is_asked(now));
+    }
+
+    #[test]
+    fn who_leaves_early_makes_no_endpoint_look_fast() {
+        let (now, load) = (Instant::now(), Load::new(Instant::now()));
+        load.record(10 * MS, Verdict::SUCCESS, now);
+        load.record(MS, Verdict::CANCELLED, now + 5 * MS);
+        assert!(load.latency(now + 5 * MS).unwrap() > 9 * MS);
     }
 
     #[test]

@@ -170,7 +170,7 @@ impl PeakEwma {
         let latency = match load.micros(candidates.now) {
             // An average that faded to nothing must still weigh the calls in flight.
             Some(micros) => micros.max(1.0),
-            None if pending > 0.0 => UNKNOWN,
+            None if load.is_asked(candidates.now) => UNKNOWN,
             None => candidates.typical(),
         };
         latency * (1.0 + pending / candidates.share(index))

@@ -33,7 +33,8 @@ use super::{
 pub struct Balance<S, P = Picker, J = UntilHead<Auto>> {
     shared: Arc<Shared<S, P>>,
     /// The set that this clone saw last: looking whether it is still in force costs one load.
-    cached: Arc<Snapshot<S>>,
+    /// A clone starts without: one that is never called must not keep old endpoints alive.
+    cached: Option<Arc<Snapshot<S>>>,
     settle: J,
 }
 
@@ -129,7 +130,7 @@ where
         let worker = Worker::new(watch, gone, builder, Arc::downgrade(&shared));
         (
             Self {
-                cached: shared.load(),
+                cached: None,
                 shared,
                 settle: UntilHead::default(),
             },
@@ -198,7 +199,7 @@ impl<S, P, J: Clone> Clone for Balance<S, P, J> {
     fn clone(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
-            cached: Arc::clone(&self.cached),
+            cached: None,
             settle: self.settle.clone(),
         }
     }
@@ -232,14 +233,19 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        if self.shared.version.load(Ordering::Acquire) != self.cached.version {
-            self.cached = self.shared.load();
-        }
         let now = Instant::now();
-        let plan = &self.cached.plan;
+        let version = self.shared.version.load(Ordering::Acquire);
+        let cached = self
+            .cached
+            .take()
+            .filter(|cached| cached.version == version);
+        let cached = self
+            .cached
+            .insert(cached.unwrap_or_else(|| self.shared.load()));
+        let plan = &cached.plan;
         let invocation = request.invocation();
         let index = plan.choose(&self.shared.picker.0, invocation, &[], now, &mut Rng::new());
-        match index.and_then(|index| Attempt::new(&self.cached, index, invocation, now)) {
+        match index.and_then(|index| Attempt::new(cached, index, invocation, now)) {
             Some(attempt) => ResponseFuture::new(request, attempt, self.settle.clone()),
             None => {
                 let rejection = self.shared.about.refused(plan.refusal(invocation, now));

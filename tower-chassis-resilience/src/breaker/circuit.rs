@@ -100,7 +100,8 @@ impl Circuit {
             if seen == raw {
                 let refuses = match word.state {
                     State::Closed => false,
-                    State::Open => now < until,
+                    // Between the stores of a reset the time may already be that of a closed circuit.
+                    State::Open => now < until && until != NEVER,
                     State::HalfOpen => {
                         word.admitted >= self.permits.load(Relaxed) && now < until && until != NEVER
                     }
@@ -118,8 +119,15 @@ impl Circuit {
             return None;
         }
         match pass.probe {
-            Some(began) => self.finish_probe(pass.generation, began, class, self.since(now)),
+            Some(probe) => self.finish_probe(pass.generation, probe, class, self.since(now)),
             None => self.finish_call(pass.generation, class, now),
+        }
+    }
+
+    /// The head of a call's answer is good.
+    pub(super) fn head(&self, pass: &mut Pass) {
+        if let Some(probe) = &mut pass.probe {
+            self.head_probe(pass.generation, probe);
         }
     }
 

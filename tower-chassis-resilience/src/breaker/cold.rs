@@ -7,6 +7,15 @@ use super::BreakerConfig;
 /// `until` of a half-open circuit that waits for nobody.
 pub(super) const NEVER: u64 = u64::MAX;
 
+/// A probe that holds a permit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Probe {
+    /// In nanoseconds.
+    pub(super) began: u64,
+    /// The head of its answer was good; what is left is the body.
+    pub(super) headed: bool,
+}
+
 /// What only transitions and probes touch.
 #[derive(Debug)]
 pub(super) struct Cold {
@@ -14,8 +23,7 @@ pub(super) struct Cold {
     pub(super) opens: u32,
     pub(super) closed_since: u64,
     pub(super) open_for: Duration,
-    /// When each probe that holds a permit began.
-    pub(super) probes: Vec<u64>,
+    pub(super) probes: Vec<Probe>,
     pub(super) window: Duration,
     pub(super) open_base: Duration,
     pub(super) open_max: Duration,
@@ -62,13 +70,17 @@ impl Cold {
         Duration::from_nanos(self.rng.u64(full / 2..=full))
     }
 
+    /// When a probe that began at `began` has had its time.
+    pub(super) fn due(&self, began: u64) -> u64 {
+        began
+            .saturating_add(nanos(self.probe_timeout))
+            .min(NEVER - 1)
+    }
+
+    /// When the first of the probes has had its time.
     pub(super) fn overdue_at(&self) -> u64 {
-        let first = self.probes.iter().min();
-        first.map_or(NEVER, |first| {
-            first
-                .saturating_add(nanos(self.probe_timeout))
-                .min(NEVER - 1)
-        })
+        let first = self.probes.iter().map(|probe| probe.began).min();
+        first.map_or(NEVER, |first| self.due(first))
     }
 }
 

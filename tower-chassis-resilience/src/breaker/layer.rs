@@ -291,6 +291,12 @@ impl fmt::Debug for Ticket {
 }
 
 impl Observe for Ticket {
+    fn head(&mut self, verdict: Verdict, _: Instant) {
+        if verdict.is_success() {
+            self.shared.circuit.head(&mut self.pass);
+        }
+    }
+
     fn done(mut self, verdict: Verdict, now: Instant) {
         self.ended = true;
         self.shared.finish(self.pass, verdict.class(), now);

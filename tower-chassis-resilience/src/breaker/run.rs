@@ -13,6 +13,9 @@ impl Run {
     pub(super) fn count(&self, generation: u32) -> u32 {
         let mut word = self.0.load(Relaxed);
         loop {
+            if newer((word >> 32) as u32, generation) {
+                return 0;
+            }
             let length = length(word, generation).saturating_add(1);
             match self
                 .0
@@ -41,6 +44,13 @@ impl Run {
     pub(super) fn length(&self, generation: u32) -> u32 {
         length(self.0.load(Relaxed), generation)
     }
+}
+
+/// Generations wrap at 29 bits.
+const fn newer(this: u32, that: u32) -> bool {
+    const MASK: u32 = (1 << 29) - 1;
+    let ahead = this.wrapping_sub(that) & MASK;
+    ahead != 0 && ahead <= MASK / 2
 }
 
 const fn length(word: u64, generation: u32) -> u32 {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tower_chassis_core::Class;
 
+use super::cold::Probe;
+
 /// What a breaker does with calls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[non_exhaustive]
@@ -59,8 +61,7 @@ pub(super) const RESET: &str = "reset";
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Pass {
     pub(super) generation: u32,
-    /// When a probe began, in nanoseconds.
-    pub(super) probe: Option<u64>,
+    pub(super) probe: Option<Probe>,
 }
 
 impl Pass {
@@ -74,7 +75,10 @@ impl Pass {
     pub(super) const fn of_probe(generation: u32, began: u64) -> Self {
         Self {
             generation,
-            probe: Some(began),
+            probe: Some(Probe {
+                began,
+                headed: false,
+            }),
         }
     }
 

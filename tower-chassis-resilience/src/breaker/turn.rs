@@ -14,7 +14,7 @@ use tower_chassis_core::Class;
 use super::{
     BreakerPolicy,
     circuit::Circuit,
-    cold::{Cold, NEVER, nanos},
+    cold::{Cold, NEVER, Probe, nanos},
     state::{
         Change, OPEN_TIME_OVER, PROBE_FAILED, PROBE_TIMEOUT, PROBES_SUCCEEDED, Pass, RESET,
         Snapshot, State, Weight, Word, weigh,
@@ -41,8 +41,16 @@ impl Circuit {
     #[cold]
     pub(super) fn admit_probe(&self, now: u64) -> (Result<Pass, Duration>, Option<Change>) {
         let mut cold = self.lock();
-        let (mut word, until) = (self.word(), self.until.load(Relaxed));
+        let mut word = self.word();
         let mut change = None;
+        if let Some((change, wait)) = self.overdue(&mut cold, &mut word, now) {
+            let admitted = wait.map_or_else(|| Ok(Pass::of_call(self.word().generation)), Err);
+            return (admitted, Some(change));
+        }
+        let until = match word.state {
+            State::HalfOpen => cold.overdue_at(),
+            _ => self.until.load(Relaxed),
+        };
         match word.state {
             State::Closed => {
                 return (Ok(Pass::of_call(word.generation)), None);
@@ -51,10 +59,6 @@ impl Circuit {
             State::Open => {
                 word = word.next(State::HalfOpen);
                 change = Some(Change::to(State::HalfOpen, OPEN_TIME_OVER));
-            }
-            State::HalfOpen if now >= until => {
-                let (change, wait) = self.open(&mut cold, word, now, PROBE_TIMEOUT);
-                return (Err(wait), Some(change));
             }
             State::HalfOpen if word.admitted >= self.permits.load(Relaxed) => {
                 if until != NEVER {
@@ -68,7 +72,10 @@ impl Circuit {
             State::HalfOpen => {}
         }
         word.admitted += 1;
-        cold.probes.push(now);
+        cold.probes.push(Probe {
+            began: now,
+            headed: false,
+        });
         self.publish_half_open(&cold, word);
         (Ok(Pass::of_probe(word.generation, now)), change)
     }
@@ -77,7 +84,7 @@ impl Circuit {
     pub(super) fn finish_probe(
         &self,
         generation: u32,
-        began: u64,
+        probe: Probe,
         class: Class,
         now: u64,
     ) -> Option<Change> {
@@ -86,14 +93,15 @@ impl Circuit {
         if word.generation != generation || word.state != State::HalfOpen {
             return None;
         }
-        if now >= self.until.load(Relaxed) {
-            // This one or another took too long, whatever it says now.
-            return Some(self.open(&mut cold, word, now, PROBE_TIMEOUT).0);
+        if let Some((change, _)) = self.overdue(&mut cold, &mut word, now) {
+            // This one or another took too long, whatever it says now; or enough have succeeded.
+            return Some(change);
         }
-        if let Some(place) = cold.probes.iter().position(|probe| *probe == began) {
-            cold.probes.swap_remove(place);
-        }
+        let place = cold.probes.iter().position(|other| *other == probe);
+        let counted = place.map(|place| cold.probes.swap_remove(place)).is_none();
         match weigh(class) {
+            // Its head was good and its body long: it has been counted as a success, once.
+            Weight::Nothing | Weight::Limited | Weight::Good if counted => {}
             Weight::Nothing => word.admitted = word.admitted.saturating_sub(1),
             Weight::Bad => return Some(self.open(&mut cold, word, now, PROBE_FAILED).0),
             Weight::Limited if self.rate_ppm.load(Relaxed) > 0 => {
@@ -108,6 +116,51 @@ impl Circuit {
             }
         }
         self.publish_half_open(&cold, word);
+        None
+    }
+
+    /// The head of a probe's answer is good. The deadline was for that: a body may be long, and how fast it is
+    /// read is up to the caller.
+    #[cold]
+    pub(super) fn head_probe(&self, generation: u32, probe: &mut Probe) {
+        let mut cold = self.lock();
+        if self.word().generation == generation
+            && let Some(place) = cold.probes.iter().position(|other| other == probe)
+        {
+            probe.headed = true;
+            cold.probes[place].headed = true;
+        }
+    }
+
+    /// Probes that have had their time: without a good head they fail the circuit, with one they count as
+    /// succeeded, for all that their bodies go on.
+    fn overdue(
+        &self,
+        cold: &mut Cold,
+        word: &mut Word,
+        now: u64,
+    ) -> Option<(Change, Option<Duration>)> {
+        if word.state != State::HalfOpen || now < cold.overdue_at() {
+            return None;
+        }
+        if cold
+            .probes
+            .iter()
+            .any(|probe| !probe.headed && cold.due(probe.began) <= now)
+        {
+            let (change, wait) = self.open(cold, *word, now, PROBE_TIMEOUT);
+            return Some((change, Some(wait)));
+        }
+        let before = cold.probes.len();
+        let timeout = nanos(cold.probe_timeout);
+        cold.probes
+            .retain(|probe| now < probe.began.saturating_add(timeout));
+        word.ok += u32::try_from(before - cold.probes.len()).unwrap_or(u32::MAX);
+        if word.ok >= self.permits.load(Relaxed) {
+            self.close(cold, *word, now);
+            return Some((Change::to(State::Closed, PROBES_SUCCEEDED), None));
+        }
+        self.publish_half_open(cold, *word);
         None
     }
 

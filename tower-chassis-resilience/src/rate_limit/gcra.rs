@@ -58,74 +58,56 @@ impl Rule {
     }
 }
 
-/// A rule that is read without a lock and never half. Two slots: the one that is written is not the
-/// one that is read.
-#[derive(Debug)]
-struct Current {
-    version: AtomicU64,
-    slots: [(AtomicU64, AtomicU64); 2],
+// tat:60 | version:4. A number is good for 36 years.
+const VERSION_BITS: u32 = 4;
+const VERSION_MASK: u64 = (1 << VERSION_BITS) - 1;
+
+const fn pack(tat: u64, version: u64) -> u64 {
+    let most = u64::MAX >> VERSION_BITS;
+    (if tat > most { most } else { tat }) << VERSION_BITS | version & VERSION_MASK
 }
 
-impl Current {
-    fn new(rule: Rule) -> Self {
-        let current = Self {
-            version: AtomicU64::new(0),
-            slots: Default::default(),
-        };
-        current.set(rule);
-        current
-    }
-
-    /// For one writer at a time.
-    fn set(&self, rule: Rule) {
-        let next = self.version.load(Relaxed) + 1;
-        let (interval, tolerance) = &self.slots[next as usize & 1];
-        // A reader that sees what follows sees that its slot is no longer the current one.
-        fence(Release);
-        interval.store(rule.interval, Relaxed);
-        tolerance.store(rule.tolerance, Relaxed);
-        self.version.store(next, Release);
-    }
-
-    fn get(&self) -> Rule {
-        loop {
-            let version = self.version.load(Acquire);
-            let (interval, tolerance) = &self.slots[version as usize & 1];
-            let rule = Rule {
-                interval: interval.load(Relaxed),
-                tolerance: tolerance.load(Relaxed),
-            };
-            fence(Acquire);
-            if self.version.load(Relaxed) == version {
-                return rule;
-            }
-        }
-    }
-}
-
-/// One bucket for all callers, without a lock.
+/// One bucket for all callers, without a lock. The number and the version of the rule it stands under are
+/// one word, so that a change of rule and the rescaling of the number are one step.
 #[derive(Debug)]
 pub(super) struct Bucket {
-    tat: AtomicU64,
-    rule: Current,
+    word: AtomicU64,
+    /// The rule of a version is in the slot of its lowest bit: the one that is written is not the one in force.
+    slots: [(AtomicU64, AtomicU64); 2],
 }
 
 impl Bucket {
     pub(super) fn new(rule: Rule) -> Self {
-        Self {
-            tat: AtomicU64::new(0),
-            rule: Current::new(rule),
-        }
+        let bucket = Self {
+            word: AtomicU64::new(0),
+            slots: Default::default(),
+        };
+        bucket.write(0, rule);
+        bucket
     }
 
     /// Takes one call, or says in how many nanoseconds the next one is allowed.
     pub(super) fn take(&self, now: u64) -> Result<(), u64> {
-        let mut tat = self.tat.load(Relaxed);
+        let mut word = self.word.load(Acquire);
         loop {
-            let next = self.rule.get().check(tat, now)?;
-            match self.tat.compare_exchange_weak(tat, next, Relaxed, Relaxed) {
-                Ok(_) => return Ok(()),
-                Err(seen) => tat = seen,
+            let (rule, version) = (self.read(word), word & VERSION_MASK);
+            match rule.check(word >> VERSION_BITS, now) {
+                Ok(tat) => match self.word.compare_exchange_weak(
+                    word,
+                    pack(tat, version),
+                    Relaxed,
+                    Acquire,
+                ) {
+                    Ok(_) => return Ok(()),
+                    Err(seen) => word = seen,
+                },
+                Err(wait) => {
+                    let seen = self.word.load(Acquire);
+                    if seen & VERSION_MASK == version {
+                        return Err(wait);
+                    }
+                    word = seen;
+                }
             }
         }
     }
@@ -133,17 +115,40 @@ impl Bucket {
     /// Puts another rule in force and keeps the share of the bucket that is left. For one writer at
     /// a time.
     pub(super) fn apply(&self, rule: Rule, now: u64) {
-        let old = self.rule.get();
+        let mut word = self.word.load(Relaxed);
+        let old = self.read(word);
         if old == rule {
             return;
         }
-        self.rule.set(rule);
-        let mut tat = self.tat.load(Relaxed);
-        while let Err(seen) =
-            self.tat
-                .compare_exchange_weak(tat, rule.rescale(old, tat, now), Relaxed, Relaxed)
-        {
-            tat = seen;
+        let version = (word + 1) & VERSION_MASK;
+        // A reader that sees what follows sees that its slot is no longer the one in force.
+        fence(Release);
+        self.write(version, rule);
+        while let Err(seen) = self.word.compare_exchange_weak(
+            word,
+            pack(rule.rescale(old, word >> VERSION_BITS, now), version),
+            Release,
+            Relaxed,
+        ) {
+            word = seen;
         }
+    }
+
+    /// The rule under which `word` stands. Half of another one if there were two changes meanwhile: then the word is
+    /// another one, too, and who looks after this sees it.
+    fn read(&self, word: u64) -> Rule {
+        let (interval, tolerance) = &self.slots[word as usize & 1];
+        let rule = Rule {
+            interval: interval.load(Relaxed),
+            tolerance: tolerance.load(Relaxed),
+        };
+        fence(Acquire);
+        rule
+    }
+
+    fn write(&self, version: u64, rule: Rule) {
+        let (interval, tolerance) = &self.slots[version as usize & 1];
+        interval.store(rule.interval, Relaxed);
+        tolerance.store(rule.tolerance, Relaxed);
     }
 }

@@ -115,7 +115,7 @@ fn build(manifest: &Path, args: &[&str]) -> io::Result<PathBuf> {
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let built = messages
         .filter_map(|message| Some(message["executable"].as_str()?.to_owned()))
-        .last();
+        .next_back();
     built
         .map(PathBuf::from)
         .ok_or_else(|| io::Error::other(format!("cargo built nothing of {}", manifest.display())))

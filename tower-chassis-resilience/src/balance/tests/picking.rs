@@ -47,7 +47,7 @@ fn simulate(
             load.leave();
         }
         let index = plan.choose(picker, None, &[], now, &mut rng).unwrap();
-        plan.entries[index].state.load.enter();
+        plan.entries[index].state.load.enter(now);
         let (took, verdict) = answer(index, &mut rng);
         flying.push(Reverse((now + took, index, now, verdicts.len())));
         verdicts.push(verdict);
@@ -219,7 +219,8 @@ fn peak_ewma_avoids_a_black_hole_by_its_calls_in_flight() {
             _ => (usual(rng), Verdict::SUCCESS),
         },
     );
-    assert_eq!(picks[0], 0);
+    // Asked once in a while, and ever less: its calls in flight count.
+    assert!(share(&picks, 0) <= 0.002, "{picks:?}");
 }
 
 #[test]
@@ -261,7 +262,7 @@ fn an_endpoint_that_nobody_measured_gets_one_call_at_a_time() {
         let index = plan
             .choose(&PeakEwma::new(), None, &[], now, &mut rng)
             .unwrap();
-        plan.entries[index].state.load.enter();
+        plan.entries[index].state.load.enter(Instant::now());
         probes += u32::from(index == 0);
     }
     assert_eq!(probes, 1);
@@ -273,7 +274,7 @@ fn after_hours_without_a_call_the_calls_in_flight_still_count() {
     for entry in &plan.entries {
         entry.state.load.record(millis(10.0), Verdict::SUCCESS, now);
     }
-    plan.entries[0].state.load.enter();
+    plan.entries[0].state.load.enter(Instant::now());
     let later = now + Duration::from_secs(7_200);
     for _ in 0..100 {
         assert_eq!(

@@ -153,6 +153,9 @@ async fn the_worker_drops_old_sets_not_the_caller() {
     // This test holds one; the set another.
     let instances = || Arc::strong_count(&old._live) - 1;
     assert_eq!(instances(), 1);
+    let called = balance.ready().await.unwrap().call(request()).await;
+    called.unwrap();
+    let idle = balance.clone();
     set(&source, [endpoint("b")]);
     settle().await;
     assert_eq!(instances(), 1, "the balancer holds the old set");
@@ -165,7 +168,8 @@ async fn the_worker_drops_old_sets_not_the_caller() {
         .unwrap();
     assert_eq!(instances(), 1, "the worker holds it still");
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(instances(), 0);
+    assert_eq!(instances(), 0, "a clone that is not called holds nothing");
+    drop(idle);
 }
 
 #[tokio::test]

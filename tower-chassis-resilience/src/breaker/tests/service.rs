@@ -349,3 +349,58 @@ async fn any_request_and_response_by_a_closure() {
     }
     assert!(send(&service, 1).await.is_err());
 }
+
+/// The deadline of a probe is for its head: how long a body is, and how fast it is read, says nothing.
+#[tokio::test(start_paused = true)]
+async fn probes_with_long_bodies_close_it_and_broken_ones_do_not() {
+    let policy = BreakerPolicy::default()
+        .with(|config| {
+            config.consecutive_failures = 1;
+            config.half_open_probes = 2;
+            config.probe_timeout = Duration::from_secs(1);
+            config.open_base = Duration::from_secs(1);
+            config.open_max = Duration::from_secs(1);
+        })
+        .unwrap();
+    let layer = BreakerLayer::new(policy).until_end();
+    let handle = layer.handle();
+    let service = layer.layer(service_fn(answer));
+
+    send(&service, 500).await.unwrap();
+    time::advance(Duration::from_millis(1_001)).await;
+    let streams = [
+        send(&service, 200).await.unwrap(),
+        send(&service, 200).await.unwrap(),
+    ];
+    assert_eq!(
+        kind(&send(&service, 200).await.unwrap_err()),
+        Kind::CircuitOpen
+    );
+    assert_eq!(handle.state(), State::HalfOpen);
+    time::advance(Duration::from_millis(1_001)).await;
+    send(&service, 200).await.unwrap();
+    assert_eq!(
+        handle.state(),
+        State::Closed,
+        "both heads were good and in time"
+    );
+    // What became of the bodies is of an older generation.
+    drop(streams);
+    assert_eq!(handle.state(), State::Closed);
+
+    send(&service, 500).await.unwrap();
+    time::advance(Duration::from_millis(1_001)).await;
+    let stream = send(&service, 200).await.unwrap();
+    cause::drop_with(Verdict::FAILURE, || {
+        let mut body = Box::pin(stream.into_body());
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        // Read from, so that what drops it decides.
+        assert!(http_body::Body::size_hint(&*body).exact() == Some(5));
+        let _ = http_body::Body::poll_frame(body.as_mut(), &mut cx);
+    });
+    assert_eq!(
+        handle.state(),
+        State::HalfOpen,
+        "read to its end, it is a success"
+    );
+}
