@@ -16,7 +16,7 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
-use tower_chassis_core::{Deadline, invocation::Carrier};
+use tower_chassis_core::{Body, Deadline, Kind, Rejection, invocation::Carrier};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -87,15 +87,13 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Nothing that a client sends about itself is believed: the edge overwrites.
 fn forwarded<B>(request: &mut Request<B>, client: Option<SocketAddr>) {
-    if !request.headers().contains_key(header::HOST) {
-        // HTTP/2 carries it in the URI.
-        if let Some(host) = request
-            .uri()
-            .authority()
-            .and_then(|a| HeaderValue::from_str(a.as_str()).ok())
-        {
-            request.headers_mut().insert(header::HOST, host);
-        }
+    // RFC 9112, 3.2.2: the request target wins over the header. HTTP/2 carries the host there.
+    if let Some(host) = request
+        .uri()
+        .authority()
+        .and_then(|a| HeaderValue::from_str(a.as_str()).ok())
+    {
+        request.headers_mut().insert(header::HOST, host);
     }
     let headers = request.headers_mut();
     headers.remove(header::FORWARDED);
@@ -185,11 +183,11 @@ pub(super) struct Forward<S> {
     layer: ForwardLayer,
 }
 
-impl<S, B, R> Service<Request<B>> for Forward<S>
+impl<S, B> Service<Request<B>> for Forward<S>
 where
-    S: Service<Request<B>, Response = Response<R>>,
+    S: Service<Request<B>, Response = Response<Body>>,
 {
-    type Response = Response<R>;
+    type Response = Response<Body>;
     type Error = S::Error;
     type Future = ForwardFuture<S::Future>;
 
@@ -219,20 +217,34 @@ pin_project! {
     }
 }
 
-impl<F, R, E> Future for ForwardFuture<F>
+impl<F, E> Future for ForwardFuture<F>
 where
-    F: Future<Output = Result<Response<R>, E>>,
+    F: Future<Output = Result<Response<Body>, E>>,
 {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let mut result = ready!(self.project().inner.poll(cx));
         if let Ok(response) = &mut result {
+            if response.status().is_informational() {
+                // Nobody asked for another protocol, and nothing but an answer can follow.
+                result = Ok(bad_gateway());
+                return Poll::Ready(result);
+            }
+            if response.headers().contains_key(header::TRANSFER_ENCODING) {
+                // RFC 9112, 6.3: the encoding wins. Kept, the length would cut the body short.
+                response.headers_mut().remove(header::CONTENT_LENGTH);
+            }
             strip_hop_by_hop(response.headers_mut());
             response.headers_mut().remove(header::TE);
         }
         Poll::Ready(result)
     }
+}
+
+fn bad_gateway() -> Response<Body> {
+    tower_chassis_core::rescue::answer(&Rejection::new(Kind::Reset, "forward"), false)
+        .map(Body::from)
 }
 
 #[cfg(test)]

@@ -131,35 +131,37 @@ impl Gateway {
         self.0.server.clone()
     }
 
-    /// Checks a configuration and makes it live. Needs a tokio runtime: new services start their workers.
+    /// Checks a configuration and makes it live. Needs a tokio runtime: new services start their workers. Where
+    /// endpoints and the rules that name their tags change together it waits until the balancers know the new
+    /// ones, up to half a second: under load call it from a thread that may block.
     ///
     /// # Errors
     /// Every fault, with its place; nothing has changed then.
     pub fn apply(&self, tree: &Tree) -> Result<model::Model, Faults> {
+        let plan = Plan::of(tree);
         let mut state = self.lock();
-        match Plan::of(tree).and_then(|plan| self.publish(&mut state, tree, plan)) {
-            Ok(model) => {
+        let applied = plan.and_then(|plan| self.publish(&mut state, tree, plan));
+        let event = match &applied {
+            Ok(_) => {
                 state.version += 1;
                 state.tree = Some(tree.clone());
                 state.refused = None;
-                let version = state.version;
-                self.0.events.emit(|| Event::config_applied(version));
-                Ok(model)
+                Event::config_applied(state.version)
             }
             Err(faults) => {
-                self.note_refused(&mut state, &faults);
-                Err(faults)
+                state.refused = Some(faults.to_string());
+                Event::config_refused(faults.len())
             }
-        }
+        };
+        // Who listens may ask the gateway.
+        drop(state);
+        self.0.events.emit(|| event);
+        applied
     }
 
     /// Notes a configuration that could not even be read, for the admin page.
     pub fn refuse(&self, faults: &Faults) {
-        self.note_refused(&mut self.lock(), faults);
-    }
-
-    fn note_refused(&self, state: &mut State, faults: &Faults) {
-        state.refused = Some(faults.to_string());
+        self.lock().refused = Some(faults.to_string());
         self.0.events.emit(|| Event::config_refused(faults.len()));
     }
 
@@ -184,7 +186,13 @@ impl Gateway {
                         ])
                     })?;
                 }
-                _ => {
+                running => {
+                    if running.is_some() {
+                        tracing::warn!(
+                            service = &**name,
+                            "connect_timeout or host changed: its connections and breakers begin anew"
+                        );
+                    }
                     let started = Upstream::start(name, plan, &self.0.events, &self.0.observe);
                     state.services.insert(Arc::clone(name), started);
                 }

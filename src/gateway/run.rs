@@ -138,6 +138,8 @@ pub fn check(options: &Options) -> Result<Model, RunError> {
 /// # Errors
 /// The configuration has faults, or an address cannot be bound.
 pub async fn run(options: Options, say: impl Fn(&str)) -> Result<Ended, RunError> {
+    // Before anything says that it is there: a signal from then on drains.
+    let signals = Signals::new()?;
     let demo_drain = Drain::new();
     let demo = match &options.config {
         Some(_) => None,
@@ -221,7 +223,7 @@ pub async fn run(options: Options, say: impl Fn(&str)) -> Result<Ended, RunError
         None => None,
     };
     let upkeep = tokio::spawn(upkeep(prometheus));
-    let signals = tokio::spawn(signals(Signals::new()?, drain.clone()));
+    let signals = tokio::spawn(drain_on(signals, drain.clone()));
 
     let ended = match public.serve(service, drain).await {
         Drained::Clean => Ended::Clean,
@@ -248,10 +250,10 @@ pub async fn upstream(
     listen: &str,
     say: impl Fn(&Address),
 ) -> io::Result<Ended> {
+    let mut signals = Signals::new()?;
     let drain = Drain::new();
     let (address, serving) = demo::serve(upstream, listen, drain.clone()).await?;
     say(&address);
-    let mut signals = Signals::new()?;
     let signals = tokio::spawn(async move {
         signals.next().await;
         drain.start();
@@ -373,7 +375,7 @@ impl Signals {
     }
 }
 
-async fn signals(mut signals: Signals, drain: Drain) {
+async fn drain_on(mut signals: Signals, drain: Drain) {
     let first = signals.next().await;
     tracing::info!("draining");
     drain.start();

@@ -12,7 +12,7 @@ use std::{
 use http::{Request, Response};
 use tokio::sync::watch;
 use tower_chassis_core::{
-    Body, Events, Live,
+    Body, Endpoint, Events, Live,
     boxed::BoxService,
     client::{Client, OriginLayer},
     discover,
@@ -165,6 +165,7 @@ impl Upstream {
 
         // DESIGN 5: an attempt is timed, then the rules choose a part of the service, then an endpoint.
         let attempt = TimeoutLayer::per_try(per_try.clone())
+            .not_while_uploading()
             .layer(TrafficLayer::new(traffic.clone()).layer(balancer));
         let call = RetryLayer::new(retry.clone())
             .events(events.clone())
@@ -204,10 +205,27 @@ impl Upstream {
         self.retry.set(plan.retry)?;
         self.per_try.set(plan.per_try)?;
         self.total.set(plan.total)?;
-        let known = |id: &Arc<str>| plan.endpoints.iter().any(|endpoint| endpoint.id() == id);
-        self.status.forget_all_but(known);
-        // Endpoints before the rules that name their tags.
+        // A rule must not name tags that no endpoint has: new endpoints before the rules, old ones until after.
         let endpoints: discover::Snapshot = plan.endpoints.into();
+        let old = self.endpoints.borrow().clone();
+        let has = |set: &[Endpoint], id: &Arc<str>| set.iter().any(|endpoint| endpoint.id() == id);
+        if endpoints.iter().any(|endpoint| !has(&old, endpoint.id())) {
+            let gone = old
+                .iter()
+                .filter(|endpoint| !has(&endpoints, endpoint.id()));
+            self.publish(endpoints.iter().chain(gone).cloned().collect());
+            self.await_balancer(&endpoints);
+        }
+        self.traffic.set(plan.traffic)?;
+        self.publish(Arc::clone(&endpoints));
+        let applied = self.status.balance.endpoints();
+        self.status.forget_all_but(|id| {
+            has(&endpoints, id) || applied.iter().any(|status| status.endpoint.id() == id)
+        });
+        Ok(())
+    }
+
+    fn publish(&self, endpoints: discover::Snapshot) {
         self.endpoints.send_if_modified(|current| {
             let changed = **current != *endpoints;
             if changed {
@@ -215,7 +233,21 @@ impl Upstream {
             }
             changed
         });
-        self.traffic.set(plan.traffic)
+    }
+
+    /// Waits until the balancer's worker has taken the endpoints in. It is a matter of microseconds; the bound is
+    /// for a runtime that does not run meanwhile.
+    fn await_balancer(&self, endpoints: &[Endpoint]) {
+        for _ in 0..500 {
+            let known = self.status.balance.endpoints();
+            if endpoints
+                .iter()
+                .all(|new| known.iter().any(|status| status.endpoint.id() == new.id()))
+            {
+                return;
+            }
+            std::thread::park_timeout(std::time::Duration::from_millis(1));
+        }
     }
 
     pub(super) fn stack(&self) -> Stack {

@@ -18,6 +18,7 @@
 mod canary;
 mod cli;
 mod drain;
+mod edge;
 mod hostile;
 mod kill;
 mod load;

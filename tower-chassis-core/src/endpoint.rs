@@ -31,6 +31,13 @@ impl Endpoint {
     /// # Errors
     /// The address is not `scheme://host:port`.
     pub fn new(address: &str) -> Result<Self, Invalid> {
+        if address.contains('@') {
+            // Not echoed: it would be in logs and pages.
+            return Err(Invalid::new(
+                "address",
+                "must not carry a user or a password",
+            ));
+        }
         let why = || {
             Invalid::new(
                 "address",
@@ -49,9 +56,7 @@ impl Endpoint {
             .cloned()
             .zip(uri.authority().cloned())
             .ok_or_else(why)?;
-        // Userinfo is for us, not for the Host header.
-        let host = authority.as_str().rsplit('@').next().unwrap_or_default();
-        let host = HeaderValue::from_str(host).map_err(|_| why())?;
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| why())?;
         let id: Arc<str> = address.trim_end_matches('/').into();
         Ok(Self {
             key: key(&id),
@@ -171,6 +176,7 @@ mod tests {
             "http://a/b",
             "http://a?x",
             "http://a b",
+            "http://user:secret@a",
         ] {
             assert!(Endpoint::new(bad).is_err(), "{bad}");
         }

@@ -10,7 +10,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -42,6 +42,8 @@ struct Shared {
     route: OnceLock<MatchedRoute>,
     /// The key of the endpoint of each attempt, 0 before it was chosen.
     tried: [AtomicU64; REMEMBERED],
+    /// The client's body is waited for.
+    uploading: AtomicBool,
 }
 
 impl fmt::Debug for Shared {
@@ -191,10 +193,35 @@ impl Invocation {
         let _ = self.shared.route.set(route);
     }
 
+    /// Whether the body of the request is waited for: what a server tells, and a timeout of an attempt asks.
+    #[must_use]
+    pub fn upload(&self) -> Upload {
+        Upload(Arc::clone(&self.shared))
+    }
+
     /// A view of the route for layers outside the router, which outlives the request.
     #[must_use]
     pub fn route_slot(&self) -> RouteSlot {
         RouteSlot(Arc::clone(&self.shared))
+    }
+}
+
+/// Whether a call waits for its own client: the body of the request was asked for, and is not there.
+#[derive(Clone, Debug)]
+pub struct Upload(Arc<Shared>);
+
+impl Upload {
+    /// The body was asked for and is not there (or is there again).
+    pub fn set_waiting(&self, waiting: bool) {
+        if self.0.uploading.load(Ordering::Relaxed) != waiting {
+            self.0.uploading.store(waiting, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the call waits for its client.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.0.uploading.load(Ordering::Relaxed)
     }
 }
 

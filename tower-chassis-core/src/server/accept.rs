@@ -1,7 +1,7 @@
 use std::{
     collections::HashMap,
     fmt, io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -211,12 +211,14 @@ impl Serving {
             let error = match &listener {
                 Listener::Tcp(tcp) => {
                     let accepted = tokio::select! {
-                        accepted = tcp.accept() => accepted,
+                        biased;
                         () = &mut closing => return,
+                        accepted = tcp.accept() => accepted,
                     };
                     match accepted {
                         Ok((stream, peer)) => {
                             let _ = stream.set_nodelay(true);
+                            keep_unsent_small(&stream);
                             self.admit(stream, Some(peer), service.clone());
                             continue;
                         }
@@ -225,8 +227,9 @@ impl Serving {
                 }
                 Listener::Unix(unix, _) => {
                     let accepted = tokio::select! {
-                        accepted = unix.accept() => accepted,
+                        biased;
                         () = &mut closing => return,
+                        accepted = unix.accept() => accepted,
                     };
                     match accepted {
                         Ok((stream, _)) => {
@@ -262,7 +265,7 @@ impl Serving {
     {
         let policy = self.policy.load();
         let limits = policy.config();
-        let ip = peer.map(|peer| peer.ip().to_canonical());
+        let ip = peer.map(|peer| one_client(peer.ip()));
         let Some(place) = Place::take(self, ip, limits) else {
             tracing::debug!(target: "tower_chassis::server", ?peer, "too many connections");
             return;
@@ -309,6 +312,8 @@ async fn serve_connection<T, S, B>(
     let builder = protocol(&limits);
     let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(io, service));
     let mut phase = place.serving.drain.watch();
+    // What was said before this task began counts as news.
+    phase.mark_changed();
     let mut closing = false;
     let mut watchdog = std::pin::pin!(tokio::time::sleep(limits.header_read_timeout));
     loop {
@@ -339,6 +344,23 @@ async fn serve_connection<T, S, B>(
             },
         }
     }
+}
+
+/// Who counts as one: an IPv4 address, an IPv6 /64, which is what one client is given and can move about in.
+fn one_client(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        v4 => v4,
+    }
+}
+
+/// What waits in the kernel for a slow reader. Without it some megabytes do, and a steady reader looks like one
+/// that has stopped: the socket takes no more until a third of them is gone.
+fn keep_unsent_small(stream: &tokio::net::TcpStream) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(128 * 1024);
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = stream;
 }
 
 fn protocol(limits: &ServerConfig) -> auto::Builder<TokioExecutor> {

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::connection::Shared;
-use crate::{BoxError, Kind, Rejection};
+use crate::{BoxError, Kind, Rejection, invocation::Upload};
 
 /// A request's body as it comes in: counted, and not waited for without end.
 pub(super) struct Received {
@@ -22,11 +22,18 @@ pub(super) struct Received {
     sleep: Option<Pin<Box<Sleep>>>,
     armed: bool,
     connection: Shared,
+    upload: Upload,
     failed: bool,
 }
 
 impl Received {
-    pub(super) fn new(inner: Incoming, limit: u64, stall: Duration, connection: Shared) -> Self {
+    pub(super) fn new(
+        inner: Incoming,
+        limit: u64,
+        stall: Duration,
+        connection: Shared,
+        upload: Upload,
+    ) -> Self {
         Self {
             inner,
             left: limit,
@@ -34,12 +41,14 @@ impl Received {
             sleep: None,
             armed: false,
             connection,
+            upload,
             failed: false,
         }
     }
 
     fn fail(&mut self, rejection: Rejection) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.failed = true;
+        self.upload.set_waiting(false);
         // The client may still be sending: read on for a while, or it never sees the answer.
         self.connection.linger();
         Poll::Ready(Some(Err(rejection.into())))
@@ -57,7 +66,9 @@ impl Body for Received {
         if self.failed {
             return Poll::Ready(None);
         }
-        match Pin::new(&mut self.inner).poll_frame(cx) {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        self.upload.set_waiting(polled.is_pending());
+        match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.armed = false;
                 let len = frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -96,5 +107,12 @@ impl Body for Received {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        // Nobody asks for it any more.
+        self.upload.set_waiting(false);
     }
 }

@@ -42,6 +42,10 @@ struct State {
     idle: AtomicU64,
     /// Since when the peer has not taken what is written; 0: it takes it.
     blocked: AtomicU64,
+    /// Responses that gave a frame and were not asked for the next.
+    held: AtomicU32,
+    /// When a response was last asked, on HTTP/2: a peer that opens no window takes nothing, and no write blocks.
+    asked: AtomicU64,
     http2: AtomicBool,
     linger: AtomicBool,
 }
@@ -64,6 +68,8 @@ impl Shared {
             head: AtomicU64::new(1),
             idle: AtomicU64::new(1),
             blocked: AtomicU64::new(0),
+            held: AtomicU32::new(0),
+            asked: AtomicU64::new(1),
             http2: AtomicBool::new(false),
             linger: AtomicBool::new(false),
         }))
@@ -77,7 +83,10 @@ impl Shared {
     pub(super) fn request(&self) -> InFlight {
         self.0.head.store(0, Relaxed);
         self.0.in_flight.fetch_add(1, Relaxed);
-        InFlight(self.clone())
+        InFlight {
+            shared: self.clone(),
+            gave: false,
+        }
     }
 
     pub(super) fn linger(&self) {
@@ -123,7 +132,14 @@ impl Shared {
         } else {
             state.idle.load(Relaxed)
         };
+        let starved = state.http2.load(Relaxed) && state.held.load(Relaxed) > 0;
+        let starved = if starved {
+            state.asked.load(Relaxed)
+        } else {
+            0
+        };
         for (since, limit, what) in [
+            (starved, limits.write_timeout, "window"),
             (state.blocked.load(Relaxed), limits.write_timeout, "write"),
             (
                 if in_flight { 0 } else { head },
@@ -146,13 +162,41 @@ impl Shared {
 
 /// A request in flight, until its response has ended.
 #[derive(Debug)]
-pub(super) struct InFlight(Shared);
+pub(super) struct InFlight {
+    shared: Shared,
+    /// The response gave a frame and was not asked for the next.
+    gave: bool,
+}
+
+impl InFlight {
+    /// The peer has room: the response is asked for its next frame.
+    pub(super) fn asked(&mut self) {
+        let state = &*self.shared.0;
+        if std::mem::take(&mut self.gave) {
+            state.held.fetch_sub(1, Relaxed);
+        }
+        if state.http2.load(Relaxed) {
+            state.asked.store(self.shared.stamp(), Relaxed);
+        }
+    }
+
+    /// The response gave a frame.
+    pub(super) fn gave(&mut self) {
+        if !std::mem::replace(&mut self.gave, true) {
+            self.shared.0.held.fetch_add(1, Relaxed);
+        }
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         // Before the count: whoever sees the count at 0 sees when that was.
-        self.0.0.idle.store(self.0.stamp(), Relaxed);
-        self.0.0.in_flight.fetch_sub(1, Relaxed);
+        let state = &*self.shared.0;
+        if self.gave {
+            state.held.fetch_sub(1, Relaxed);
+        }
+        state.idle.store(self.shared.stamp(), Relaxed);
+        state.in_flight.fetch_sub(1, Relaxed);
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Request, Response, StatusCode, Version, header};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
@@ -68,10 +68,15 @@ impl<S> PerConnection<S> {
     fn refuse(&self, request: &Request<Incoming>) -> Option<Response<Bytes>> {
         let uri = request.uri();
         let uri_len = uri.path().len() + uri.query().map_or(0, |query| query.len() + 1);
-        let status = if uri_len as u64 > self.limits.max_uri {
-            http::StatusCode::URI_TOO_LONG
+        // RFC 9112, 3.2: one Host, and in HTTP/1.1 at least one. Who believes which of two is how requests are
+        // smuggled past a router.
+        let hosts = request.headers().get_all(header::HOST).iter().count();
+        let status = if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+            StatusCode::BAD_REQUEST
+        } else if uri_len as u64 > self.limits.max_uri {
+            StatusCode::URI_TOO_LONG
         } else if head_len(request.headers()) > self.limits.max_head {
-            http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
         } else if http_body::Body::size_hint(request.body()).lower() > self.limits.max_body {
             self.shared.linger();
             let rejection = Rejection::new(Kind::BodyTooLarge, "server");
@@ -89,14 +94,20 @@ impl<S> PerConnection<S> {
 
     fn receive(&self, request: Request<Incoming>) -> Request<Body> {
         let (limit, stall) = (self.limits.max_body, self.limits.body_read_timeout);
+        let mut invocation = Invocation::new(Instant::now());
         let mut request = request.map(|body| {
             if http_body::Body::is_end_stream(&body) {
                 Body::empty()
             } else {
-                Body::new(Received::new(body, limit, stall, self.shared.clone()))
+                Body::new(Received::new(
+                    body,
+                    limit,
+                    stall,
+                    self.shared.clone(),
+                    invocation.upload(),
+                ))
             }
         });
-        let mut invocation = Invocation::new(Instant::now());
         if let Some(peer) = self.peer {
             invocation.set_client(peer);
         }
@@ -160,7 +171,7 @@ where
                         let in_flight = this.in_flight.take();
                         return Poll::Ready(Ok(response.map(|body| Answer {
                             repr: Repr::Theirs { body },
-                            _in_flight: in_flight,
+                            in_flight,
                         })));
                     }
                     // hyper would close the connection without a word.
@@ -175,7 +186,7 @@ where
         let in_flight = this.in_flight.take();
         Poll::Ready(Ok(made.map(|bytes| Answer {
             repr: Repr::Ours { bytes },
-            _in_flight: in_flight,
+            in_flight,
         })))
     }
 }
@@ -185,7 +196,7 @@ pin_project! {
     pub(super) struct Answer<B> {
         #[pin]
         repr: Repr<B>,
-        _in_flight: Option<InFlight>,
+        in_flight: Option<InFlight>,
     }
 }
 
@@ -209,8 +220,18 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match self.project().repr.project() {
-            ReprProj::Theirs { body } => body.poll_frame(cx).map_err(Into::into),
+        let this = self.project();
+        if let Some(in_flight) = this.in_flight {
+            in_flight.asked();
+        }
+        match this.repr.project() {
+            ReprProj::Theirs { body } => {
+                let frame = ready!(body.poll_frame(cx)).map(|frame| frame.map_err(Into::into));
+                if let (Some(Ok(_)), Some(in_flight)) = (&frame, this.in_flight) {
+                    in_flight.gave();
+                }
+                Poll::Ready(frame)
+            }
             ReprProj::Ours { bytes } if bytes.is_empty() => Poll::Ready(None),
             ReprProj::Ours { bytes } => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
         }

@@ -70,7 +70,8 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower_chassis_core::{
-    BoxError, Deadline, Kind, Live, Rejection, Verdict, cause,
+    BoxError, Carrier, Deadline, Invocation, Kind, Live, Rejection, Verdict, cause,
+    invocation::Upload,
     live::{Invalid, Validate},
 };
 use tower_layer::Layer;
@@ -148,12 +149,40 @@ struct State {
     nanos: AtomicU64,
 }
 
+/// Whose time a call takes: always the service's ([`Always`]), or not while the client is waited for
+/// ([`NotWhileUploading`]).
+pub trait Counts<Req>: Clone {
+    /// What tells, while the call runs.
+    fn upload(&self, request: &Req) -> Option<Upload>;
+}
+
+/// All time counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Always;
+
+impl<Req> Counts<Req> for Always {
+    fn upload(&self, _: &Req) -> Option<Upload> {
+        None
+    }
+}
+
+/// Time in which the body of the request is waited for does not count.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NotWhileUploading;
+
+impl<Req: Carrier> Counts<Req> for NotWhileUploading {
+    fn upload(&self, request: &Req) -> Option<Upload> {
+        request.invocation().map(Invocation::upload)
+    }
+}
+
 /// Ends calls that take too long. See the [module](self).
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct TimeoutLayer {
+pub struct TimeoutLayer<W = Always> {
     state: Arc<State>,
     verdict: Verdict,
+    counts: W,
 }
 
 impl TimeoutLayer {
@@ -177,9 +206,26 @@ impl TimeoutLayer {
             let nanos = u64::try_from(policy.after.as_nanos()).unwrap_or(u64::MAX);
             state.nanos.store(nanos, Ordering::Relaxed);
         });
-        Self { state, verdict }
+        Self {
+            state,
+            verdict,
+            counts: Always,
+        }
     }
 
+    /// Begins anew where the time is up while the body of the request is waited for. Above a balancer, or one
+    /// client that stalls its uploads opens the breakers of all endpoints. The server bounds the stall, and
+    /// a [`total`](Self::total) above bounds the call.
+    pub fn not_while_uploading(self) -> TimeoutLayer<NotWhileUploading> {
+        TimeoutLayer {
+            state: self.state,
+            verdict: self.verdict,
+            counts: NotWhileUploading,
+        }
+    }
+}
+
+impl<W> TimeoutLayer<W> {
     /// Reads and changes the layer while it runs.
     #[must_use]
     pub fn handle(&self) -> TimeoutHandle {
@@ -189,13 +235,14 @@ impl TimeoutLayer {
     }
 }
 
-impl<S> Layer<S> for TimeoutLayer {
-    type Service = Timeout<S>;
-    fn layer(&self, inner: S) -> Timeout<S> {
+impl<S, W: Clone> Layer<S> for TimeoutLayer<W> {
+    type Service = Timeout<S, W>;
+    fn layer(&self, inner: S) -> Timeout<S, W> {
         Timeout {
             inner,
             state: Arc::clone(&self.state),
             verdict: self.verdict,
+            counts: self.counts.clone(),
         }
     }
 }
@@ -216,15 +263,17 @@ impl TimeoutHandle {
 
 /// The service of [`TimeoutLayer`].
 #[derive(Clone, Debug)]
-pub struct Timeout<S> {
+pub struct Timeout<S, W = Always> {
     inner: S,
     state: Arc<State>,
     verdict: Verdict,
+    counts: W,
 }
 
-impl<S, Req> Service<Req> for Timeout<S>
+impl<S, W, Req> Service<Req> for Timeout<S, W>
 where
     S: Service<Req>,
+    W: Counts<Req>,
     S::Error: Into<BoxError>,
 {
     type Response = S::Response;
@@ -238,10 +287,13 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let after = Duration::from_nanos(self.state.nanos.load(Ordering::Relaxed));
         let deadline = Deadline::after(Instant::now(), after).instant();
+        let upload = self.counts.upload(&request);
         TimeoutFuture {
             inner: Some(self.inner.call(request)),
             sleep: None,
             deadline,
+            after,
+            upload,
             verdict: self.verdict,
         }
     }
@@ -259,6 +311,8 @@ pin_project! {
         #[pin]
         sleep: Option<Sleep>,
         deadline: Instant,
+        after: Duration,
+        upload: Option<Upload>,
         verdict: Verdict,
     }
 }
@@ -291,6 +345,16 @@ where
             .is_some_and(|sleep| sleep.poll(cx).is_ready());
         if !fired && (first || Instant::now() < *this.deadline) {
             return Poll::Pending;
+        }
+        if this.upload.as_ref().is_some_and(Upload::is_waiting) {
+            // The service has nothing to answer yet.
+            *this.deadline = Deadline::after(Instant::now(), *this.after).instant();
+            if let Some(mut sleep) = this.sleep.as_mut().as_pin_mut() {
+                sleep.as_mut().reset(*this.deadline);
+                if sleep.poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+            }
         }
         cause::drop_with(*this.verdict, || this.inner.set(None));
         Poll::Ready(Err(Rejection::new(Kind::Timeout, "timeout").into()))

@@ -171,3 +171,30 @@ trait CallReady<Req>: Service<Req> + Sized {
     }
 }
 impl<S: Service<Req>, Req> CallReady<Req> for S {}
+
+/// One client that stalls its upload must not be blamed on the endpoint.
+#[tokio::test(start_paused = true)]
+async fn time_in_which_the_client_is_waited_for_does_not_count() {
+    use http::Request;
+    let began = Instant::now();
+    let layer = TimeoutLayer::per_try(TimeoutPolicy::new(Duration::from_secs(1)).unwrap());
+    let service =
+        layer
+            .not_while_uploading()
+            .layer(service_fn(|request: Request<()>| async move {
+                let upload = request.invocation().unwrap().upload();
+                upload.set_waiting(true);
+                sleep_until(Instant::now() + Duration::from_millis(2_500)).await;
+                upload.set_waiting(false);
+                std::future::pending::<Result<(), BoxError>>().await
+            }));
+    let mut request = Request::new(());
+    request.invocation_mut();
+    let error = ServiceExt::oneshot(service, request).await.unwrap_err();
+    assert!(Rejection::find(&*error).unwrap().is_timeout());
+    assert_eq!(
+        began.elapsed().as_millis(),
+        3_001,
+        "the third time it was the service's"
+    );
+}
