@@ -145,7 +145,7 @@ fn log() -> OnLevel {
     use tracing_subscriber::EnvFilter;
     let from_env = EnvFilter::try_from_default_env();
     let fixed = from_env.is_ok();
-    let filter = from_env.unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = from_env.unwrap_or_else(|_| EnvFilter::new(filter_of("info")));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
@@ -154,9 +154,15 @@ fn log() -> OnLevel {
     let handle = subscriber.reload_handle();
     subscriber.init();
     Arc::new(move |level| {
-        if let (false, Ok(filter)) = (fixed, EnvFilter::try_new(level)) {
+        if let (false, Ok(filter)) = (fixed, EnvFilter::try_new(filter_of(level))) {
             // It fails only when the subscriber is gone, with the program.
             let _ = handle.reload(filter);
         }
     })
+}
+
+/// Request spans are made only where the filter names them: the subscriber formats their fields on every
+/// request, and the access log has the trace id already.
+fn filter_of(level: &str) -> String {
+    format!("tower_chassis::trace=off,{level}")
 }

@@ -73,7 +73,8 @@ impl Default for AdminModel {
 pub struct LogModel {
     /// The access log. Default text.
     pub access: AccessFormat,
-    /// A filter as in `RUST_LOG`, which wins. Default `info`.
+    /// A filter as in `RUST_LOG`, which wins. Default `info`. Request spans are off unless it names them:
+    /// `info,tower_chassis::trace=info`.
     pub level: String,
 }
 

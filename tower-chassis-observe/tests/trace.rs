@@ -28,6 +28,10 @@ use tracing_subscriber::{layer::SubscriberExt, registry::LookupSpan};
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
+/// One test at a time. What a span's place in the code has cached, whether anybody listens, is of the process, and
+/// with one listener alive `tracing` asks the thread that comes by first.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 type Fields = BTreeMap<&'static str, String>;
 
 /// Keeps the fields of every span that was closed, and how often each was entered.
@@ -104,6 +108,7 @@ fn with_parent(path: &str, parent: &str) -> Request<()> {
 
 #[tokio::test]
 async fn a_span_says_how_a_call_went() {
+    let _alone = ALONE.lock().await;
     let spans = Spans::default();
     let _guard = spans.listen();
     let layer = TraceLayer::new();
@@ -150,6 +155,7 @@ async fn a_span_says_how_a_call_went() {
 
 #[tokio::test]
 async fn a_client_that_leaves_closes_the_span() {
+    let _alone = ALONE.lock().await;
     let spans = Spans::default();
     let _guard = spans.listen();
     let routes = Routes::default();
@@ -199,6 +205,7 @@ async fn hop(request: Request<()>, server: TraceLayer) -> (Option<TraceContext>,
 
 #[tokio::test]
 async fn the_trace_goes_from_server_to_client() {
+    let _alone = ALONE.lock().await;
     // With and without a listener, sampled or not: propagation does not depend on it.
     for listen in [false, true] {
         let spans = Spans::default();
@@ -246,6 +253,7 @@ async fn the_trace_goes_from_server_to_client() {
 
 #[tokio::test]
 async fn a_wrong_parent_begins_a_new_trace() {
+    let _alone = ALONE.lock().await;
     for parent in [
         "",
         "00-00000000000000000000000000000000-b7ad6b7169203331-01",
@@ -267,6 +275,7 @@ async fn a_wrong_parent_begins_a_new_trace() {
 
 #[tokio::test]
 async fn every_attempt_is_a_child_of_the_call() {
+    let _alone = ALONE.lock().await;
     let spans = Spans::default();
     let _guard = spans.listen();
     let service = ClientTraceLayer::new().layer(ClientTraceLayer::new().layer(service_fn(

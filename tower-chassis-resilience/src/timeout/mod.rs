@@ -40,6 +40,10 @@
 //! waits between them. A total that fires may be the fault of our own queue or backoff, so the layers below
 //! read it as a call that was given up, not as a failure of the endpoint.
 //!
+//! Above a balancer, where one client's requests reach many endpoints, add
+//! [`not_while_uploading`](TimeoutLayer::not_while_uploading) to the timeout of a try: it is for the service, and a
+//! client that stalls its upload is not the service.
+//!
 //! # Events and metrics
 //! None of its own. The error is a [`Rejection`] of [`Kind::Timeout`] by the layer `timeout`, whose verdict
 //! every outer layer reads.
