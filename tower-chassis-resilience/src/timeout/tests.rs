@@ -192,9 +192,10 @@ async fn time_in_which_the_client_is_waited_for_does_not_count() {
     request.invocation_mut();
     let error = ServiceExt::oneshot(service, request).await.unwrap_err();
     assert!(Rejection::find(&*error).unwrap().is_timeout());
-    assert_eq!(
-        began.elapsed().as_millis(),
-        3_001,
-        "the third time it was the service's"
+    // Three seconds, give or take the millisecond in which tokio's timer rounds.
+    let took = began.elapsed().as_millis();
+    assert!(
+        (3_000..=3_003).contains(&took),
+        "the third time it was the service's: {took}"
     );
 }
