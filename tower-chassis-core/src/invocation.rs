@@ -14,7 +14,7 @@ use std::{
     },
 };
 
-use http::{Extensions, Request};
+use http::{Extensions, HeaderName, Request};
 use tokio::time::Instant;
 
 use crate::{Deadline, trace::TraceContext};
@@ -386,6 +386,12 @@ pub trait Carrier {
         Cow::Borrowed("")
     }
 
+    /// Whether the call may be made twice although it may have been served. A retry asks; false unless the
+    /// protocol says otherwise.
+    fn is_idempotent(&self) -> bool {
+        false
+    }
+
     /// The invocation, if a layer made one.
     fn invocation(&self) -> Option<&Invocation> {
         self.extensions().get()
@@ -417,7 +423,19 @@ impl<B> Carrier for Request<B> {
     fn operation(&self) -> Cow<'_, str> {
         Cow::Borrowed(self.method().as_str())
     }
+    fn is_idempotent(&self) -> bool {
+        self.method().is_idempotent()
+            || self.headers().contains_key(&IDEMPOTENCY_KEY)
+            || self.extensions().get::<Idempotent>().is_some()
+    }
 }
+
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Put into a request's extensions, it says that the request may be repeated although its method does not say
+/// so: for a route, or a gRPC method, that you know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Idempotent;
 
 #[cfg(test)]
 mod tests {
@@ -450,6 +468,22 @@ mod tests {
             .set_route(MatchedRoute::new(table, 0));
         drop(request);
         assert_eq!(slot.get().map(MatchedRoute::template), Some("/b/{id}"));
+    }
+
+    #[test]
+    fn methods_say_whether_a_request_may_be_repeated() {
+        let request = |method: &str| Request::builder().method(method).body(()).unwrap();
+        for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"] {
+            assert!(request(method).is_idempotent(), "{method}");
+        }
+        for method in ["POST", "PATCH", "CONNECT", "PURGE"] {
+            let mut request = request(method);
+            assert!(!request.is_idempotent(), "{method}");
+            request.extensions_mut().insert(Idempotent);
+            assert!(request.is_idempotent(), "{method}");
+        }
+        let keyed = Request::post("/").header("Idempotency-Key", "7").body(());
+        assert!(keyed.unwrap().is_idempotent());
     }
 
     #[test]

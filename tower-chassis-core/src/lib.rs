@@ -20,6 +20,7 @@ pub mod boxed;
 pub mod cause;
 #[cfg(feature = "client")]
 pub mod client;
+pub mod clock;
 #[cfg(feature = "config")]
 pub mod config;
 pub mod deadline;
@@ -28,13 +29,16 @@ pub mod endpoint;
 pub mod events;
 pub mod gate;
 pub mod invocation;
+pub mod judge;
 pub mod live;
+pub mod refusal;
 pub mod rejection;
 pub mod rescue;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod settle;
 pub mod trace;
+pub mod upgrade;
 pub mod verdict;
 pub mod wire;
 
@@ -45,7 +49,9 @@ pub use endpoint::Endpoint;
 pub use events::Events;
 pub use gate::Gate;
 pub use invocation::{Carrier, Invocation};
+pub use judge::JudgeLayer;
 pub use live::Live;
+pub use refusal::Respond;
 pub use rejection::{Kind, Rejection};
 pub use rescue::RescueLayer;
 pub use verdict::{Class, Verdict};

@@ -193,14 +193,7 @@ impl Rejection {
             if let Some(found) = error.downcast_ref() {
                 return Some(found);
             }
-            // An io::Error's `source` is that of the error it wraps, which would be passed over.
-            next = match error
-                .downcast_ref::<std::io::Error>()
-                .and_then(std::io::Error::get_ref)
-            {
-                Some(wrapped) => Some(wrapped),
-                None => error.source(),
-            };
+            next = cause_of(error);
         }
         None
     }
@@ -255,6 +248,15 @@ impl Rejection {
             Some(wait) => verdict.with_retry_after(wait),
             None => verdict,
         }
+    }
+}
+
+/// The next error of a chain. An `io::Error`'s `source` is that of the error it wraps, which would be passed over.
+pub(crate) fn cause_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    let wrapped = error.downcast_ref().and_then(std::io::Error::get_ref);
+    match wrapped {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
     }
 }
 

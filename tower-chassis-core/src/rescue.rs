@@ -219,7 +219,7 @@ pub fn answer(error: &(dyn Error + 'static), grpc: bool) -> Response<Bytes> {
     response
         .headers_mut()
         .insert(REJECT.clone(), HeaderValue::from_static(kind.as_str()));
-    let mut verdict = found.map_or(Verdict::FAILURE, Rejection::verdict);
+    let mut verdict = Verdict::in_chain(error);
     if grpc {
         verdict = Verdict::grpc(kind.grpc_code()).with_class(verdict.class());
     } else if verdict.http_status().is_none() {
@@ -322,12 +322,12 @@ pin_project! {
 }
 
 impl<B> RescueBody<B> {
-    fn inner(body: B) -> Self {
+    pub(crate) const fn inner(body: B) -> Self {
         Self {
             repr: Repr::Inner { body },
         }
     }
-    fn made(bytes: Bytes) -> Self {
+    pub(crate) const fn made(bytes: Bytes) -> Self {
         Self {
             repr: Repr::Made { bytes },
         }

@@ -17,15 +17,15 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use crate::{
-    cause,
-    verdict::{Auto, ByFn, Classify, ClassifyEnd, End, Verdict},
+    cause, clock, upgrade,
+    verdict::{Auto, ByFn, Classify, ClassifyEnd, End, Ending, Verdict},
 };
 
 /// The RAII half of a policy: it is told once how its call ended.
 ///
 /// Also for tuples of up to four, so that observers of one position share one judge, one body and one
 /// reading of the clock.
-pub trait Observe {
+pub trait Observe: Send + 'static {
     /// The head of the response arrived, or the call failed without one. Called at most once, before `done`.
     fn head(&mut self, verdict: Verdict, now: Instant) {
         let _ = (verdict, now);
@@ -168,7 +168,7 @@ impl<Res, Err, C: Classify<Res, Err>> Settle<Res, Err> for UntilHead<C> {
     type Response<G: Observe> = Res;
 
     fn settle<G: Observe>(&self, result: Result<Res, Err>, mut guard: G) -> Result<Res, Err> {
-        let now = Instant::now();
+        let now = clock::now();
         let verdict = match &result {
             Ok(response) => self.0.head(response),
             Err(error) => self.0.error(error),
@@ -187,26 +187,28 @@ impl<B: Body, Err, C: Classify<Response<B>, Err>> Settle<Response<B>, Err> for U
         result: Result<Response<B>, Err>,
         mut guard: G,
     ) -> Result<Self::Response<G>, Err> {
-        let now = Instant::now();
+        let now = clock::now();
         match result {
-            Ok(response) => {
+            Ok(mut response) => {
                 let head = self.0.head(&response);
                 guard.head(head, now);
+                if upgrade::is_switch(&response) {
+                    upgrade::park(&mut response, guard, head);
+                    return Ok(response.map(Watched::done));
+                }
+                let ending = self.0.ending(&response);
+                let watch = Watch {
+                    guard,
+                    classify: self.0.clone(),
+                    ending,
+                    head,
+                    polled: false,
+                };
                 Ok(response.map(|body| {
                     if body.is_end_stream() {
-                        guard.done(self.0.end(head, End::Clean), now);
-                        Watched {
-                            inner: body,
-                            watch: None,
-                        }
+                        watch.end_at(End::Clean, now);
+                        Watched::done(body)
                     } else {
-                        let classify = self.0.clone();
-                        let watch = Watch {
-                            guard,
-                            classify,
-                            head,
-                            polled: false,
-                        };
                         Watched {
                             inner: body,
                             watch: Some(watch),
@@ -241,7 +243,7 @@ pin_project! {
     impl<F, G: Observe, J> PinnedDrop for ResponseFuture<F, G, J> {
         fn drop(this: Pin<&mut Self>) {
             if let Some(guard) = this.project().guard.take() {
-                guard.done(cause::of_drop(), Instant::now());
+                guard.done(cause::of_drop(), clock::now());
             }
         }
     }
@@ -293,6 +295,8 @@ where
 struct Watch<G, C> {
     guard: G,
     classify: C,
+    /// Judges in place of `classify`.
+    ending: Option<Ending>,
     head: Verdict,
     polled: bool,
 }
@@ -332,8 +336,22 @@ pin_project! {
 
 impl<G: Observe, C: ClassifyEnd> Watch<G, C> {
     fn end(self, end: End<'_>) {
-        let verdict = self.classify.end(self.head, end);
-        self.guard.done(verdict, Instant::now());
+        self.end_at(end, clock::now());
+    }
+
+    fn end_at(self, end: End<'_>, now: Instant) {
+        let verdict = match &self.ending {
+            Some(ending) => ending.end(end),
+            None => self.classify.end(self.head, end),
+        };
+        self.guard.done(verdict, now);
+    }
+}
+
+impl<B: Body, G: Observe, C: ClassifyEnd> Watched<B, G, C> {
+    /// A body that nobody waits for any more.
+    const fn done(inner: B) -> Self {
+        Self { inner, watch: None }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The wiring of a layer, once: a policy supplies [`Start`] or [`Admit`], the rest is here.
 //!
 //! * [`Observed`] is the service of a policy that cannot refuse; it keeps the inner error type.
-//! * [`Gated`] is the service of a policy that can; its error is [`BoxError`] around a [`Rejection`].
+//! * [`Gated`] is the service of a policy that can; its error is [`BoxError`](crate::BoxError) around a [`Rejection`], or, by
+//!   [`Respond`](crate::Respond), its refusal is an answer and its error that of the inner service.
 //!
 //! Both obey the readiness law: the instance that was readied is the one that is called, a clone starts
 //! unready, and what a call holds is given back when its future or body is dropped.
@@ -18,7 +19,8 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::{
-    BoxError, Kind, Rejection, cause,
+    Kind, Rejection, cause, clock,
+    refusal::{IsGrpc, Refusal},
     settle::{Observe, ResponseFuture, Settle},
 };
 
@@ -100,10 +102,18 @@ where
     }
 
     fn call(&mut self, mut request: Req) -> Self::Future {
-        let ticket = self.policy.start(&mut request, Instant::now());
-        Held(Some(ticket)).call(|| self.inner.call(request), self.settle.clone())
+        clock::entered(|now| {
+            let ticket = self.policy.start(&mut request, now);
+            Held(Some(ticket)).call(|| self.inner.call(request), self.settle.clone())
+        })
     }
 }
+
+/// What is answered from inside, once it is judged.
+type Settled<S, P, J, Req> = <J as Settle<
+    <S as Service<Req>>::Response,
+    <S as Service<Req>>::Error,
+>>::Response<<P as Admit<Req>>::Ticket>;
 
 /// The service of a policy that can refuse.
 #[derive(Debug)]
@@ -137,41 +147,44 @@ impl<S: Clone, P: Clone, J: Clone> Clone for Gated<S, P, J> {
 impl<S, P, J, Req> Service<Req> for Gated<S, P, J>
 where
     S: Service<Req>,
-    S::Error: Into<BoxError>,
     P: Admit<Req>,
-    J: Settle<S::Response, S::Error>,
+    J: Settle<S::Response, S::Error> + IsGrpc<Req> + Refusal<Settled<S, P, J, Req>, S::Error>,
 {
-    type Response = J::Response<P::Ticket>;
-    type Error = BoxError;
+    type Response = <J as Refusal<Settled<S, P, J, Req>, S::Error>>::Response;
+    type Error = <J as Refusal<Settled<S, P, J, Req>, S::Error>>::Error;
     type Future = GatedFuture<S::Future, P::Ticket, J>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         // Before the inner service: a shut gate must not wait on a dead pool.
         self.skipped = self.policy.shut();
         if self.skipped {
             return Poll::Ready(Ok(()));
         }
-        self.inner.poll_ready(cx).map_err(Into::into)
+        self.inner.poll_ready(cx).map_err(J::error)
     }
 
     fn call(&mut self, mut request: Req) -> Self::Future {
         let skipped = std::mem::take(&mut self.skipped);
-        match self.policy.admit(&mut request, Instant::now()) {
+        let grpc = J::is_grpc(&request);
+        let called = clock::entered(|now| match self.policy.admit(&mut request, now) {
             // It opened between readiness and the call, but the inner service was not readied.
             Ok(ticket) if skipped => {
                 drop(Held(Some(ticket)));
-                GatedFuture::refused(
-                    Rejection::new(Kind::CircuitOpen, "gate").after(Duration::ZERO),
-                )
+                Err(Rejection::new(Kind::CircuitOpen, "gate").after(Duration::ZERO))
             }
             Ok(ticket) => {
-                let future =
-                    Held(Some(ticket)).call(|| self.inner.call(request), self.settle.clone());
-                GatedFuture {
-                    state: State::Called { future },
-                }
+                Ok(Held(Some(ticket)).call(|| self.inner.call(request), self.settle.clone()))
             }
-            Err(rejection) => GatedFuture::refused(rejection),
+            Err(rejection) => Err(rejection),
+        });
+        GatedFuture {
+            state: match called {
+                Ok(future) => State::Called { future },
+                Err(rejection) => State::Refused {
+                    rejection: Some(rejection),
+                },
+            },
+            grpc,
         }
     }
 }
@@ -189,7 +202,7 @@ impl<T: Observe> Held<T> {
 impl<T: Observe> Drop for Held<T> {
     fn drop(&mut self) {
         if let Some(ticket) = self.0.take() {
-            ticket.done(cause::of_drop(), Instant::now());
+            ticket.done(cause::of_drop(), clock::now());
         }
     }
 }
@@ -204,6 +217,7 @@ pin_project! {
     {
         #[pin]
         state: State<F, G, J>,
+        grpc: bool,
     }
 }
 
@@ -219,36 +233,29 @@ pin_project! {
     }
 }
 
-impl<F, G: Observe, J> GatedFuture<F, G, J> {
-    /// A call that was refused.
-    pub fn refused(rejection: Rejection) -> Self {
-        Self {
-            state: State::Refused {
-                rejection: Some(rejection),
-            },
-        }
-    }
-}
-
 impl<F, G, J, Res, Err> Future for GatedFuture<F, G, J>
 where
     F: Future<Output = Result<Res, Err>>,
     G: Observe,
-    J: Settle<Res, Err>,
-    Err: Into<BoxError>,
+    J: Settle<Res, Err> + Refusal<<J as Settle<Res, Err>>::Response<G>, Err>,
 {
-    type Output = Result<J::Response<G>, BoxError>;
+    type Output = Result<
+        <J as Refusal<<J as Settle<Res, Err>>::Response<G>, Err>>::Response,
+        <J as Refusal<<J as Settle<Res, Err>>::Response<G>, Err>>::Error,
+    >;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProj::Called { future } => {
-                Poll::Ready(ready!(future.poll(cx)).map_err(Into::into))
-            }
-            StateProj::Refused { rejection } => match rejection.take() {
-                Some(rejection) => Poll::Ready(Err(Box::new(rejection))),
-                None => Poll::Pending,
+        let this = self.project();
+        Poll::Ready(match this.state.project() {
+            StateProj::Called { future } => match ready!(future.poll(cx)) {
+                Ok(response) => Ok(J::response(response)),
+                Err(error) => Err(J::error(error)),
             },
-        }
+            StateProj::Refused { rejection } => match rejection.take() {
+                Some(rejection) => J::refused(rejection, *this.grpc),
+                None => return Poll::Pending,
+            },
+        })
     }
 }
 

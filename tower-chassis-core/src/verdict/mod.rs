@@ -5,11 +5,18 @@
 //! that value once, a `Verdict` in the response's extensions or a [`Rejection`] in the error, and every
 //! outer layer reads it there. Nothing is inserted on the ordinary path.
 
-use std::{any::Any, time::Duration};
+mod ending;
+mod http;
+mod judged;
+mod retry_after;
 
-use http::{HeaderMap, HeaderName, Response, StatusCode, header};
+use std::{any::Any, error::Error, time::Duration};
+
+use ::http::{HeaderMap, StatusCode};
 
 use crate::{BoxError, Rejection};
+
+pub use self::{ending::Ending, http::is_grpc, judged::Judged};
 
 /// How a call went. Eight bytes, `Copy`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,7 +56,12 @@ enum Protocol {
     Other,
     Http,
     Grpc,
+    /// A gRPC head that does not say how the call ended: the trailers will.
+    GrpcHead,
 }
+
+/// The service forbade another attempt. As a wait it would be 49 days.
+const NEVER: u32 = u32::MAX;
 
 impl Verdict {
     /// The call succeeded, and nothing more is known.
@@ -121,10 +133,19 @@ impl Verdict {
         self
     }
 
-    /// The same verdict with the wait that the service asked for, in milliseconds up to about 49 days.
+    /// The same verdict with the wait that the service asked for, in whole milliseconds from 1 up to about 49 days.
     #[must_use]
     pub fn with_retry_after(mut self, wait: Duration) -> Self {
-        self.retry_after_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1);
+        self.retry_after_ms = u32::try_from(wait.as_millis())
+            .unwrap_or(u32::MAX)
+            .clamp(1, NEVER - 1);
+        self
+    }
+
+    /// The same verdict of a service that forbade another attempt (a negative `grpc-retry-pushback-ms`).
+    #[must_use]
+    pub const fn without_retry(mut self) -> Self {
+        self.retry_after_ms = NEVER;
         self
     }
 
@@ -154,12 +175,12 @@ impl Verdict {
     pub const fn http_status(self) -> Option<u16> {
         match self.protocol {
             Protocol::Http => Some(self.code),
-            Protocol::Grpc => Some(200),
+            Protocol::Grpc | Protocol::GrpcHead => Some(200),
             Protocol::Other => None,
         }
     }
 
-    /// The gRPC status code, where the call had one.
+    /// The gRPC status code, where the call had one; a head alone has none if trailers are to come.
     #[must_use]
     pub const fn grpc_code(self) -> Option<u16> {
         match self.protocol {
@@ -172,20 +193,40 @@ impl Verdict {
     #[must_use]
     pub const fn retry_after(self) -> Option<Duration> {
         match self.retry_after_ms {
-            0 => None,
+            0 | NEVER => None,
             ms => Some(Duration::from_millis(ms as u64)),
         }
     }
 
-    /// The verdict on an error: what the [`Rejection`] in its chain says, else a failure.
+    /// Whether the service forbade another attempt.
+    #[must_use]
+    pub const fn forbids_retry(self) -> bool {
+        self.retry_after_ms == NEVER
+    }
+
+    /// The verdict on an error: what the outermost [`Rejection`] or [`Judged`] in its chain says, else a failure.
     pub fn of_error<E: 'static>(error: &E) -> Self {
         let any: &dyn Any = error;
         if let Some(rejection) = any.downcast_ref::<Rejection>() {
             return rejection.verdict();
         }
         any.downcast_ref::<BoxError>()
-            .and_then(|error| Rejection::find(&**error))
-            .map_or(Self::FAILURE, Rejection::verdict)
+            .map_or(Self::FAILURE, |error| Self::in_chain(&**error))
+    }
+
+    /// The same for an error whose type is erased.
+    pub(crate) fn in_chain(error: &(dyn Error + 'static)) -> Self {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(rejection) = error.downcast_ref::<Rejection>() {
+                return rejection.verdict();
+            }
+            if let Some(judged) = error.downcast_ref::<Judged>() {
+                return judged.verdict();
+            }
+            next = crate::rejection::cause_of(error);
+        }
+        Self::FAILURE
     }
 }
 
@@ -220,51 +261,11 @@ pub trait Outcome {
     fn verdict(&self) -> Verdict {
         Verdict::SUCCESS
     }
-}
 
-static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-static GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
-
-impl<B> Outcome for Response<B> {
-    fn verdict(&self) -> Verdict {
-        if let Some(verdict) = self.extensions().get::<Verdict>() {
-            return *verdict;
-        }
-        let headers = self.headers();
-        if is_grpc(headers) {
-            let verdict = grpc_status(headers).map_or(Verdict::grpc(0), Verdict::grpc);
-            return match headers.get(&GRPC_PUSHBACK).and_then(number) {
-                Some(ms) => verdict.with_retry_after(Duration::from_millis(ms)),
-                None => verdict,
-            };
-        }
-        let verdict = Verdict::http(self.status());
-        if verdict.class == Class::Success {
-            return verdict;
-        }
-        match headers.get(header::RETRY_AFTER).and_then(number) {
-            Some(seconds) => verdict.with_retry_after(Duration::from_secs(seconds)),
-            None => verdict,
-        }
+    /// Who judges the end of its body, if a [`JudgeLayer`](crate::JudgeLayer) said so.
+    fn ending(&self) -> Option<Ending> {
+        None
     }
-}
-
-fn number(value: &http::HeaderValue) -> Option<u64> {
-    value.to_str().ok()?.trim().parse().ok()
-}
-
-/// Whether the content type is one of gRPC's.
-#[must_use]
-pub fn is_grpc(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
-}
-
-fn grpc_status(headers: &HeaderMap) -> Option<u16> {
-    let code = number(headers.get(&GRPC_STATUS)?)?;
-    // An unknown code means UNKNOWN, as in gRPC's own libraries.
-    Some(if code <= 16 { code as u16 } else { 2 })
 }
 
 /// Judges the end of a body. Names neither the response nor the error, because a body carries it.
@@ -281,21 +282,27 @@ pub trait Classify<Res, Err>: ClassifyEnd {
     fn head(&self, response: &Res) -> Verdict;
     /// The verdict on an error.
     fn error(&self, error: &Err) -> Verdict;
+    /// Who judges the end of the body in place of [`ClassifyEnd::end`], if the response says so.
+    fn ending(&self, response: &Res) -> Option<Ending> {
+        let _ = response;
+        None
+    }
 }
 
 fn default_end(head: Verdict, end: &End<'_>) -> Verdict {
     if !head.is_success() {
         return head;
     }
-    let grpc = head.protocol == Protocol::Grpc;
+    let unsaid = head.protocol == Protocol::GrpcHead;
     match end {
-        // A head that already says an error ended the call; a gRPC success must be said by trailers.
-        End::Trailers(trailers) if grpc && head.class == Class::Success => {
-            grpc_status(trailers).map_or(head, Verdict::grpc)
+        // gRPC says how a call went in its trailers; to end without them is UNKNOWN.
+        End::Trailers(trailers) if unsaid => {
+            Verdict::grpc(http::grpc_status(trailers).unwrap_or(http::UNKNOWN))
         }
+        End::Clean if unsaid => Verdict::grpc(http::UNKNOWN),
         End::Clean | End::Trailers(_) => head,
         End::Broken | End::Panicked => head.with_class(Class::Failure),
-        End::Unread if grpc => head.with_class(Class::Cancelled),
+        End::Unread if unsaid => head.with_class(Class::Cancelled),
         End::Unread => head,
         End::Dropped => {
             head.with_class(crate::cause::current().unwrap_or(Verdict::CANCELLED).class)
@@ -315,6 +322,9 @@ impl<Res: Outcome, Err: 'static> Classify<Res, Err> for Auto {
     }
     fn error(&self, error: &Err) -> Verdict {
         Verdict::of_error(error)
+    }
+    fn ending(&self, response: &Res) -> Option<Ending> {
+        response.ending()
     }
 }
 
@@ -358,82 +368,4 @@ where
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn verdict_is_eight_bytes() {
-        assert_eq!(size_of::<Verdict>(), 8);
-    }
-
-    #[test]
-    fn http_table() {
-        for (status, class) in [
-            (200, Class::Success),
-            (302, Class::Success),
-            (404, Class::ClientFault),
-            (408, Class::ClientFault),
-            (429, Class::RateLimited),
-            (500, Class::Failure),
-            (503, Class::Failure),
-            (504, Class::Timeout),
-        ] {
-            let response = Response::builder().status(status).body(()).unwrap();
-            assert_eq!(response.verdict().class(), class, "{status}");
-            assert_eq!(response.verdict().http_status(), Some(status));
-        }
-    }
-
-    #[test]
-    fn the_exception_in_the_response_wins() {
-        let mut response = Response::builder().status(503).body(()).unwrap();
-        response.extensions_mut().insert(Verdict::REFUSED);
-        assert_eq!(response.verdict().class(), Class::Refused);
-    }
-
-    #[test]
-    fn grpc_is_judged_by_its_trailers() {
-        let response = Response::builder()
-            .header("content-type", "application/grpc+proto")
-            .body(())
-            .unwrap();
-        let head = response.verdict();
-        assert_eq!(head.class(), Class::Success);
-        let mut trailers = HeaderMap::new();
-        trailers.insert("grpc-status", "14".parse().unwrap());
-        let end = Auto.end(head, End::Trailers(&trailers));
-        assert_eq!((end.class(), end.grpc_code()), (Class::Failure, Some(14)));
-        assert_eq!(Auto.end(head, End::Unread).class(), Class::Cancelled);
-    }
-
-    #[test]
-    fn only_a_success_can_still_turn() {
-        let head = Verdict::http(StatusCode::SERVICE_UNAVAILABLE);
-        for end in [End::Clean, End::Broken, End::Unread, End::Dropped] {
-            assert_eq!(Auto.end(head, end), head);
-        }
-        let ok = Verdict::http(StatusCode::OK);
-        assert_eq!(Auto.end(ok, End::Broken).class(), Class::Failure);
-        assert_eq!(Auto.end(ok, End::Unread).class(), Class::Success);
-        assert_eq!(Auto.end(ok, End::Dropped).class(), Class::Cancelled);
-    }
-
-    #[test]
-    fn retry_after_is_read_from_refusals_only() {
-        let response = Response::builder()
-            .status(503)
-            .header("retry-after", "2")
-            .body(())
-            .unwrap();
-        assert_eq!(
-            response.verdict().retry_after(),
-            Some(Duration::from_secs(2))
-        );
-        let response = Response::builder()
-            .status(200)
-            .header("retry-after", "2")
-            .body(())
-            .unwrap();
-        assert_eq!(response.verdict().retry_after(), None);
-    }
-}
+mod tests;

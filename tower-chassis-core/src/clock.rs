@@ -1,0 +1,83 @@
+//! One reading of the clock for all layers that a call enters at once.
+//!
+//! A layer's `call` runs the `call` of the layer inside it, all in one synchronous span, so they may share
+//! a reading: the outermost takes it inside [`entered`], the others find it. On the way out nothing is shared: a
+//! future may finish a call and compute for long in the same poll, so each position reads the clock itself, and
+//! layers of one position are fused (a tuple of [`Observe`](crate::settle::Observe)rs).
+//!
+//! A layer that calls its inner service later, in its future (a balancer, a queue, the second attempt of a retry),
+//! begins a new way in.
+
+use std::cell::Cell;
+
+use tokio::time::Instant;
+
+thread_local! {
+    static NOW: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Runs `call` with the time at which the outermost `entered` around it began.
+pub fn entered<R>(call: impl FnOnce(Instant) -> R) -> R {
+    match NOW.get() {
+        Some(now) => call(now),
+        None => entered_at(now(), call),
+    }
+}
+
+/// Runs `call` with a reading that was taken just now, in the same poll.
+pub fn entered_at<R>(now: Instant, call: impl FnOnce(Instant) -> R) -> R {
+    struct Left(Option<Instant>);
+    impl Drop for Left {
+        fn drop(&mut self) {
+            NOW.set(self.0);
+        }
+    }
+    let _left = Left(NOW.replace(Some(now)));
+    call(now)
+}
+
+/// Reads the clock. Layers read it here, so that a test can count it.
+#[must_use]
+pub fn now() -> Instant {
+    #[cfg(any(test, feature = "testing"))]
+    READINGS.set(READINGS.get() + 1);
+    Instant::now()
+}
+
+#[cfg(any(test, feature = "testing"))]
+thread_local! {
+    static READINGS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How often layers have read the clock on this thread.
+#[cfg(any(test, feature = "testing"))]
+#[must_use]
+pub fn readings() -> u64 {
+    READINGS.get()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_reading_for_a_span_and_another_for_the_next() {
+        let before = readings();
+        let first = entered(|outer| {
+            entered(|inner| assert_eq!(outer, inner));
+            outer
+        });
+        assert_eq!(readings() - before, 1);
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        assert!(entered(|now| now) > first);
+        assert_eq!(readings() - before, 2);
+    }
+
+    #[test]
+    fn a_panic_leaves_no_stale_time() {
+        let panicked = catch_unwind(AssertUnwindSafe(|| entered(|_| panic!("planted"))));
+        assert!(panicked.is_err() && NOW.get().is_none());
+    }
+}
