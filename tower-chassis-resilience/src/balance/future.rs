@@ -9,13 +9,15 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower_chassis_core::{
-    BoxError, Carrier, Invocation, Rejection, Verdict, cause,
+    Carrier, Invocation, Rejection, Verdict, cause, clock,
+    refusal::{IsGrpc, Refusal},
     settle::{self, Observe, Settle},
 };
 use tower_service::Service;
 
 use super::{
     pick::Pick,
+    service::Settled,
     snapshot::{Snapshot, State},
     waiting::{Turn, Waiting},
 };
@@ -115,6 +117,7 @@ pin_project! {
         S: Service<Req>,
     {
         settle: J,
+        grpc: bool,
         #[pin]
         stage: Stage<S, Req, S::Future, P, J>,
     }
@@ -134,15 +137,18 @@ impl<S: Service<Req>, Req, P, J> ResponseFuture<S, Req, P, J> {
     pub(super) fn new(request: Req, attempt: Attempt<S>, settle: J) -> Self {
         Self {
             settle,
+            // Read where it is needed: there is a request.
+            grpc: false,
             stage: Stage::Chosen {
                 chosen: Some((attempt, request)),
             },
         }
     }
 
-    pub(super) fn refused(rejection: Rejection, settle: J) -> Self {
+    pub(super) fn refused(rejection: Rejection, grpc: bool, settle: J) -> Self {
         Self {
             settle,
+            grpc,
             stage: Stage::Refused {
                 rejection: Some(rejection),
             },
@@ -168,20 +174,25 @@ impl<S, Req, P, J> Future for ResponseFuture<S, Req, P, J>
 where
     Req: Carrier,
     S: Service<Req> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
     P: Pick,
-    J: Settle<S::Response, S::Error>,
+    J: Settle<S::Response, S::Error> + IsGrpc<Req> + Refusal<Settled<S, J, Req>, S::Error>,
 {
-    type Output = Result<J::Response<Ticket>, BoxError>;
+    type Output = Result<
+        <J as Refusal<Settled<S, J, Req>, S::Error>>::Response,
+        <J as Refusal<Settled<S, J, Req>, S::Error>>::Error,
+    >;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
             let (attempt, request, outcome) = match this.stage.as_mut().project() {
-                StageProj::Called { future } => return future.poll(cx).map_err(Into::into),
+                StageProj::Called { future } => {
+                    let result = ready!(future.poll(cx));
+                    return Poll::Ready(result.map(J::response).map_err(J::error));
+                }
                 StageProj::Refused { rejection } => {
                     return match rejection.take() {
-                        Some(rejection) => Poll::Ready(Err(rejection.into())),
+                        Some(rejection) => Poll::Ready(J::refused(rejection, *this.grpc)),
                         None => Poll::Pending,
                     };
                 }
@@ -211,6 +222,7 @@ where
                             (attempt, request, outcome)
                         }
                         Turn::Refused(rejection) => {
+                            *this.grpc = request.as_ref().is_some_and(J::is_grpc);
                             this.stage.set(Stage::Refused {
                                 rejection: Some(rejection),
                             });
@@ -231,13 +243,14 @@ where
             }
             match outcome {
                 Ok(()) => {
-                    let future = service.call(request);
+                    let future = clock::entered(|_| service.call(request));
                     let future = settle::ResponseFuture::new(future, ticket, this.settle.clone());
                     this.stage.set(Stage::Called { future });
                 }
                 Err(error) => {
                     this.stage.set(Stage::Refused { rejection: None });
-                    return Poll::Ready(this.settle.settle(Err(error), ticket).map_err(Into::into));
+                    let result = this.settle.settle(Err(error), ticket);
+                    return Poll::Ready(result.map(J::response).map_err(J::error));
                 }
             }
         }

@@ -10,13 +10,11 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::{
-    sync::{Notify, oneshot, watch},
-    time::Instant,
-};
+use tokio::sync::{Notify, oneshot, watch};
 use tower_chassis_core::{
-    BoxError, Carrier, Events, Rejection, discover,
+    Carrier, Events, Rejection, Respond, clock, discover,
     events::Event,
+    refusal::{IsGrpc, Refusal},
     settle::{Settle, UntilEnd, UntilHead},
     verdict::{Auto, ByFn},
 };
@@ -154,6 +152,13 @@ impl<S, P, J> Balance<S, P, J> {
         self
     }
 
+    /// Answers its own refusals by the table at [`Kind`](tower_chassis_core::Kind) instead of failing with them,
+    /// and passes errors of endpoints on: the error type is theirs. To be said last; for HTTP and gRPC.
+    #[must_use]
+    pub fn respond(self) -> Balance<S, P, Respond<J>> {
+        self.settled_by(Respond::new)
+    }
+
     fn settled_by<K>(self, change: impl FnOnce(J) -> K) -> Balance<S, P, K> {
         Balance {
             shared: self.shared,
@@ -215,25 +220,30 @@ impl<S, P, J> fmt::Debug for Balance<S, P, J> {
     }
 }
 
+/// What an endpoint answers, once it is judged.
+pub(super) type Settled<S, J, Req> = <J as Settle<
+    <S as Service<Req>>::Response,
+    <S as Service<Req>>::Error,
+>>::Response<super::Ticket>;
+
 impl<S, P, J, Req> Service<Req> for Balance<S, P, J>
 where
     Req: Carrier,
     S: Service<Req> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
     P: Pick,
-    J: Settle<S::Response, S::Error>,
+    J: Settle<S::Response, S::Error> + IsGrpc<Req> + Refusal<Settled<S, J, Req>, S::Error>,
 {
-    type Response = J::Response<super::Ticket>;
-    type Error = BoxError;
+    type Response = <J as Refusal<Settled<S, J, Req>, S::Error>>::Response;
+    type Error = <J as Refusal<Settled<S, J, Req>, S::Error>>::Error;
     type Future = ResponseFuture<S, Req, P, J>;
 
     /// Always ready: which endpoint must be ready is known when it is picked, in the future.
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let now = Instant::now();
+        let now = clock::entered(|now| now);
         let version = self.shared.version.load(Ordering::Acquire);
         let cached = self
             .cached
@@ -249,7 +259,7 @@ where
             Some(attempt) => ResponseFuture::new(request, attempt, self.settle.clone()),
             None => {
                 let rejection = self.shared.about.refused(plan.refusal(invocation, now));
-                ResponseFuture::refused(rejection, self.settle.clone())
+                ResponseFuture::refused(rejection, J::is_grpc(&request), self.settle.clone())
             }
         }
     }

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tower_chassis_core::{
-    Class, Events, Gate, Kind, Live, Rejection, Verdict, cause,
+    Class, Events, Gate, Kind, Live, Rejection, Respond, Verdict, cause,
     events::Event,
     settle::{Observe, UntilEnd, UntilHead},
     verdict::{Auto, ByFn},
@@ -174,6 +174,16 @@ impl<J> BreakerLayer<J> {
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
         self.set_up(|setup| setup.seed = Some(seed))
+    }
+
+    /// Answers its own refusals by the table at [`Kind`] instead of failing with them, and passes errors from
+    /// inside on: the error type is that of the inner service. To be said last; for HTTP and gRPC.
+    #[must_use]
+    pub fn respond(self) -> BreakerLayer<Respond<J>> {
+        BreakerLayer {
+            shared: self.shared,
+            settle: Respond::new(self.settle),
+        }
     }
 
     /// The same settings with a state of its own and no gate.

@@ -2,7 +2,7 @@ use std::{fmt, hash::Hash, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tower_chassis_core::{
-    Events, Kind, Live, Rejection,
+    Events, Kind, Live, Rejection, Respond,
     events::Event,
     live::Invalid,
     settle::UntilHead,
@@ -22,13 +22,16 @@ use super::{
 const MAX_KEYS: usize = 100_000;
 
 /// The service of a [`RateLimitLayer`].
-pub type RateLimit<S, F = One, K = ()> = Gated<S, Limit<F, K>, UntilHead<OkIsSuccess>>;
+pub type RateLimit<S, F = One, K = (), J = UntilHead<OkIsSuccess>> = Gated<S, Limit<F, K>, J>;
 
 /// Allows so many calls per time. See the [module](super) page.
 ///
 /// The state is the layer's: what is layered or cloned twice shares it. `F` finds the key of a
-/// call, `K` is its type.
-pub struct RateLimitLayer<F = One, K = ()>(Arc<Shared<F, K>>);
+/// call, `K` is its type, `J` says whether a refusal is an error or [an answer](Self::respond).
+pub struct RateLimitLayer<F = One, K = (), J = UntilHead<OkIsSuccess>> {
+    shared: Arc<Shared<F, K>>,
+    settle: J,
+}
 
 /// What a layer, its services and its handles share.
 struct Shared<F, K> {
@@ -82,7 +85,7 @@ impl RateLimitLayer {
         F: Fn(&Req) -> Option<K> + Send + Sync + 'static,
         K: Hash + Eq + Send + 'static,
     {
-        let Shared { live, events, .. } = &*self.0;
+        let Shared { live, events, .. } = &*self.shared;
         RateLimitLayer::build(
             Arc::new(By::new(f)),
             live.clone(),
@@ -105,7 +108,7 @@ where
     pub fn max_keys(self, max_keys: usize) -> Self {
         let Shared {
             key, live, events, ..
-        } = &*self.0;
+        } = &*self.shared;
         Self::build(
             Arc::clone(key),
             live.clone(),
@@ -137,7 +140,10 @@ where
             events,
         });
         shared.live.bind(&shared, Shared::apply);
-        Self(shared)
+        Self {
+            shared,
+            settle: UntilHead::default(),
+        }
     }
 
     /// Reports refusals. Default: to nobody. For the set-up: begins with full buckets.
@@ -149,7 +155,7 @@ where
             keys,
             max_keys,
             ..
-        } = &*self.0;
+        } = &*self.shared;
         Self::build(
             Arc::clone(key),
             live.clone(),
@@ -168,7 +174,7 @@ where
             keys,
             max_keys,
             ..
-        } = &*self.0;
+        } = &*self.shared;
         Self::build(
             Arc::clone(key),
             live.clone(),
@@ -177,35 +183,55 @@ where
         )
     }
 
-    /// Reads the state and changes the settings.
+    /// Answers its refusals by the table at [`Kind`] instead of failing with them, and passes errors from
+    /// inside on: the error type is that of the inner service. To be said last; for HTTP and gRPC.
     #[must_use]
-    pub fn handle(&self) -> RateLimitHandle {
-        RateLimitHandle {
-            live: self.0.live.clone(),
-            keys: Arc::<Shared<F, K>>::clone(&self.0),
+    pub fn respond(self) -> RateLimitLayer<F, K, Respond<UntilHead<OkIsSuccess>>> {
+        RateLimitLayer {
+            shared: self.shared,
+            settle: Respond::new(self.settle),
         }
     }
 }
 
-impl<F, K> Clone for RateLimitLayer<F, K> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+impl<F, K, J> RateLimitLayer<F, K, J>
+where
+    F: Send + Sync + 'static,
+    K: Send + 'static,
+{
+    /// Reads the state and changes the settings.
+    #[must_use]
+    pub fn handle(&self) -> RateLimitHandle {
+        RateLimitHandle {
+            live: self.shared.live.clone(),
+            keys: Arc::<Shared<F, K>>::clone(&self.shared),
+        }
     }
 }
 
-impl<F, K> fmt::Debug for RateLimitLayer<F, K> {
+impl<F, K, J: Clone> Clone for RateLimitLayer<F, K, J> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            settle: self.settle.clone(),
+        }
+    }
+}
+
+impl<F, K, J> fmt::Debug for RateLimitLayer<F, K, J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RateLimitLayer")
-            .field("policy", &self.0.live)
+            .field("policy", &self.shared.live)
             .finish_non_exhaustive()
     }
 }
 
-impl<S, F, K> Layer<S> for RateLimitLayer<F, K> {
-    type Service = RateLimit<S, F, K>;
+impl<S, F, K, J: Clone> Layer<S> for RateLimitLayer<F, K, J> {
+    type Service = RateLimit<S, F, K, J>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Gated::new(inner, Limit(Arc::clone(&self.0)), UntilHead::default())
+        let limit = Limit(Arc::clone(&self.shared));
+        Gated::new(inner, limit, self.settle.clone())
     }
 }
 

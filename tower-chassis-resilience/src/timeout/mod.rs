@@ -62,6 +62,7 @@ mod tests;
 
 use std::{
     future::Future,
+    marker::PhantomData,
     pin::Pin,
     sync::{
         Arc,
@@ -74,9 +75,10 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower_chassis_core::{
-    BoxError, Carrier, Deadline, Invocation, Kind, Live, Rejection, Verdict, cause,
+    Carrier, Deadline, Invocation, Kind, Live, Rejection, Respond, Verdict, cause, clock,
     invocation::Upload,
     live::{Invalid, Validate},
+    refusal::{Fail, IsGrpc, Refusal},
 };
 use tower_layer::Layer;
 use tower_service::Service;
@@ -183,10 +185,11 @@ impl<Req: Carrier> Counts<Req> for NotWhileUploading {
 /// Ends calls that take too long. See the [module](self).
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct TimeoutLayer<W = Always> {
+pub struct TimeoutLayer<W = Always, A = Fail> {
     state: Arc<State>,
     verdict: Verdict,
     counts: W,
+    answer: PhantomData<fn() -> A>,
 }
 
 impl TimeoutLayer {
@@ -214,6 +217,7 @@ impl TimeoutLayer {
             state,
             verdict,
             counts: Always,
+            answer: PhantomData,
         }
     }
 
@@ -225,11 +229,25 @@ impl TimeoutLayer {
             state: self.state,
             verdict: self.verdict,
             counts: NotWhileUploading,
+            answer: PhantomData,
         }
     }
 }
 
 impl<W> TimeoutLayer<W> {
+    /// Answers a call that took too long (504, `DEADLINE_EXCEEDED`) instead of failing, and passes errors from
+    /// inside on: the error type is that of the inner service. To be said last; for HTTP and gRPC.
+    pub fn respond(self) -> TimeoutLayer<W, Respond> {
+        TimeoutLayer {
+            state: self.state,
+            verdict: self.verdict,
+            counts: self.counts,
+            answer: PhantomData,
+        }
+    }
+}
+
+impl<W, A> TimeoutLayer<W, A> {
     /// Reads and changes the layer while it runs.
     #[must_use]
     pub fn handle(&self) -> TimeoutHandle {
@@ -239,14 +257,15 @@ impl<W> TimeoutLayer<W> {
     }
 }
 
-impl<S, W: Clone> Layer<S> for TimeoutLayer<W> {
-    type Service = Timeout<S, W>;
-    fn layer(&self, inner: S) -> Timeout<S, W> {
+impl<S, W: Clone, A> Layer<S> for TimeoutLayer<W, A> {
+    type Service = Timeout<S, W, A>;
+    fn layer(&self, inner: S) -> Timeout<S, W, A> {
         Timeout {
             inner,
             state: Arc::clone(&self.state),
             verdict: self.verdict,
             counts: self.counts.clone(),
+            answer: PhantomData,
         }
     }
 }
@@ -267,39 +286,42 @@ impl TimeoutHandle {
 
 /// The service of [`TimeoutLayer`].
 #[derive(Clone, Debug)]
-pub struct Timeout<S, W = Always> {
+pub struct Timeout<S, W = Always, A = Fail> {
     inner: S,
     state: Arc<State>,
     verdict: Verdict,
     counts: W,
+    answer: PhantomData<fn() -> A>,
 }
 
-impl<S, W, Req> Service<Req> for Timeout<S, W>
+impl<S, W, A, Req> Service<Req> for Timeout<S, W, A>
 where
     S: Service<Req>,
     W: Counts<Req>,
-    S::Error: Into<BoxError>,
+    A: Refusal<S::Response, S::Error> + IsGrpc<Req>,
 {
-    type Response = S::Response;
-    type Error = BoxError;
-    type Future = TimeoutFuture<S::Future>;
+    type Response = A::Response;
+    type Error = A::Error;
+    type Future = TimeoutFuture<S::Future, A>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx).map_err(Into::into)
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), A::Error>> {
+        self.inner.poll_ready(cx).map_err(A::error)
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
         let after = Duration::from_nanos(self.state.nanos.load(Ordering::Relaxed));
-        let deadline = Deadline::after(Instant::now(), after).instant();
         let upload = self.counts.upload(&request);
-        TimeoutFuture {
+        let grpc = A::is_grpc(&request);
+        clock::entered(|now| TimeoutFuture {
             inner: Some(self.inner.call(request)),
             sleep: None,
-            deadline,
+            deadline: Deadline::after(now, after).instant(),
             after,
             upload,
             verdict: self.verdict,
-        }
+            grpc,
+            answer: PhantomData,
+        })
     }
 }
 
@@ -307,7 +329,7 @@ pin_project! {
     /// The future of [`Timeout`].
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
-    pub struct TimeoutFuture<F> {
+    pub struct TimeoutFuture<F, A = Fail> {
         // None once the time was up.
         #[pin]
         inner: Option<F>,
@@ -318,15 +340,17 @@ pin_project! {
         after: Duration,
         upload: Option<Upload>,
         verdict: Verdict,
+        grpc: bool,
+        answer: PhantomData<fn() -> A>,
     }
 }
 
-impl<F, Res, Err> Future for TimeoutFuture<F>
+impl<F, A, Res, Err> Future for TimeoutFuture<F, A>
 where
     F: Future<Output = Result<Res, Err>>,
-    Err: Into<BoxError>,
+    A: Refusal<Res, Err>,
 {
-    type Output = Result<Res, BoxError>;
+    type Output = Result<A::Response, A::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
@@ -334,7 +358,7 @@ where
             return Poll::Pending;
         };
         if let Poll::Ready(result) = inner.poll(cx) {
-            return Poll::Ready(result.map_err(Into::into));
+            return Poll::Ready(result.map(A::response).map_err(A::error));
         }
         // tokio's timer pends when the task has used up its share of a poll. An inner future that uses it up
         // each time would never be ended, so after the first poll the clock has the last word.
@@ -347,12 +371,12 @@ where
             .as_mut()
             .as_pin_mut()
             .is_some_and(|sleep| sleep.poll(cx).is_ready());
-        if !fired && (first || Instant::now() < *this.deadline) {
+        if !fired && (first || clock::now() < *this.deadline) {
             return Poll::Pending;
         }
         if this.upload.as_ref().is_some_and(Upload::is_waiting) {
             // The service has nothing to answer yet.
-            *this.deadline = Deadline::after(Instant::now(), *this.after).instant();
+            *this.deadline = Deadline::after(clock::now(), *this.after).instant();
             if let Some(mut sleep) = this.sleep.as_mut().as_pin_mut() {
                 sleep.as_mut().reset(*this.deadline);
                 if sleep.poll(cx).is_pending() {
@@ -361,6 +385,9 @@ where
             }
         }
         cause::drop_with(*this.verdict, || this.inner.set(None));
-        Poll::Ready(Err(Rejection::new(Kind::Timeout, "timeout").into()))
+        Poll::Ready(A::refused(
+            Rejection::new(Kind::Timeout, "timeout"),
+            *this.grpc,
+        ))
     }
 }

@@ -2,7 +2,7 @@ use std::sync::Mutex;
 
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_chassis_core::{
-    Class,
+    BoxError, Class,
     settle::{Observe, UntilHead},
     verdict::OkIsSuccess,
     wire::{Observed, Start},
