@@ -21,9 +21,10 @@ pub use tower_chassis_core::config;
 #[cfg(feature = "server")]
 pub use tower_chassis_core::server;
 pub use tower_chassis_core::{
-    Body, BoxError, Carrier, Class, Deadline, Endpoint, Events, Gate, Invocation, Kind, Live,
-    Rejection, RescueLayer, Verdict, body, boxed, cause, deadline, discover, endpoint, events,
-    gate, invocation, live, rejection, rescue, settle, verdict, wire,
+    Body, BoxError, Carrier, Class, Deadline, Endpoint, Events, Gate, Invocation, JudgeLayer, Kind,
+    Live, Rejection, RescueLayer, Respond, Verdict, body, boxed, cause, clock, discover, endpoint,
+    events, gate, invocation, judge, live, refusal, rejection, rescue, settle, upgrade, verdict,
+    wire,
 };
 #[cfg(feature = "prometheus")]
 pub use tower_chassis_observe::prometheus;
