@@ -23,7 +23,8 @@ use tower_chassis_observe::{ObserveLayer, metrics::ClientMetricsLayer, trace::Cl
 use tower_chassis_resilience::{
     balance::{Balance, BalanceHandle, BalancePolicy, MakeEndpoint, Picker},
     breaker::{BreakerHandle, BreakerLayer, BreakerPolicy},
-    rate_limit::{By, RateLimitLayer, RateLimitPolicy, ip_key},
+    keyed::{By, ip_key},
+    rate_limit::{RateLimitLayer, RateLimitPolicy},
     retry::{RetryLayer, RetryPolicy},
     timeout::{TimeoutLayer, TimeoutPolicy},
 };

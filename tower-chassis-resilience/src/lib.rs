@@ -14,6 +14,7 @@
 
 pub mod balance;
 pub mod breaker;
+pub mod keyed;
 pub mod rate_limit;
 pub mod retry;
 pub mod timeout;

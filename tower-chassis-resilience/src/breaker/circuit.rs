@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        Mutex,
+        Mutex, PoisonError,
         atomic::{
             AtomicU32, AtomicU64,
             Ordering::{Acquire, Relaxed},
@@ -162,6 +162,20 @@ impl Circuit {
             }
         }
         None
+    }
+
+    /// Whether a new circuit would do the same: closed, with nothing counted. Calls in flight are not looked at.
+    pub(super) fn is_idle(&self, now: Instant) -> bool {
+        let raw = self.word.load(Acquire);
+        let (generation, now) = (generation_of(raw), self.since(now));
+        if raw >> STATE_SHIFT != CLOSED
+            || self.run.length(generation) > 0
+            || self.window.counts(generation, now).total > 0
+        {
+            return false;
+        }
+        let cold = self.cold.lock().unwrap_or_else(PoisonError::into_inner);
+        cold.opens(now) == 0
     }
 
     pub(super) fn state(&self) -> State {

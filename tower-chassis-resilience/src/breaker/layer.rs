@@ -57,6 +57,15 @@ impl Shared {
         shared
     }
 
+    /// The same settings with a circuit of its own and no gate.
+    pub(super) fn fresh(&self) -> Arc<Self> {
+        let setup = Setup {
+            gate: None,
+            ..self.setup.clone()
+        };
+        Self::new(self.live.clone(), setup)
+    }
+
     pub(super) fn name(&self) -> &Arc<str> {
         &self.setup.name
     }
@@ -192,14 +201,14 @@ impl<J> BreakerLayer<J> {
     where
         J: Clone,
     {
-        let setup = Setup {
-            gate: None,
-            ..self.shared.setup.clone()
-        };
         Self {
-            shared: Shared::new(self.shared.live.clone(), setup),
+            shared: self.shared.fresh(),
             settle: self.settle.clone(),
         }
+    }
+
+    pub(super) fn into_parts(self) -> (Arc<Shared>, J) {
+        (self.shared, self.settle)
     }
 
     /// Reads the state, resets it, changes the settings.
@@ -265,23 +274,27 @@ impl<Req> Admit<Req> for Admission {
     type Ticket = Ticket;
 
     fn admit(&self, _: &mut Req, now: Instant) -> Result<Ticket, Rejection> {
-        let (admitted, change) = self.0.circuit.admit(now);
-        // The ticket first: a listener may panic.
-        let ticket = admitted.map(|pass| Ticket {
-            shared: Arc::clone(&self.0),
-            pass,
-            ended: false,
-        });
-        if change.is_some() {
-            self.0.report(change);
-        }
-        ticket.map_err(|wait| self.0.refuse(wait))
+        admit(&self.0, now)
     }
 
     fn shut(&self) -> bool {
         let circuit = &self.0.circuit;
         !circuit.is_closed() && circuit.refuses_for(Instant::now()).is_some()
     }
+}
+
+pub(super) fn admit(shared: &Arc<Shared>, now: Instant) -> Result<Ticket, Rejection> {
+    let (admitted, change) = shared.circuit.admit(now);
+    // The ticket first: a listener may panic.
+    let ticket = admitted.map(|pass| Ticket {
+        shared: Arc::clone(shared),
+        pass,
+        ended: false,
+    });
+    if change.is_some() {
+        shared.report(change);
+    }
+    ticket.map_err(|wait| shared.refuse(wait))
 }
 
 /// A call that passed. Dropped unfinished it gives a probe's permit back.

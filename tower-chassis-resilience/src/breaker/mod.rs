@@ -71,7 +71,8 @@
 //! | `probe_timeout` | 10 s | a probe that takes longer has failed |
 //!
 //! One layer is one circuit, however often it is layered or cloned; [`fresh`](BreakerLayer::fresh)
-//! makes another with the same settings, one for each endpoint for example.
+//! makes another with the same settings, one for each endpoint for example, and
+//! [`keyed`](BreakerLayer::keyed) one for each key that is found in a request.
 //!
 //! # Order
 //!
@@ -112,6 +113,7 @@ mod circuit;
 mod cold;
 mod config;
 mod handle;
+mod keyed;
 mod layer;
 mod run;
 mod state;
@@ -122,5 +124,6 @@ mod window;
 
 pub use config::{BreakerConfig, BreakerPolicy};
 pub use handle::BreakerHandle;
+pub use keyed::{KeyedAdmission, KeyedBreaker, KeyedBreakerHandle, KeyedBreakerLayer};
 pub use layer::{Admission, Breaker, BreakerLayer, Ticket};
 pub use state::{Snapshot, State};

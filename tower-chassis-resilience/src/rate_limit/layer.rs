@@ -11,12 +11,8 @@ use tower_chassis_core::{
 };
 use tower_layer::Layer;
 
-use super::{
-    RateLimitConfig, RateLimitPolicy,
-    gcra::Bucket,
-    key::{By, KeyOf, One},
-    store::Store,
-};
+use super::{RateLimitConfig, RateLimitPolicy, gcra::Bucket, store::Store};
+use crate::keyed::{By, KeyOf, One};
 
 /// How many keys have a bucket of their own, unless set.
 const MAX_KEYS: usize = 100_000;

@@ -52,7 +52,7 @@
 //!
 //! | setter | default | means |
 //! |---|---|---|
-//! | [`keyed`](RateLimitLayer::keyed) | one bucket | whose call it is; [`ip_key`] for addresses |
+//! | [`keyed`](RateLimitLayer::keyed) | one bucket | whose call it is; [`ip_key`](crate::keyed::ip_key) for addresses |
 //! | [`max_keys`](RateLimitLayer::max_keys) | 100,000 | keys with a bucket of their own |
 //!
 //! One layer is one limit, however often it is layered or cloned; [`fresh`](RateLimitLayer::fresh)
@@ -85,12 +85,10 @@
 
 mod config;
 mod gcra;
-mod key;
 mod layer;
 mod store;
 #[cfg(test)]
 mod tests;
 
 pub use config::{RateLimitConfig, RateLimitPolicy};
-pub use key::{By, KeyOf, One, ip_key};
 pub use layer::{Limit, RateLimit, RateLimitHandle, RateLimitLayer};

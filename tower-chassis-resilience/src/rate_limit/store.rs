@@ -2,11 +2,12 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState},
+    hash::{BuildHasher, BuildHasherDefault, Hash, RandomState},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use super::gcra::Rule;
+use crate::keyed::hash::{AsItIs, Hashed};
 
 /// The most shards. Fewer where they would hold less than [`PER_SHARD`] keys each.
 const SHARDS: usize = 64;
@@ -134,45 +135,4 @@ impl<K> Shard<K> {
 
 fn lock<K>(shard: &Mutex<Shard<K>>) -> MutexGuard<'_, Shard<K>> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A key with its hash, so that it is hashed once.
-#[derive(Debug)]
-struct Hashed<K> {
-    hash: u64,
-    key: K,
-}
-
-impl<K: Eq> PartialEq for Hashed<K> {
-    fn eq(&self, other: &Self) -> bool {
-        self.hash == other.hash && self.key == other.key
-    }
-}
-
-impl<K: Eq> Eq for Hashed<K> {}
-
-impl<K> Hash for Hashed<K> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
-    }
-}
-
-/// The hasher of what is a hash already.
-#[derive(Default)]
-struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
 }

@@ -1,3 +1,4 @@
+mod keyed;
 mod model;
 mod probes;
 mod rules;

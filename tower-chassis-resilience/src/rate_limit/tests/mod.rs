@@ -8,6 +8,8 @@ use std::{
 
 use proptest::prelude::*;
 
+use crate::keyed::ip_key;
+
 use super::{
     gcra::{Bucket, Rule},
     store::Store,

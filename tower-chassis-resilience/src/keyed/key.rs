@@ -4,9 +4,9 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-/// Finds whose call it is: [`One`] bucket for all, or one [`By`] key.
+/// Finds whose call it is: [`One`] state for all, or one [`By`] key.
 pub trait KeyOf<Req, K>: sealed::Sealed {
-    /// The key of a request; `None` is the bucket of those that have none.
+    /// The key of a request; `None` is the state of those that have none.
     fn key_of(&self, request: &Req) -> Option<K>;
 }
 
@@ -16,7 +16,7 @@ mod sealed {
     impl<F, K> Sealed for super::By<F, K> {}
 }
 
-/// All calls use one bucket.
+/// All calls use one state.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct One;
 
@@ -26,11 +26,11 @@ impl<Req> KeyOf<Req, ()> for One {
     }
 }
 
-/// Each key that a closure finds has a bucket of its own.
+/// Each key that a closure finds has a state of its own.
 pub struct By<F, K>(F, PhantomData<fn() -> K>);
 
 impl<F, K> By<F, K> {
-    pub(super) const fn new(f: F) -> Self {
+    pub(crate) const fn new(f: F) -> Self {
         Self(f, PhantomData)
     }
 }
@@ -54,7 +54,7 @@ where
 /// /64, because that is what one client is given and can move about in.
 ///
 /// ```
-/// use tower_chassis_resilience::rate_limit::ip_key;
+/// use tower_chassis_resilience::keyed::ip_key;
 ///
 /// assert_eq!(ip_key("2001:db8:1:2:3:4:5:6".parse()?), "2001:db8:1:2::".parse::<std::net::IpAddr>()?);
 /// assert_eq!(ip_key("::ffff:192.0.2.7".parse()?), "192.0.2.7".parse::<std::net::IpAddr>()?);

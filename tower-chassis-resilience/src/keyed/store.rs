@@ -1,0 +1,215 @@
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::{BuildHasher, BuildHasherDefault, Hash, RandomState},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use tokio::time::Instant;
+
+use super::hash::{AsItIs, Hashed};
+
+/// The most shards. Fewer where they would hold less than [`PER_SHARD`] keys each.
+const SHARDS: usize = 64;
+const PER_SHARD: usize = 16;
+/// How many states the keys share that found no room.
+const SHARED: usize = 64;
+/// A shard looks for idle states when it has grown to this, and then at twice what is left.
+const FIRST_SWEEP: usize = 16;
+
+/// A state that can be dropped when it says nothing.
+pub(crate) trait Forget {
+    /// Whether a new state would do the same at `now`. That nobody holds it is known already.
+    fn is_idle(&self, now: Instant) -> bool;
+}
+
+/// A sharded map of states by key. Hashed with SipHash and a random seed, because clients choose the keys.
+pub(crate) struct Store<K, T> {
+    hasher: RandomState,
+    shards: Box<[Mutex<Shard<K, T>>]>,
+    /// The keys that a shard holds at most.
+    capacity: usize,
+    shared: Box<[OnceLock<Arc<T>>]>,
+}
+
+struct Shard<K, T> {
+    states: HashMap<Hashed<K>, Arc<T>, BuildHasherDefault<AsItIs>>,
+    sweep_at: usize,
+    /// A full shard in which nothing was idle is not searched again before this time.
+    not_before: Option<Instant>,
+}
+
+impl<K, T> Store<K, T> {
+    /// Room for `max_keys` keys, at least one.
+    pub(crate) fn new(max_keys: usize) -> Self {
+        let wanted = (max_keys / PER_SHARD).clamp(1, SHARDS);
+        let count = 1 << wanted.ilog2();
+        let shard = || Shard {
+            states: HashMap::default(),
+            sweep_at: FIRST_SWEEP,
+            not_before: None,
+        };
+        Self {
+            hasher: RandomState::new(),
+            shards: (0..count).map(|_| Mutex::new(shard())).collect(),
+            capacity: (max_keys / count).max(1),
+            shared: (0..SHARED).map(|_| OnceLock::new()).collect(),
+        }
+    }
+
+    /// How many keys have a state of their own.
+    pub(crate) fn len(&self) -> usize {
+        let len = |shard| lock(shard).states.len();
+        self.shards.iter().map(len).sum()
+    }
+
+    /// Shows every key and its state, one shard after the other, each under its lock.
+    pub(crate) fn for_each(&self, mut show: impl FnMut(&K, &Arc<T>)) {
+        for shard in &self.shards {
+            for (key, state) in &lock(shard).states {
+                show(&key.key, state);
+            }
+        }
+    }
+}
+
+impl<K: Hash + Eq, T> Store<K, T> {
+    fn place(&self, key: &K) -> (u64, &Mutex<Shard<K, T>>) {
+        let hash = self.hasher.hash_one(key);
+        // The map indexes by the lowest bits and marks by the highest: the shard takes some in between.
+        let shard = (hash >> 48) as usize & (self.shards.len() - 1);
+        (hash, &self.shards[shard])
+    }
+
+    /// The state of a key, if it has one of its own.
+    pub(crate) fn find(&self, key: K) -> Option<Arc<T>> {
+        let (hash, shard) = self.place(&key);
+        lock(shard).states.get(&Hashed { hash, key }).cloned()
+    }
+}
+
+impl<K: Hash + Eq, T: Forget> Store<K, T> {
+    /// The state of a key, made now if it has none, shared where there is no room. One lock.
+    pub(crate) fn get(&self, key: K, now: Instant, make: impl FnOnce() -> Arc<T>) -> Arc<T> {
+        let (hash, shard) = self.place(&key);
+        let key = Hashed { hash, key };
+        let mut shard = lock(shard);
+        if let Some(state) = shard.states.get(&key) {
+            return Arc::clone(state);
+        }
+        let len = shard.states.len();
+        if len >= shard.sweep_at || (len >= self.capacity && shard.may_sweep(now)) {
+            shard.sweep(now);
+        }
+        if shard.states.len() < self.capacity {
+            let state = make();
+            shard.states.insert(key, Arc::clone(&state));
+            return state;
+        }
+        drop(shard);
+        let place = (hash >> 32) as usize & (SHARED - 1);
+        Arc::clone(self.shared[place].get_or_init(make))
+    }
+}
+
+impl<K, T: Forget> Shard<K, T> {
+    fn may_sweep(&self, now: Instant) -> bool {
+        self.not_before.is_none_or(|at| now >= at)
+    }
+
+    /// Drops the states that say nothing and that no call holds.
+    fn sweep(&mut self, now: Instant) {
+        // New references are made under this lock only, or from one that is counted here.
+        self.states
+            .retain(|_, state| Arc::strong_count(state) > 1 || !state.is_idle(now));
+        self.sweep_at = (self.states.len() * 2).max(FIRST_SWEEP);
+        self.not_before = Some(now + std::time::Duration::from_millis(1));
+    }
+}
+
+fn lock<K, T>(shard: &Mutex<Shard<K, T>>) -> MutexGuard<'_, Shard<K, T>> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<K, T> fmt::Debug for Store<K, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("keys", &self.len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Busy(AtomicBool);
+    impl Forget for Busy {
+        fn is_idle(&self, _: Instant) -> bool {
+            !self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    fn get(store: &Store<u32, Busy>, key: u32) -> Arc<Busy> {
+        store.get(key, Instant::now(), Arc::default)
+    }
+
+    #[test]
+    fn a_key_keeps_its_state_and_keys_do_not_share() {
+        let store = Store::new(100);
+        let (a, b) = (get(&store, 1), get(&store, 2));
+        assert!(Arc::ptr_eq(&a, &get(&store, 1)) && !Arc::ptr_eq(&a, &b));
+        assert_eq!(store.len(), 2);
+        assert!(store.find(3).is_none() && store.find(2).is_some());
+    }
+
+    #[test]
+    fn a_flood_of_keys_is_bounded_and_forgets_nobody_who_is_busy() {
+        let store = Store::new(1_000);
+        for key in 0..50 {
+            get(&store, key).0.store(true, Ordering::Relaxed);
+        }
+        let held = get(&store, 50);
+        for key in 1_000..100_000 {
+            get(&store, key);
+        }
+        assert!(store.len() <= 1_000, "{}", store.len());
+        for key in 0..50 {
+            assert!(
+                store
+                    .find(key)
+                    .is_some_and(|state| !state.is_idle(Instant::now()))
+            );
+        }
+        assert!(
+            store
+                .find(50)
+                .is_some_and(|state| Arc::ptr_eq(&state, &held))
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_room_keys_share_a_few_states() {
+        let store = Store::new(32);
+        let mut states = Vec::new();
+        for key in 0..10_000 {
+            let state = get(&store, key);
+            state.0.store(true, Ordering::Relaxed);
+            states.push(Arc::as_ptr(&state));
+        }
+        assert!(store.len() <= 32);
+        states.sort_unstable();
+        states.dedup();
+        assert!(states.len() <= 32 + SHARED, "{}", states.len());
+    }
+
+    #[test]
+    fn idle_states_go_before_the_room_is_used_up() {
+        let store = Store::new(1_000_000);
+        for key in 0..100_000 {
+            get(&store, key);
+        }
+        assert!(store.len() <= 2 * SHARDS * FIRST_SWEEP, "{}", store.len());
+    }
+}
