@@ -3,14 +3,14 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use tokio::time::Instant;
-use tower_chassis_core::live::Invalid;
+use tower_chassis_core::{clock, live::Invalid};
 
 use super::config::{check_min_per_second, check_ratio};
 
@@ -64,45 +64,36 @@ impl Budget {
     pub fn new(ratio: f64, min_per_second: f64) -> Result<Self, Invalid> {
         check_ratio("ratio", ratio)?;
         check_min_per_second("min_per_second", min_per_second)?;
-        Ok(Self::valid(ratio, min_per_second))
+        Ok(Self::valid(ratio, min_per_second, clock::now()))
     }
 
-    fn valid(ratio: f64, min_per_second: f64) -> Self {
-        let budget = Self(Arc::new(Inner {
-            epoch: Instant::now(),
-            share: AtomicU64::new(0),
-            interval: AtomicU64::new(NEVER),
+    pub(super) fn valid(ratio: f64, min_per_second: f64, now: Instant) -> Self {
+        Self(Arc::new(Inner {
+            epoch: now,
+            share: AtomicU64::new(share(ratio)),
+            interval: AtomicU64::new(interval(min_per_second)),
             paid: Stripes::default(),
             gone: AtomicU64::new(0),
             slot: AtomicU64::new(0),
             marks: Mutex::new([0; SLOTS]),
             refilled: AtomicU64::new(0),
-        }));
-        budget.set_valid(ratio, min_per_second);
-        budget
+        }))
     }
 
-    /// Changes the numbers. Tokens that are there stay.
+    /// Changes the numbers. Tokens that are there stay: those of the reserve up to what it holds at the new rate.
     ///
     /// # Errors
     /// One of them is out of its range; the old ones stay.
     pub fn set(&self, ratio: f64, min_per_second: f64) -> Result<(), Invalid> {
         check_ratio("ratio", ratio)?;
         check_min_per_second("min_per_second", min_per_second)?;
-        self.set_valid(ratio, min_per_second);
+        self.set_valid(ratio, min_per_second, clock::now());
         Ok(())
     }
 
-    pub(super) fn set_valid(&self, ratio: f64, min_per_second: f64) {
-        // In range, so neither cast can lose more than the fraction.
-        let share = (ratio * 1_000.0).round() as u64;
-        let interval = if min_per_second > 0.0 {
-            (1e9 / min_per_second).ceil() as u64
-        } else {
-            NEVER
-        };
-        self.0.share.store(share, Ordering::Relaxed);
-        self.0.interval.store(interval, Ordering::Relaxed);
+    pub(super) fn set_valid(&self, ratio: f64, min_per_second: f64, now: Instant) {
+        self.0.share.store(share(ratio), Ordering::Relaxed);
+        self.0.set_interval(interval(min_per_second), now);
     }
 
     /// An original call is made.
@@ -139,7 +130,7 @@ impl Budget {
 impl Default for Budget {
     /// A fifth of the calls, and ten per second.
     fn default() -> Self {
-        Self::valid(0.2, 10.0)
+        Self::valid(0.2, 10.0, clock::now())
     }
 }
 
@@ -159,6 +150,24 @@ pub struct BudgetSnapshot {
     pub saved: f64,
     /// Retries that the reserve would give at once.
     pub reserve: u64,
+}
+
+/// What a call puts in. The ratio is in range, so the cast loses no more than the fraction; so in `interval`.
+fn share(ratio: f64) -> u64 {
+    (ratio * 1_000.0).round() as u64
+}
+
+fn interval(min_per_second: f64) -> u64 {
+    if min_per_second > 0.0 {
+        (1e9 / min_per_second).ceil() as u64
+    } else {
+        NEVER
+    }
+}
+
+/// What a full reserve holds, in nanoseconds of its rate: at least one token.
+const fn full(interval: u64) -> u64 {
+    if interval > BURST { interval } else { BURST }
 }
 
 impl Inner {
@@ -207,10 +216,10 @@ impl Inner {
 
     /// The reserve as one instant: a token moves it on by an interval, the clock overtakes it.
     fn take_reserve(&self, now: Instant) -> bool {
-        let (now, interval) = (self.nanos(now), self.interval.load(Ordering::Relaxed));
+        let (now, interval) = (self.nanos(now), self.interval.load(Ordering::Acquire));
         let take = |refilled: u64| {
             let next = refilled.max(now).checked_add(interval)?;
-            (next <= now.saturating_add(BURST.max(interval))).then_some(next)
+            (next <= now.saturating_add(full(interval))).then_some(next)
         };
         interval != NEVER
             && self
@@ -220,12 +229,34 @@ impl Inner {
     }
 
     fn reserve(&self, now: Instant) -> u64 {
-        let (now, interval) = (self.nanos(now), self.interval.load(Ordering::Relaxed));
+        let (now, interval) = (self.nanos(now), self.interval.load(Ordering::Acquire));
         if interval == NEVER {
             return 0;
         }
+        self.left(now, interval) / interval
+    }
+
+    /// What is left of the reserve, in nanoseconds of its rate.
+    fn left(&self, now: u64, interval: u64) -> u64 {
         let used = self.refilled.load(Ordering::Relaxed).saturating_sub(now);
-        BURST.max(interval).saturating_sub(used) / interval
+        full(interval).saturating_sub(used)
+    }
+
+    /// As many tokens as before, in the nanoseconds of another rate. A reserve that gave nothing begins empty.
+    fn set_interval(&self, interval: u64, now: Instant) {
+        // Whoever else changes it waits.
+        let _marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        // In between it gives nothing. Who read the old interval takes one token at most.
+        let old = self.interval.swap(NEVER, Ordering::Relaxed);
+        if interval != old && interval != NEVER {
+            let now = self.nanos(now);
+            let left = if old == NEVER { 0 } else { self.left(now, old) };
+            let left = u128::from(left) * u128::from(interval) / u128::from(old);
+            let left = u64::try_from(left).map_or(full(interval), |left| left.min(full(interval)));
+            let refilled = now.saturating_add(full(interval) - left);
+            self.refilled.store(refilled, Ordering::Relaxed);
+        }
+        self.interval.store(interval, Ordering::Release);
     }
 
     fn nanos(&self, now: Instant) -> u64 {

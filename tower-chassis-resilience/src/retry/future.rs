@@ -1,20 +1,16 @@
 use std::{
     fmt,
     future::Future,
-    mem,
     pin::Pin,
     sync::{Arc, PoisonError, atomic::Ordering},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use http::{HeaderName, HeaderValue, Request, Response, request::Parts};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 use tower_chassis_core::{
-    Deadline, Invocation,
-    events::Event,
-    verdict::{Classify, is_grpc},
+    Carrier, Deadline, Invocation, clock, events::Event, verdict::Classify,
 };
 use tower_service::Service;
 
@@ -23,46 +19,47 @@ use super::{
     config::LONGEST_WAIT,
     layer::Shared,
     replay::Replay,
-    rules::{is_idempotent, of_error, of_response, rejection_of},
-    wait::Wait,
+    rules::{Wait, of_error, of_response, rejection_of},
 };
-
-static PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
 pin_project! {
     /// The future of [`Retry`](super::Retry).
     #[must_use = "futures do nothing unless polled"]
-    pub struct RetryFuture<S, R, C, B>
+    pub struct RetryFuture<S, R, C, Req>
     where
-        S: Service<Request<R::Body>>,
-        R: Replay<B>,
+        S: Service<R::Request>,
+        R: Replay<Req>,
     {
         #[pin]
-        step: Step<S::Future>,
+        step: Step<S::Future, R::Request>,
         // None once the result is the caller's, whatever it is.
-        call: Option<Call<S, R, B>>,
+        call: Option<Call<S, R, Req>>,
         classify: C,
     }
 }
 
 pin_project! {
     #[project = StepProj]
-    enum Step<F> {
+    enum Step<F, Req> {
         /// An attempt is under way.
         Calling { #[pin] future: F },
-        /// The wait before the next; nothing is held but the copy of the request.
-        Sleeping { #[pin] sleep: Sleep },
+        /// The wait before the next; nothing is held but copies of the request.
+        Sleeping { #[pin] sleep: Sleep, request: Option<Req> },
         /// A service of its own is made ready for the next attempt.
-        Readying,
+        Readying { request: Option<Req> },
     }
 }
 
-impl<S, R, C, B> RetryFuture<S, R, C, B>
+impl<S, R, C, Req> RetryFuture<S, R, C, Req>
 where
-    S: Service<Request<R::Body>>,
-    R: Replay<B>,
+    S: Service<R::Request>,
+    R: Replay<Req>,
 {
-    pub(super) const fn new(future: S::Future, call: Option<Call<S, R, B>>, classify: C) -> Self {
+    pub(super) const fn new(
+        future: S::Future,
+        call: Option<Call<S, R, Req>>,
+        classify: C,
+    ) -> Self {
         Self {
             step: Step::Calling { future },
             call,
@@ -71,39 +68,44 @@ where
     }
 }
 
-impl<S, R, C, B, ResBody, E> Future for RetryFuture<S, R, C, B>
+impl<S, R, C, Req> Future for RetryFuture<S, R, C, Req>
 where
-    S: Service<Request<R::Body>, Response = Response<ResBody>, Error = E> + Clone,
-    R: Replay<B>,
-    C: Classify<Response<ResBody>, E>,
-    E: 'static,
+    R: Replay<Req>,
+    S: Service<R::Request> + Clone,
+    S::Error: 'static,
+    C: Classify<S::Response, S::Error>,
 {
-    type Output = Result<Response<ResBody>, E>;
+    type Output = Result<S::Response, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
             let result = match this.step.as_mut().project() {
                 StepProj::Calling { future } => ready!(future.poll(cx)),
-                StepProj::Sleeping { sleep } => {
+                StepProj::Sleeping { sleep, request } => {
                     ready!(sleep.poll(cx));
-                    this.step.set(Step::Readying);
+                    let request = request.take();
+                    this.step.set(Step::Readying { request });
                     continue;
                 }
-                StepProj::Readying => {
+                StepProj::Readying { request } => {
                     let Some(call) = this.call.as_mut() else {
                         return Poll::Pending;
                     };
                     match ready!(call.service().poll_ready(cx)) {
                         Ok(()) => {
-                            let Some(request) = call.request() else {
+                            let Some(request) = request.take() else {
                                 return Poll::Pending;
                             };
-                            let future = call.service().call(request);
+                            let future = clock::entered(|_| call.service().call(request));
                             this.step.set(Step::Calling { future });
                             continue;
                         }
-                        Err(error) => Err(error),
+                        Err(error) => {
+                            // What failed to be ready is not polled again.
+                            call.service = None;
+                            Err(error)
+                        }
                     }
                 }
             };
@@ -115,26 +117,30 @@ where
                 return Poll::Ready(result);
             };
             // What the attempt still holds goes first: a body comes back only when it has been let go.
-            this.step.set(Step::Readying);
-            let Some(delay) = call.next(wait) else {
+            this.step.set(Step::Readying { request: None });
+            let Some((delay, request)) = call.next(wait) else {
                 *this.call = None;
                 return Poll::Ready(result);
             };
             // The failed response and its connection are not kept over the wait.
             drop(result);
-            if !delay.is_zero() {
-                this.step.set(Step::Sleeping {
+            let request = Some(request);
+            this.step.set(if delay.is_zero() {
+                Step::Readying { request }
+            } else {
+                Step::Sleeping {
                     sleep: sleep(delay),
-                });
-            }
+                    request,
+                }
+            });
         }
     }
 }
 
-impl<S, R, C, B> fmt::Debug for RetryFuture<S, R, C, B>
+impl<S, R, C, Req> fmt::Debug for RetryFuture<S, R, C, Req>
 where
-    S: Service<Request<R::Body>>,
-    R: Replay<B>,
+    S: Service<R::Request>,
+    R: Replay<Req>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RetryFuture")
@@ -144,7 +150,7 @@ where
 }
 
 /// A call that may be tried again.
-pub(super) struct Call<S, R: Replay<B>, B> {
+pub(super) struct Call<S, R: Replay<Req>, Req> {
     shared: Arc<Shared<S>>,
     replay: R,
     /// How many attempts it may have; a change of the policy leaves it as it is.
@@ -154,27 +160,23 @@ pub(super) struct Call<S, R: Replay<B>, B> {
     first: u32,
     deadline: Option<Deadline>,
     backoff: Backoff,
-    pub(super) idempotent: bool,
+    idempotent: bool,
     /// The budget was empty when the call began, so nothing was copied.
     pub(super) unfunded: bool,
-    pub(super) kept: Option<Kept<R::Source>>,
-    /// The body of the next attempt, once it is decided.
-    body: Option<R::Body>,
+    /// What the later attempts are made of.
+    source: Option<R::Source>,
+    /// The invocation, where the request did not bring one.
+    invocation: Option<Invocation>,
     /// Makes the attempts after the first.
     service: Option<S>,
 }
 
-/// What is kept of a request.
-pub(super) struct Kept<Source> {
-    pub(super) head: Parts,
-    /// The invocation, where the head did not bring one.
-    pub(super) invocation: Option<Invocation>,
-    pub(super) source: Source,
-}
-
-impl<S, R: Replay<B>, B> Call<S, R, B> {
-    pub(super) fn new(shared: Arc<Shared<S>>, replay: R, attempts: u32, head: &Parts) -> Self {
-        let invocation = head.extensions.get::<Invocation>();
+impl<S, R: Replay<Req>, Req> Call<S, R, Req> {
+    pub(super) fn new(shared: Arc<Shared<S>>, replay: R, attempts: u32, request: &Req) -> Self
+    where
+        Req: Carrier,
+    {
+        let invocation = request.invocation();
         Self {
             shared,
             replay,
@@ -183,43 +185,50 @@ impl<S, R: Replay<B>, B> Call<S, R, B> {
             first: invocation.map_or(1, Invocation::attempt),
             deadline: invocation.and_then(Invocation::deadline),
             backoff: Backoff::default(),
-            idempotent: is_idempotent(head),
+            idempotent: request.is_idempotent(),
             unfunded: false,
-            kept: None,
-            body: None,
+            source: None,
+            invocation: None,
             service: None,
         }
     }
 
+    /// The request of the first attempt. An invocation is made after the copy, which need not copy it.
+    pub(super) fn split(&mut self, request: Req, now: Instant) -> R::Request {
+        let state = &self.shared.state;
+        let (mut request, source) =
+            self.replay
+                .split(request, state.body_limit(), self.idempotent);
+        if source.is_some() && !state.setup().untracked && request.invocation().is_none() {
+            let invocation = Invocation::new(now);
+            request.extensions_mut().insert(invocation.clone());
+            self.invocation = Some(invocation);
+        }
+        self.source = source;
+        request
+    }
+
     /// Whether the outcome is one that is tried again, if that is possible.
-    fn wish<C, ResBody, E>(
-        &self,
-        result: &Result<Response<ResBody>, E>,
-        classify: &C,
-    ) -> Option<Wait>
+    fn wish<C, Res, E>(&self, result: &Result<Res, E>, classify: &C) -> Option<Wait>
     where
-        C: Classify<Response<ResBody>, E>,
+        C: Classify<Res, E>,
         E: 'static,
     {
+        let is_listed = |status| self.shared.state.is_listed(status);
         match result {
-            Ok(response) => {
-                let is_listed = |status| self.shared.state.is_listed(status);
-                let verdict = classify.head(response);
-                of_response(
-                    verdict,
-                    response.status(),
-                    response.headers(),
-                    self.idempotent,
-                    is_listed,
-                )
-            }
-            Err(error) => of_error(classify.error(error), rejection_of(error), self.idempotent),
+            Ok(response) => of_response(classify.head(response), self.idempotent, is_listed),
+            Err(error) => of_error(
+                classify.error(error),
+                rejection_of(error),
+                self.idempotent,
+                is_listed,
+            ),
         }
     }
 
     /// Begins another attempt if it is possible, and says how long to wait before it. A token is taken last, so
     /// that none is lost.
-    fn next(&mut self, wait: Wait) -> Option<Duration> {
+    fn next(&mut self, wait: Wait) -> Option<(Duration, R::Request)> {
         let state = &self.shared.state;
         if self.attempt >= self.attempts {
             return None;
@@ -239,46 +248,46 @@ impl<S, R: Replay<B>, B> Call<S, R, B> {
             Wait::Exactly(delay) => delay,
             Wait::AtLeast(delay) => delay + delay.mul_f64(state.chance.unit() / 10.0),
         };
-        let now = Instant::now();
+        let now = clock::now();
         if let Some(deadline) = self.deadline
             && delay >= deadline.remaining(now)?
         {
             return None;
         }
-        if !self.unfunded && self.body.is_none() {
-            self.body = Some(self.replay.again(&self.kept.as_ref()?.source)?);
-        }
-        if self.unfunded || !state.budget.withdraw(now) {
+        let request = if self.unfunded {
+            None
+        } else {
+            Some(self.again()?)
+        };
+        let state = &self.shared.state;
+        let Some(request) = request.filter(|_| state.budget.withdraw(now)) else {
             state.exhausted.fetch_add(1, Ordering::Relaxed);
             state.events().emit(|| Event::BudgetExhausted);
             return None;
-        }
+        };
         self.attempt += 1;
         state.retries.fetch_add(1, Ordering::Relaxed);
         state.events().emit(|| Event::retry(self.attempt, delay));
-        Some(delay)
+        Some((delay, request))
     }
 
-    /// The request of this attempt. The last one takes the copy itself.
-    fn request(&mut self) -> Option<Request<R::Body>> {
-        let body = self.body.take()?;
-        let kept = self.kept.as_mut()?;
-        let mut head = if self.attempt < self.attempts {
-            kept.head.clone()
-        } else {
-            take(&mut kept.head)
-        };
-        if let Some(invocation) = &kept.invocation {
-            head.extensions.insert(invocation.clone());
+    /// The request of the next attempt.
+    fn again(&mut self) -> Option<R::Request> {
+        let made = self.attempt;
+        let last = made + 1 >= self.attempts;
+        let mut request = self.replay.again(self.source.as_mut()?, last)?;
+        if let Some(invocation) = &self.invocation {
+            request.extensions_mut().insert(invocation.clone());
         }
-        if let Some(invocation) = head.extensions.get_mut::<Invocation>() {
-            invocation.set_attempt(self.first.saturating_add(self.attempt - 1));
+        if let Some(invocation) = request.extensions_mut().get_mut::<Invocation>() {
+            invocation.set_attempt(self.first.saturating_add(made));
         }
-        if is_grpc(&head.headers) {
-            head.headers
-                .insert(&PREVIOUS_ATTEMPTS, HeaderValue::from(self.attempt - 1));
+        // gRPC A6, for whatever protocol says that it carries gRPC.
+        let content_type = request.meta("content-type");
+        if content_type.is_some_and(|content_type| content_type.starts_with("application/grpc")) {
+            request.set_meta("grpc-previous-rpc-attempts", made.to_string().into());
         }
-        Some(Request::from_parts(head, body))
+        Some(request)
     }
 
     /// The service of the attempts after the first.
@@ -294,8 +303,4 @@ impl<S, R: Replay<B>, B> Call<S, R, B> {
                 .clone()
         })
     }
-}
-
-fn take(head: &mut Parts) -> Parts {
-    mem::replace(head, Request::new(()).into_parts().0)
 }

@@ -3,10 +3,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response};
-use tokio::time::Instant;
 use tower_chassis_core::{
-    Events, Invocation, Live,
+    Carrier, Events, Live, clock,
     verdict::{Auto, ByFn, Classify},
 };
 use tower_layer::Layer;
@@ -14,9 +12,10 @@ use tower_service::Service;
 
 use super::{
     budget::Budget,
+    buffered::Buffered,
     config::RetryPolicy,
-    future::{Call, Kept, RetryFuture},
-    replay::{Buffered, Cloned, Replay, Rewrapped},
+    future::{Call, RetryFuture},
+    replay::{Cloned, Replay, Rewrapped},
     state::{RetryHandle, Setup, State},
 };
 
@@ -41,7 +40,8 @@ impl RetryLayer {
 }
 
 impl<R, C> RetryLayer<R, C> {
-    /// Clones the body of a request instead of recording it, for bodies that are cheap to clone.
+    /// Clones a request instead of recording its body. This is the one for a protocol of your own, whose request
+    /// is `Clone` and a [`Carrier`], and for HTTP bodies that are cheap to clone.
     pub fn clone_body(self) -> RetryLayer<Cloned, C> {
         RetryLayer {
             state: self.state,
@@ -50,7 +50,7 @@ impl<R, C> RetryLayer<R, C> {
         }
     }
 
-    /// Hands the inner service bodies of type `O`, for one that takes no other.
+    /// Hands the inner service HTTP bodies of type `O`, for one that takes no other.
     pub fn rewrap<O>(self) -> RetryLayer<Rewrapped<O, R>, C> {
         RetryLayer {
             state: self.state,
@@ -59,8 +59,9 @@ impl<R, C> RetryLayer<R, C> {
         }
     }
 
-    /// Judges responses and errors by `classify`. A failure, timeout or unreachable verdict without a status is
-    /// tried again like a listed status, a success never.
+    /// Judges responses and errors by `classify`. Its verdict is all that is read of a response: a failure,
+    /// timeout or unreachable one without a status or code is tried again like a listed status, a success never,
+    /// and the wait is the one that [it names](tower_chassis_core::Verdict::with_retry_after).
     pub fn classify<D>(self, classify: D) -> RetryLayer<R, D> {
         RetryLayer {
             state: self.state,
@@ -91,7 +92,7 @@ impl<R, C> RetryLayer<R, C> {
         self.set_up(|setup| setup.seed = Some(seed))
     }
 
-    /// Makes no [`Invocation`] for a request that comes without one, which saves four allocations: for an inner
+    /// Makes no [`Invocation`](tower_chassis_core::Invocation) for a request that comes without one, which saves four allocations: for an inner
     /// service that has one endpoint only. A balancer below could not tell which endpoints were tried.
     pub fn untracked(self) -> Self {
         self.set_up(|setup| setup.untracked = true)
@@ -165,60 +166,45 @@ impl<S: Clone, R: Clone, C: Clone> Clone for Retry<S, R, C> {
     }
 }
 
-impl<S, R, C, B, ResBody, E> Service<Request<B>> for Retry<S, R, C>
+impl<S, R, C, Req> Service<Req> for Retry<S, R, C>
 where
-    S: Service<Request<R::Body>, Response = Response<ResBody>, Error = E> + Clone,
-    R: Replay<B>,
-    C: Classify<Response<ResBody>, E>,
-    E: 'static,
+    Req: Carrier,
+    R: Replay<Req>,
+    S: Service<R::Request> + Clone,
+    S::Error: 'static,
+    C: Classify<S::Response, S::Error>,
 {
-    type Response = Response<ResBody>;
-    type Error = E;
-    type Future = RetryFuture<S, R, C, B>;
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = RetryFuture<S, R, C, Req>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), E>> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: Req) -> Self::Future {
         let state = &self.shared.state;
         let attempts = state.attempts();
         if attempts <= 1 {
-            let request = request.map(|body| self.replay.once(body));
+            let request = self.replay.once(request);
             return RetryFuture::new(self.inner.call(request), None, self.classify.clone());
         }
-        let now = Instant::now();
-        state.budget.deposit(now);
-        let (mut head, body) = request.into_parts();
-        let mut call = Call::new(
-            Arc::clone(&self.shared),
-            self.replay.clone(),
-            attempts,
-            &head,
-        );
-        // Decided before the head is copied: a request that cannot be tried again is not.
-        let (body, source) = if state.budget.is_funded(now) {
-            self.replay.split(body, state.body_limit(), call.idempotent)
-        } else {
-            call.unfunded = true;
-            (self.replay.once(body), None)
-        };
-        if let Some(source) = source {
-            let copy = head.clone();
-            let invocation = (!state.setup().untracked
-                && head.extensions.get::<Invocation>().is_none())
-            .then(|| {
-                let invocation = Invocation::new(now);
-                head.extensions.insert(invocation.clone());
-                invocation
-            });
-            call.kept = Some(Kept {
-                head: copy,
-                invocation,
-                source,
-            });
-        }
-        let future = self.inner.call(Request::from_parts(head, body));
-        RetryFuture::new(future, Some(call), self.classify.clone())
+        clock::entered(|now| {
+            state.budget.deposit(now);
+            let mut call = Call::new(
+                Arc::clone(&self.shared),
+                self.replay.clone(),
+                attempts,
+                &request,
+            );
+            let request = if state.budget.is_funded(now) {
+                call.split(request, now)
+            } else {
+                call.unfunded = true;
+                self.replay.once(request)
+            };
+            let future = self.inner.call(request);
+            RetryFuture::new(future, Some(call), self.classify.clone())
+        })
     }
 }

@@ -85,6 +85,7 @@
 
 mod backoff;
 mod budget;
+mod buffered;
 mod config;
 mod future;
 mod layer;
@@ -94,14 +95,13 @@ mod state;
 mod tape;
 #[cfg(test)]
 mod tests;
-mod wait;
 
 pub use self::{
     budget::{Budget, BudgetSnapshot},
+    buffered::{Buffered, ReplayBody, ReplaySource},
     config::{RetryConfig, RetryPolicy},
     future::RetryFuture,
     layer::{Retry, RetryLayer},
-    replay::{Buffered, Cloned, Replay, ReplayBody, ReplaySource, Rewrapped},
-    rules::Idempotent,
+    replay::{Cloned, Replay, Rewrapped},
     state::RetryHandle,
 };

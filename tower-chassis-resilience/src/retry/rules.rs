@@ -1,87 +1,92 @@
-//! What may be tried again: a function of the request, the verdict and what the service said.
+//! What may be tried again, and when: a function of the verdict, and of our own refusal where the error holds one.
 
-use std::{
-    any::Any,
-    time::{Duration, SystemTime},
-};
+use std::{any::Any, time::Duration};
 
-use http::{HeaderMap, HeaderName, StatusCode, request};
 use tower_chassis_core::{BoxError, Class, Kind, Rejection, Verdict};
-
-use super::wait::{Wait, asked};
-
-static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// How long a 429 may ask to wait and still be tried again.
 const SHORT: Duration = Duration::from_secs(1);
 
-/// Put into a request's extensions, it says that the request may be repeated although its method does not say
-/// so: for a route, or a gRPC method, that you know.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Idempotent;
+/// How long to wait before the next attempt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wait {
+    /// As long as the backoff says.
+    Backoff,
+    /// As long as the service says, to the millisecond (gRPC A6).
+    Exactly(Duration),
+    /// As long as the service says and a little more, so that its clients do not come back all at once.
+    AtLeast(Duration),
+}
 
-/// Whether the request may be sent again although it may have been served.
-pub(super) fn is_idempotent(head: &request::Parts) -> bool {
-    head.method.is_idempotent()
-        || head.headers.contains_key(&IDEMPOTENCY_KEY)
-        || head.extensions.get::<Idempotent>().is_some()
+/// What the service says of the wait.
+fn asked(verdict: Verdict) -> Wait {
+    match verdict.retry_after() {
+        None => Wait::Backoff,
+        Some(wait) if verdict.grpc_code().is_some() => Wait::Exactly(wait),
+        Some(wait) => Wait::AtLeast(wait),
+    }
 }
 
 /// Whether a response is to be tried again, and when.
 pub(super) fn of_response(
     verdict: Verdict,
-    status: StatusCode,
-    headers: &HeaderMap,
     idempotent: bool,
     is_listed: impl Fn(u16) -> bool,
 ) -> Option<Wait> {
     // There was an answer, so the request was sent.
-    if !idempotent {
+    if !idempotent || verdict.forbids_retry() {
         return None;
     }
     let again = match (verdict.class(), verdict.grpc_code()) {
         (Class::Success | Class::Cancelled | Class::Refused, _) => false,
         // gRPC's own codes: UNAVAILABLE is its 503, RESOURCE_EXHAUSTED needs the word of the service.
         (_, Some(14)) => is_listed(503),
-        (_, Some(8)) => matches!(asked(headers, SystemTime::now()), Ok(Wait::Exactly(_))),
+        (_, Some(8)) => verdict.retry_after().is_some(),
         (_, Some(_)) => false,
         (Class::Unreachable, None) => true,
         (Class::RateLimited, None) => {
-            is_listed(429)
-                || matches!(asked(headers, SystemTime::now()), Ok(Wait::AtLeast(wait)) if wait <= SHORT)
+            is_listed(429) || verdict.retry_after().is_some_and(|wait| wait <= SHORT)
         }
-        // Without a code it is the word of a classifier that knows this service.
-        _ => {
-            is_listed(status.as_u16()) || (verdict.is_failure() && verdict.http_status().is_none())
-        }
+        // Without a code it is the word of a classifier, or of a response, that knows this service.
+        _ => verdict
+            .http_status()
+            .map_or(verdict.is_failure(), is_listed),
     };
-    if again {
-        asked(headers, SystemTime::now()).ok()
-    } else {
-        None
-    }
+    again.then(|| asked(verdict))
 }
 
-/// Whether an error is to be tried again.
+/// Whether an error is to be tried again, and when.
 pub(super) fn of_error(
     verdict: Verdict,
     rejection: Option<&Rejection>,
     idempotent: bool,
+    is_listed: impl Fn(u16) -> bool,
 ) -> Option<Wait> {
-    let again = match verdict.class() {
-        // Only where no connection could be made is it certain that nothing was sent.
-        Class::Unreachable => {
-            idempotent || rejection.is_some_and(|r| r.kind() == Kind::Unreachable)
+    if verdict.forbids_retry() {
+        return None;
+    }
+    let again = match (verdict.class(), rejection) {
+        // The gate of one endpoint was shut, and another endpoint may serve: its wait is not ours. Where the
+        // balancer says it, all are.
+        (Class::Refused, Some(rejection)) => {
+            let one = rejection.is_circuit_open() && rejection.layer() != "balance";
+            return one.then_some(Wait::Backoff);
         }
-        Class::Timeout => idempotent,
-        // The gate of one endpoint was shut, and another endpoint may serve. Where the balancer says it, all are.
-        Class::Refused => rejection.is_some_and(|r| r.is_circuit_open() && r.layer() != "balance"),
+        // Only where no connection could be made is it certain that nothing was sent.
+        (Class::Unreachable, Some(rejection)) => {
+            idempotent || rejection.kind() == Kind::Unreachable
+        }
+        // The service answered, and its client makes errors of answers.
+        (_, None) if verdict.grpc_code().or(verdict.http_status()).is_some() => {
+            return of_response(verdict, idempotent, is_listed);
+        }
+        (Class::Unreachable | Class::Timeout, _) => idempotent,
         _ => false,
     };
-    again.then_some(Wait::Backoff)
+    again.then(|| asked(verdict))
 }
 
-/// The rejection in an error, if it is one or holds one.
+/// The outermost rejection in an error, if it is one or holds one.
 pub(super) fn rejection_of<E: 'static>(error: &E) -> Option<&Rejection> {
     let any: &dyn Any = error;
     any.downcast_ref::<Rejection>().or_else(|| {

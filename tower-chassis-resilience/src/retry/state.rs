@@ -6,8 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
-use tower_chassis_core::{Events, Live};
+use tower_chassis_core::{Events, Live, clock};
 
 use super::{
     backoff::Chance,
@@ -45,13 +44,22 @@ const FIRST_STATUS: u16 = 384;
 
 impl State {
     pub(super) fn new(live: Live<RetryPolicy>, setup: Setup) -> Arc<Self> {
+        let budget = setup.budget.clone().unwrap_or_else(|| {
+            let policy = live.load();
+            let config = policy.config();
+            Budget::valid(
+                config.budget_ratio,
+                config.budget_min_per_second,
+                clock::now(),
+            )
+        });
         let state = Arc::new(Self {
             attempts: AtomicU32::new(1),
             body_limit: AtomicUsize::new(0),
             backoff_base: AtomicU64::new(0),
             backoff_max: AtomicU64::new(0),
             statuses: Default::default(),
-            budget: setup.budget.clone().unwrap_or_default(),
+            budget,
             chance: Chance::new(setup.seed.unwrap_or_else(|| fastrand::u64(..))),
             retries: AtomicU64::new(0),
             exhausted: AtomicU64::new(0),
@@ -81,8 +89,11 @@ impl State {
         self.backoff_max
             .store(nanos(config.backoff_max), Ordering::Relaxed);
         if self.setup.budget.is_none() {
-            self.budget
-                .set_valid(config.budget_ratio, config.budget_min_per_second);
+            self.budget.set_valid(
+                config.budget_ratio,
+                config.budget_min_per_second,
+                clock::now(),
+            );
         }
         self.attempts.store(config.attempts, Ordering::Relaxed);
     }
@@ -144,7 +155,7 @@ impl RetryHandle {
     /// What the budget holds now.
     #[must_use]
     pub fn budget(&self) -> BudgetSnapshot {
-        self.state.budget.snapshot(Instant::now())
+        self.state.budget.snapshot(clock::now())
     }
 
     /// How many retries there were.

@@ -12,7 +12,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::replay::to_bytes;
+use super::buffered::to_bytes;
 
 /// Smaller frames are copied together, all but the first: a small frame may hold a large read buffer alive.
 const SMALL: usize = 4_096;
