@@ -9,9 +9,7 @@ use std::{
 
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
-use tower_chassis_core::{
-    Carrier, Deadline, Invocation, clock, events::Event, verdict::Classify,
-};
+use tower_chassis_core::{Carrier, Deadline, Invocation, clock, events::Event, verdict::Classify};
 use tower_service::Service;
 
 use super::{
@@ -55,11 +53,7 @@ where
     S: Service<R::Request>,
     R: Replay<Req>,
 {
-    pub(super) const fn new(
-        future: S::Future,
-        call: Option<Call<S, R, Req>>,
-        classify: C,
-    ) -> Self {
+    pub(super) const fn new(future: S::Future, call: Option<Call<S, R, Req>>, classify: C) -> Self {
         Self {
             step: Step::Calling { future },
             call,
@@ -196,9 +190,9 @@ impl<S, R: Replay<Req>, Req> Call<S, R, Req> {
     /// The request of the first attempt. An invocation is made after the copy, which need not copy it.
     pub(super) fn split(&mut self, request: Req, now: Instant) -> R::Request {
         let state = &self.shared.state;
-        let (mut request, source) =
-            self.replay
-                .split(request, state.body_limit(), self.idempotent);
+        let (mut request, source) = self
+            .replay
+            .split(request, state.body_limit(), self.idempotent);
         if source.is_some() && !state.setup().untracked && request.invocation().is_none() {
             let invocation = Invocation::new(now);
             request.extensions_mut().insert(invocation.clone());

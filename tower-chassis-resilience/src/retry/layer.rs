@@ -43,9 +43,14 @@ impl<R, C> RetryLayer<R, C> {
     /// Clones a request instead of recording its body. This is the one for a protocol of your own, whose request
     /// is `Clone` and a [`Carrier`], and for HTTP bodies that are cheap to clone.
     pub fn clone_body(self) -> RetryLayer<Cloned, C> {
+        self.replay(Cloned)
+    }
+
+    /// Sends requests a second time as `replay` does, in place of [`Buffered`].
+    pub fn replay<Q>(self, replay: Q) -> RetryLayer<Q, C> {
         RetryLayer {
             state: self.state,
-            replay: Cloned,
+            replay,
             classify: self.classify,
         }
     }

@@ -1,20 +1,30 @@
-//! Another attempt, within a budget, for HTTP.
+//! Another attempt, within a budget, for HTTP and for [a protocol of your own](#a-protocol-of-your-own).
 //!
 //! A call that failed in a way that another attempt may heal is made again after a wait, unless that could do
-//! harm: to the service (the budget), to the caller's time (the deadline), or by serving a request twice (the
+//! harm: to the service (the budget), to the caller's time (the deadline), or by serving a request twice (its
 //! method). When there is no other attempt the caller gets the last result as it came: this layer refuses
 //! nothing and makes no error of its own.
+//!
+//! What is tried again is a function of the [verdict](tower_chassis_core::verdict) alone, and, for an error, of the
+//! [`Rejection`] in it:
 //!
 //! | outcome | tried again |
 //! |---|---|
 //! | no connection ([`Kind::Unreachable`]); the gate of one endpoint was shut ([`Kind::CircuitOpen`]) | every request: nothing was sent |
 //! | connection broke ([`Kind::Reset`]), a try timed out ([`Kind::Timeout`]) | idempotent ones |
 //! | a status of the list (502, 503, 504), gRPC `UNAVAILABLE` if 503 is in it | idempotent ones |
-//! | 429 with a `Retry-After` of at most one second, gRPC `RESOURCE_EXHAUSTED` with a pushback | idempotent ones |
+//! | a response judged a failure or timeout, without a status or code | idempotent ones |
+//! | 429 (or [`Class::RateLimited`]) with a wait of at most one second, gRPC `RESOURCE_EXHAUSTED` with a pushback | idempotent ones |
+//! | the service [forbade it](tower_chassis_core::Verdict::forbids_retry) | none |
 //! | other refusals of ours, other errors, cancellation | none |
 //!
-//! Idempotent are GET, HEAD, OPTIONS, TRACE, PUT, DELETE, a request with an `idempotency-key` header, and one
-//! with [`Idempotent`] in its extensions.
+//! Idempotent is what [`Carrier::is_idempotent`] says: for HTTP, GET, HEAD, OPTIONS, TRACE, PUT, DELETE, a request
+//! with an `idempotency-key` header, and one with [`Idempotent`] in its extensions.
+//!
+//! **An error's whole chain counts.** `Unreachable` and `CircuitOpen` repeat a POST wherever they are among the
+//! sources of an error, because they say that nothing was sent. A service that calls others while it serves, and
+//! passes their errors on as its own, must say that this is not so: the outermost [`Rejection`] of a chain has the
+//! say, so wrap theirs, as in `Rejection::new(Kind::Internal, "orders").because(error)`, or answer instead.
 //!
 //! # Example
 //! ```
@@ -41,18 +51,80 @@
 //! # }
 //! ```
 //!
+//! # A protocol of your own
+//! A request that is `Clone` and a [`Carrier`] is retried with [`clone_body`](RetryLayer::clone_body), which clones
+//! all of it; its response says by [`Outcome`] how the call went. Not every protocol knows what may be made
+//! twice, so a request is idempotent only if it says so.
+//! ```
+//! use http::Extensions;
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! use tower_chassis_core::{BoxError, Carrier, Verdict, verdict::Outcome};
+//! use tower_chassis_resilience::retry::{RetryLayer, RetryPolicy};
+//!
+//! #[derive(Clone)]
+//! struct Lookup {
+//!     key: u64,
+//!     extensions: Extensions,
+//! }
+//!
+//! impl Carrier for Lookup {
+//!     fn extensions(&self) -> &Extensions {
+//!         &self.extensions
+//!     }
+//!     fn extensions_mut(&mut self) -> &mut Extensions {
+//!         &mut self.extensions
+//!     }
+//!     fn is_idempotent(&self) -> bool {
+//!         true
+//!     }
+//! }
+//!
+//! #[derive(Debug, PartialEq)]
+//! enum Found {
+//!     Value(u64),
+//!     Broken,
+//! }
+//!
+//! impl Outcome for Found {
+//!     fn verdict(&self) -> Verdict {
+//!         match self {
+//!             Self::Value(_) => Verdict::SUCCESS,
+//!             Self::Broken => Verdict::FAILURE,
+//!         }
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), BoxError> {
+//! let service = ServiceBuilder::new()
+//!     .layer(RetryLayer::new(RetryPolicy::default()).clone_body())
+//!     .service(service_fn(async |lookup: Lookup| {
+//!         let attempt = lookup.invocation().map_or(1, |invocation| invocation.attempt());
+//!         Ok::<_, BoxError>(if attempt < 3 { Found::Broken } else { Found::Value(lookup.key) })
+//!     }));
+//! let found = service.oneshot(Lookup { key: 7, extensions: Extensions::new() }).await?;
+//! assert_eq!(found, Found::Value(7));
+//! # Ok(())
+//! # }
+//! ```
+//! An error type of your own holds a [`Rejection`] where it is a
+//! [`BoxError`](tower_chassis_core::BoxError); for any other, [`RetryLayer::classify_fn`] names the class
+//! ([`Class::Timeout`], [`Class::Unreachable`]) or the code of what may be tried again. A request that `Clone` does
+//! not do justice to implements [`Replay`] with a type of yours, for [`RetryLayer::replay`].
+//!
 //! # Configuration
 //! [`RetryConfig`] → [`RetryPolicy`] → [`Live`](tower_chassis_core::Live), through [`RetryHandle::config`] too.
 //! Defaults: three attempts in all, backoff from 25 ms to 1 s, 64 KiB of a body, a fifth of the calls and ten
 //! per second as retries.
 //!
-//! * **Wait.** Decorrelated jitter as Polly's V2. `Retry-After` (seconds or a date; up to 10 % more) and
-//!   `grpc-retry-pushback-ms` (exact; negative: no retry) take its place. A wait that ends after the
-//!   [deadline](tower_chassis_core::Invocation::deadline) or is above 30 s is not begun.
+//! * **Wait.** Decorrelated jitter as Polly's V2. What the verdict [asks for](tower_chassis_core::Verdict::retry_after)
+//!   takes its place: `Retry-After` (seconds or a date; up to 10 % more) and `grpc-retry-pushback-ms` (exact;
+//!   negative: no retry). A wait that ends after the [deadline](tower_chassis_core::Invocation::deadline) or is above
+//!   30 s is not begun.
 //! * **Budget.** One per layer, or one that layers [share](RetryLayer::budget). See [`Budget`] for the bound.
-//! * **Body.** [`Buffered`] records what the first attempt reads while it reads it; a body that is longer than
-//!   `body_limit`, or still being read when the answer comes, is not sent again. [`RetryLayer::clone_body`] for
-//!   bodies that are cheap to clone, [`RetryLayer::rewrap`] for inner services that take one type of body.
+//! * **Body.** [`Buffered`] records what the first attempt reads of an HTTP body while it reads it; a body that is
+//!   longer than `body_limit`, or still being read when the answer comes, is not sent again.
+//!   [`RetryLayer::clone_body`] for bodies that are cheap to clone and requests that are not HTTP, [`RetryLayer::rewrap`] for inner services that take one type of body.
 //! * **Judge.** The verdict of [`Auto`](tower_chassis_core::verdict::Auto), or [`RetryLayer::classify`].
 //!
 //! # Order
@@ -62,20 +134,29 @@
 //!
 //! # Events and metrics
 //! [`Event::Retry`] with the number and the wait of each retry, [`Event::BudgetExhausted`] where one was wanted
-//! and not in the budget; [`RetryHandle::retries`] and [`RetryHandle::exhausted`] count them. Later gRPC attempts
-//! carry `grpc-previous-rpc-attempts`.
+//! and not in the budget; [`RetryHandle::retries`] and [`RetryHandle::exhausted`] count them. Later attempts whose
+//! `content-type` is gRPC's carry `grpc-previous-rpc-attempts`.
 //!
 //! # Cancellation
 //! Dropping the future drops the attempt or the wait, and nothing goes on behind it. A token that was taken for
-//! a retry is not put back. The failed response, its body and its connection are dropped before the wait begins.
+//! a retry is not put back. The failed response, its body and its connection are dropped before the wait begins. A
+//! service that failed to be ready is dropped too, and the next attempt is made by a fresh clone.
 //!
 //! # Cost
-//! With one attempt: nothing. Else one reading of the clock, one addition to a striped counter, and the copy of
-//! the head, which is not made for a request that cannot be tried again: its body is longer than the limit, or the
-//! budget is empty. A request without an [`Invocation`](tower_chassis_core::Invocation) gets one (four allocations;
+//! With one attempt: nothing. Else one reading of the clock, which the layers below share, one addition to a
+//! striped counter, and the copy of the head (or the clone of the request), which is not made for a request that
+//! cannot be tried again: its body is longer than the limit, or the budget is empty. A request without an [`Invocation`](tower_chassis_core::Invocation) gets one (four allocations;
 //! see [`RetryLayer::untracked`]); one with a body pays for the record of it. The service below is cloned only for
 //! the second attempt, and the instance that was readied makes the first.
 //!
+//! [`Carrier`]: tower_chassis_core::Carrier
+//! [`Carrier::is_idempotent`]: tower_chassis_core::Carrier::is_idempotent
+//! [`Class::RateLimited`]: tower_chassis_core::Class::RateLimited
+//! [`Class::Timeout`]: tower_chassis_core::Class::Timeout
+//! [`Class::Unreachable`]: tower_chassis_core::Class::Unreachable
+//! [`Idempotent`]: tower_chassis_core::invocation::Idempotent
+//! [`Outcome`]: tower_chassis_core::verdict::Outcome
+//! [`Rejection`]: tower_chassis_core::Rejection
 //! [`Kind::Unreachable`]: tower_chassis_core::Kind::Unreachable
 //! [`Kind::CircuitOpen`]: tower_chassis_core::Kind::CircuitOpen
 //! [`Kind::Reset`]: tower_chassis_core::Kind::Reset

@@ -97,32 +97,10 @@ pub(super) fn rejection_of<E: 'static>(error: &E) -> Option<&Rejection> {
 
 #[cfg(test)]
 mod tests {
-    use http::{Request, Response};
+    use http::{Response, StatusCode};
     use tower_chassis_core::verdict::Outcome;
 
     use super::*;
-
-    fn parts(method: &str, key: bool) -> request::Parts {
-        let mut request = Request::builder().method(method);
-        if key {
-            request = request.header("Idempotency-Key", "7");
-        }
-        request.body(()).unwrap().into_parts().0
-    }
-
-    #[test]
-    fn methods() {
-        for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"] {
-            assert!(is_idempotent(&parts(method, false)), "{method}");
-        }
-        for method in ["POST", "PATCH", "CONNECT", "PURGE"] {
-            assert!(!is_idempotent(&parts(method, false)), "{method}");
-            assert!(is_idempotent(&parts(method, true)), "{method}");
-            let mut marked = parts(method, false);
-            marked.extensions.insert(Idempotent);
-            assert!(is_idempotent(&marked), "{method}");
-        }
-    }
 
     fn response(status: u16, headers: &[(&str, &str)], idempotent: bool) -> Option<Wait> {
         let mut builder = Response::builder().status(status);
@@ -130,13 +108,11 @@ mod tests {
             builder = builder.header(*name, *value);
         }
         let response = builder.body(()).unwrap();
-        of_response(
-            response.verdict(),
-            response.status(),
-            response.headers(),
-            idempotent,
-            |status| [408, 502, 503, 504].contains(&status),
-        )
+        of_response(response.verdict(), idempotent, listed)
+    }
+
+    fn listed(status: u16) -> bool {
+        [408, 502, 503, 504].contains(&status)
     }
 
     #[test]
@@ -159,7 +135,9 @@ mod tests {
     #[test]
     fn a_rate_limit_is_tried_again_only_if_it_is_short() {
         let after = |value| response(429, &[("retry-after", value)], true);
-        assert_eq!(after("0"), Some(Wait::AtLeast(Duration::ZERO)));
+        // A verdict tells no wait below a millisecond.
+        let least = Duration::from_millis(1);
+        assert_eq!(after("0"), Some(Wait::AtLeast(least)));
         assert_eq!(after("1"), Some(Wait::AtLeast(SHORT)));
         assert_eq!(
             (after("2"), after("x"), response(429, &[], true)),
@@ -192,24 +170,52 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_in_the_response_has_the_say() {
+    fn a_verdict_without_a_status_has_the_say() {
         for (verdict, again) in [
             (Verdict::SUCCESS, false),
+            (Verdict::new(Class::ClientFault), false),
             (Verdict::REFUSED, false),
             (Verdict::CANCELLED, false),
             (Verdict::FAILURE, true),
             (Verdict::TIMEOUT, true),
             (Verdict::new(Class::Unreachable), true),
-        ] {
-            let listed = |status| status == 503;
-            let wait = of_response(
-                verdict,
-                StatusCode::SERVICE_UNAVAILABLE,
-                &HeaderMap::new(),
+            (Verdict::new(Class::RateLimited), false),
+            (
+                Verdict::new(Class::RateLimited).with_retry_after(SHORT),
                 true,
-                listed,
-            );
+            ),
+            (Verdict::FAILURE.without_retry(), false),
+        ] {
+            let mut response = Response::new(());
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            response.extensions_mut().insert(verdict);
+            let wait = of_response(response.verdict(), true, listed);
             assert_eq!(wait.is_some(), again, "{verdict:?}");
+            assert_eq!(of_response(verdict, false, listed), None, "{verdict:?}");
+        }
+        let asked = Verdict::FAILURE.with_retry_after(Duration::from_secs(7));
+        assert_eq!(
+            of_response(asked, true, listed),
+            Some(Wait::AtLeast(Duration::from_secs(7)))
+        );
+    }
+
+    #[test]
+    fn an_error_that_is_an_answer_goes_by_the_rules_of_answers() {
+        let http = |status| Verdict::http(StatusCode::from_u16(status).unwrap());
+        for (verdict, again) in [
+            (http(503), true),
+            (http(500), false),
+            (http(504), true),
+            (Verdict::grpc(14), true),
+            (Verdict::grpc(14).without_retry(), false),
+            (Verdict::grpc(4), false),
+            (Verdict::grpc(8), false),
+            (Verdict::grpc(8).with_retry_after(SHORT), true),
+        ] {
+            let wait = of_error(verdict, None, true, listed);
+            assert_eq!(wait.is_some(), again, "{verdict:?}");
+            assert_eq!(of_error(verdict, None, false, listed), None, "{verdict:?}");
         }
     }
 
@@ -232,16 +238,39 @@ mod tests {
         ] {
             let error: BoxError = Rejection::new(kind, "x").into();
             for (idempotent, again) in [(true, safe), (false, other)] {
-                let wait = of_error(Verdict::of_error(&error), rejection_of(&error), idempotent);
+                let verdict = Verdict::of_error(&error);
+                let wait = of_error(verdict, rejection_of(&error), idempotent, |_| true);
                 assert_eq!(wait.is_some(), again, "{kind:?} {idempotent}");
             }
         }
+        let of = |verdict, rejection| of_error(verdict, rejection, true, |_| true);
         let all_shut = Rejection::new(Kind::CircuitOpen, "balance");
-        assert_eq!(
-            of_error(all_shut.verdict(), rejection_of(&all_shut), true),
-            None
-        );
-        assert_eq!(of_error(Verdict::CANCELLED, None, true), None);
-        assert_eq!(of_error(Verdict::FAILURE, None, true), None);
+        assert_eq!(of(all_shut.verdict(), rejection_of(&all_shut)), None);
+        // The wait of one gate is not that of the next endpoint.
+        let shut = Rejection::new(Kind::CircuitOpen, "breaker").after(SHORT);
+        assert_eq!(of(shut.verdict(), rejection_of(&shut)), Some(Wait::Backoff));
+        assert_eq!(of(Verdict::CANCELLED, None), None);
+        assert_eq!(of(Verdict::FAILURE, None), None);
+        assert_eq!(of(Verdict::TIMEOUT, None), Some(Wait::Backoff));
+        assert_eq!(of(Verdict::TIMEOUT.without_retry(), None), None);
+    }
+
+    /// What failed behind a service is not what failed before it.
+    #[test]
+    fn the_outermost_rejection_of_a_chain_has_the_say() {
+        let unreachable = || Rejection::new(Kind::Unreachable, "client");
+        for (error, again) in [
+            (BoxError::from(std::io::Error::other(unreachable())), true),
+            (
+                Rejection::new(Kind::Internal, "x")
+                    .because(unreachable())
+                    .into(),
+                false,
+            ),
+        ] {
+            let verdict = Verdict::of_error(&error);
+            let wait = of_error(verdict, rejection_of(&error), false, |_| true);
+            assert_eq!(wait.is_some(), again, "{error}");
+        }
     }
 }

@@ -233,14 +233,14 @@ async fn replays_announce_their_length_unless_trailers_follow() {
             body.frames
                 .push_back(Ok(http_body::Frame::trailers(HeaderMap::new())));
         }
-        let (first, source) = Buffered.split(body, 100, true);
-        let source = source.unwrap();
+        let (first, source) = Buffered.split(put(body), 100, true);
+        let mut source = source.unwrap();
         assert!(
-            Buffered.again(&source).is_none(),
+            Buffered.again(&mut source, false).is_none(),
             "the first one is still there"
         );
-        first.collect().await.unwrap();
-        let again = Buffered.again(&source).unwrap();
+        first.into_body().collect().await.unwrap();
+        let again = Buffered.again(&mut source, false).unwrap().into_body();
         let hint = http_body::Body::size_hint(&again);
         assert_eq!(
             (hint.lower(), hint.exact()),
@@ -252,16 +252,20 @@ async fn replays_announce_their_length_unless_trailers_follow() {
 
 #[tokio::test]
 async fn nothing_is_kept_that_nobody_wants() {
-    let (body, source) = Buffered.split(frames(["hello", "world"]), 100, true);
+    let (request, source) = Buffered.split(put(frames(["hello", "world"])), 100, true);
     drop(source);
+    let body = request.into_body();
     assert_eq!(body.collect().await.unwrap().to_bytes(), "helloworld");
-    let (body, source) = Buffered.split(Empty::<Bytes>::new(), 0, true);
+    let (request, source) = Buffered.split(get(), 0, true);
     assert_eq!(
-        format!("{body:?} {source:?}"),
+        format!("{:?} {source:?}", request.body()),
         "ReplayBody(plain) Some(ReplaySource { is_empty: true })"
     );
-    let (body, source) = Buffered.split(full(101), 100, true);
-    assert_eq!(format!("{body:?} {source:?}"), "ReplayBody(plain) None");
+    let (request, source) = Buffered.split(put(full(101)), 100, true);
+    assert_eq!(
+        format!("{:?} {source:?}", request.body()),
+        "ReplayBody(plain) None"
+    );
 }
 
 proptest! {
@@ -280,13 +284,13 @@ proptest! {
             sleep: None,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let (body, source) = Buffered.split(body, limit, true);
-        let first = runtime.block_on(body.collect()).unwrap().to_bytes();
+        let (request, source) = Buffered.split(put(body), limit, true);
+        let first = runtime.block_on(request.into_body().collect()).unwrap().to_bytes();
         prop_assert_eq!(&first, &whole);
-        let again = Buffered.again(&source.unwrap());
+        let again = Buffered.again(&mut source.unwrap(), true);
         prop_assert_eq!(again.is_some(), whole.len() <= limit);
         if let Some(again) = again {
-            prop_assert_eq!(&runtime.block_on(again.collect()).unwrap().to_bytes(), &whole);
+            prop_assert_eq!(&runtime.block_on(again.into_body().collect()).unwrap().to_bytes(), &whole);
         }
     }
 }

@@ -87,6 +87,44 @@ fn a_change_keeps_what_is_there() {
     assert_eq!(budget.snapshot(now).saved, 10.5);
 }
 
+#[test]
+fn a_change_of_the_rate_keeps_the_tokens_of_the_reserve() {
+    let start = Instant::now();
+    let at = |millis| start + ms(millis);
+    let starting = |rate| Budget::valid(0.0, rate, start);
+    let reserve = |budget: &Budget, millis| budget.snapshot(at(millis)).reserve;
+
+    // An empty one fills at the new rate from then on: neither at once nor after the debt of the old rate.
+    let budget = starting(0.1);
+    assert_eq!(drain(&budget, start), 1);
+    budget.set_valid(0.0, 1_000.0, start);
+    assert_eq!((reserve(&budget, 0), reserve(&budget, 100)), (0, 100));
+    assert_eq!(drain(&budget, at(60_000)), 2_000);
+
+    let budget = starting(1_000.0);
+    assert_eq!(drain(&budget, start), 2_000);
+    budget.set_valid(0.0, 0.1, start);
+    assert_eq!(drain(&budget, at(9_999)), 0);
+    assert_eq!(drain(&budget, at(10_000)), 1);
+
+    // What is there stays, up to what the new rate holds.
+    let budget = starting(10.0);
+    assert_eq!((0..15).filter(|_| budget.withdraw(start)).count(), 15);
+    for (rate, left) in [(5.0, 5), (100.0, 5), (1.0, 2), (1_000_000.0, 2), (0.0, 0)] {
+        budget.set_valid(0.0, rate, start);
+        assert_eq!(reserve(&budget, 0), left, "{rate}");
+    }
+    // From nothing it begins empty.
+    budget.set_valid(0.0, 10.0, start);
+    assert_eq!((reserve(&budget, 99), reserve(&budget, 100)), (0, 1));
+
+    // A change of the ratio alone changes nothing of it.
+    let budget = starting(10.0);
+    assert!((0..7).all(|_| budget.withdraw(start)));
+    budget.set_valid(0.5, 10.0, at(50));
+    assert_eq!((reserve(&budget, 699), reserve(&budget, 700)), (19, 20));
+}
+
 /// Found in tower's by reading: the check and the subtraction are two steps there.
 #[test]
 fn eight_threads_never_overspend_and_lose_nothing() {
@@ -139,6 +177,143 @@ fn eight_threads_at_different_times_stay_within_the_bound() {
         taken >= calls * 0.2,
         "{taken}: what was paid in was used at once"
     );
+}
+
+/// A token of the model. Rates are eighths of a token per second, so that a millisecond gives as many grains.
+const GRAINS: u64 = 8_000;
+
+/// A budget as its page tells it, with every number a whole one: deposits in the second in which they were made,
+/// oldest first, and a reserve that fills as time goes by.
+struct Model {
+    ratio: u64,
+    rate: u64,
+    millis: u64,
+    /// The second of each deposit, and what is left of it in thousandths.
+    deposits: std::collections::VecDeque<(u64, u64)>,
+    /// In grains.
+    reserve: u64,
+}
+
+impl Model {
+    fn new(ratio: u64, rate: u64) -> Self {
+        Self {
+            ratio,
+            rate,
+            millis: 0,
+            deposits: std::collections::VecDeque::new(),
+            reserve: Self::holds(rate),
+        }
+    }
+
+    /// Two seconds' worth and at least one token.
+    const fn holds(rate: u64) -> u64 {
+        match rate {
+            0 => 0,
+            1..4 => GRAINS,
+            rate => rate * 2_000,
+        }
+    }
+
+    fn wait(&mut self, millis: u64) {
+        self.millis += millis;
+        self.reserve = (self.reserve + millis * self.rate).min(Self::holds(self.rate));
+        // Ten seconds count: the one that runs and the nine before it.
+        let now = self.millis / 1_000;
+        self.deposits.retain(|(second, _)| second + 10 > now);
+    }
+
+    fn deposit(&mut self) {
+        self.deposits.push_back((self.millis / 1_000, self.ratio));
+    }
+
+    fn saved(&self) -> u64 {
+        self.deposits.iter().map(|(_, left)| left).sum()
+    }
+
+    fn withdraw(&mut self) -> bool {
+        if self.saved() >= 1_000 {
+            let mut owed = 1_000;
+            for (_, left) in &mut self.deposits {
+                let taken = owed.min(*left);
+                *left -= taken;
+                owed -= taken;
+            }
+            return true;
+        }
+        let can = self.reserve >= GRAINS;
+        if can {
+            self.reserve -= GRAINS;
+        }
+        can
+    }
+
+    fn change(&mut self, ratio: u64, rate: u64) {
+        (self.ratio, self.rate) = (ratio, rate);
+        self.reserve = self.reserve.min(Self::holds(rate));
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Wait(u64),
+    Deposit(u32),
+    Withdraw(u32),
+    Change(u64, u64),
+}
+
+fn ratios() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(0), Just(200), Just(333), 0u64..=10_000]
+}
+
+/// Powers of two, so that no change of the rate rounds.
+fn rates() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(0), (0u32..=6).prop_map(|power| 1 << power)]
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        3 => prop_oneof![0u64..300, 0u64..4_000, Just(1_000), 0u64..30_000].prop_map(Step::Wait),
+        3 => (0u32..20).prop_map(Step::Deposit),
+        3 => (0u32..20).prop_map(Step::Withdraw),
+        1 => (ratios(), rates()).prop_map(|(ratio, rate)| Step::Change(ratio, rate)),
+    ];
+    proptest::collection::vec(step, 1..120)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn it_does_as_a_plain_model_does(ratio in ratios(), rate in rates(), steps in steps()) {
+        let real = |ratio, rate| (ratio as f64 / 1_000.0, rate as f64 / 8.0);
+        let start = Instant::now();
+        let mut model = Model::new(ratio, rate);
+        let (ratio, rate) = real(ratio, rate);
+        let budget = Budget::valid(ratio, rate, start);
+        for step in steps {
+            match step {
+                Step::Wait(millis) => model.wait(millis),
+                Step::Deposit(times) => for _ in 0..times {
+                    budget.deposit(start + ms(model.millis));
+                    model.deposit();
+                },
+                Step::Withdraw(times) => for _ in 0..times {
+                    let now = start + ms(model.millis);
+                    let funded = budget.is_funded(now);
+                    prop_assert_eq!(budget.withdraw(now), funded);
+                    prop_assert_eq!(model.withdraw(), funded);
+                },
+                Step::Change(ratio, rate) => {
+                    model.change(ratio, rate);
+                    let (ratio, rate) = real(ratio, rate);
+                    budget.set_valid(ratio, rate, start + ms(model.millis));
+                }
+            }
+            let there = budget.snapshot(start + ms(model.millis));
+            prop_assert_eq!((there.saved * 1_000.0).round() as u64, model.saved());
+            prop_assert_eq!(there.reserve, model.reserve / GRAINS);
+        }
+    }
 }
 
 proptest! {

@@ -1,5 +1,7 @@
 use tower::{ServiceBuilder, ServiceExt, service_fn};
-use tower_chassis_core::{Carrier, Class, Deadline, Events, Verdict, events::Event};
+use tower_chassis_core::{
+    Carrier, Class, Deadline, Events, Verdict, events::Event, invocation::Idempotent,
+};
 
 use super::*;
 use crate::timeout::{TimeoutLayer, TimeoutPolicy};
@@ -96,6 +98,18 @@ async fn the_last_result_comes_as_it_is_and_a_success_ends_it() {
     assert!(send(&layer(), &upstream, get()).await.is_err());
 }
 
+/// An answer of HTTP or gRPC that may be tried again, with this header.
+fn saying(name: &'static str, value: &str) -> Answer {
+    let mut answer = with_header(503, name, value)?;
+    if name.starts_with("grpc") {
+        *answer.status_mut() = http::StatusCode::OK;
+        let headers = answer.headers_mut();
+        headers.insert("content-type", "application/grpc".parse()?);
+        headers.insert("grpc-status", "14".parse()?);
+    }
+    Ok(answer)
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_service_says_when() {
     let date = |secs: i64| {
@@ -115,16 +129,16 @@ async fn the_service_says_when() {
     };
     for (name, value, from, to) in [
         ("retry-after", "2".to_owned(), 2_000, 2_201),
-        ("retry-after", "0".to_owned(), 0, 0),
+        ("retry-after", "0".to_owned(), 1, 2),
         ("retry-after", date(10), 9_000, 11_001),
-        ("retry-after", date(-10), 0, 0),
+        ("retry-after", date(-10), 1, 2),
         ("retry-after", "soon".to_owned(), 0, 1_000),
         ("retry-after", "30".to_owned(), 30_000, 33_001),
         ("grpc-retry-pushback-ms", "40".to_owned(), 40, 40),
         ("grpc-retry-pushback-ms", "30000".to_owned(), 30_000, 30_000),
     ] {
         let header = value.clone();
-        let upstream = Upstream::new(move |_| with_header(503, name, &header));
+        let upstream = Upstream::new(move |_| saying(name, &header));
         send(&layer(), &upstream, get()).await.unwrap();
         let gaps = upstream.gaps();
         assert_eq!(gaps.len(), 2, "{name} {value}");
@@ -143,7 +157,7 @@ async fn the_service_says_when() {
         ("grpc-retry-pushback-ms", "x"),
         ("grpc-retry-pushback-ms", "30001"),
     ] {
-        let upstream = Upstream::new(move |_| with_header(503, name, value));
+        let upstream = Upstream::new(move |_| saying(name, value));
         let start = Instant::now();
         assert_eq!(
             send(&layer(), &upstream, get()).await.unwrap().headers()[name],
@@ -231,7 +245,7 @@ async fn waits_grow_and_a_pushback_begins_them_again() {
         ..RetryConfig::default()
     };
     let upstream = Upstream::new(|n| match n {
-        3 => with_header(503, "grpc-retry-pushback-ms", "7"),
+        3 => saying("grpc-retry-pushback-ms", "7"),
         _ => status(503),
     });
     let mut sums = [Duration::ZERO; 4];
@@ -378,7 +392,7 @@ async fn events_and_counters() {
     });
     let one = Budget::new(1.0, 0.0).unwrap();
     let layer = layer().budget(one).events(events);
-    let upstream = Upstream::new(|_| with_header(503, "grpc-retry-pushback-ms", "2000"));
+    let upstream = Upstream::new(|_| saying("grpc-retry-pushback-ms", "2000"));
     send(&layer, &upstream, get()).await.unwrap();
     assert_eq!(*log.lock().unwrap(), ["2 2", "BudgetExhausted"]);
     assert_eq!(

@@ -209,6 +209,82 @@ async fn later_attempts_wait_until_their_service_is_ready() {
     }
 }
 
+/// Is ready for its first call; its clones fail to be ready so often, and must not be polled again after that.
+struct Fails {
+    broken: bool,
+    left: Arc<AtomicUsize>,
+    kind: Kind,
+    calls: Arc<AtomicUsize>,
+    first: bool,
+}
+
+impl Clone for Fails {
+    fn clone(&self) -> Self {
+        Self {
+            broken: false,
+            left: Arc::clone(&self.left),
+            kind: self.kind,
+            calls: Arc::clone(&self.calls),
+            first: false,
+        }
+    }
+}
+
+impl Service<Request<Empty<Bytes>>> for Fails {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = std::future::Ready<Answer>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        assert!(!self.broken, "polled after it failed");
+        let left = self.left.load(Ordering::Relaxed);
+        if self.first || left == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        self.left.store(left - 1, Ordering::Relaxed);
+        self.broken = true;
+        Poll::Ready(Err(Rejection::new(self.kind, "x").into()))
+    }
+
+    fn call(&mut self, _: Request<Empty<Bytes>>) -> Self::Future {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        std::future::ready(status(503))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_failed_to_be_ready_is_not_polled_again() {
+    for (failures, kind, calls, left) in [
+        (1, Kind::Unreachable, 2, 0),
+        (9, Kind::Unreachable, 1, 7),
+        (9, Kind::Internal, 1, 8),
+    ] {
+        let left_over = Arc::new(AtomicUsize::new(failures));
+        let made = Arc::new(AtomicUsize::new(0));
+        let inner = Fails {
+            broken: false,
+            left: Arc::clone(&left_over),
+            kind,
+            calls: Arc::clone(&made),
+            first: true,
+        };
+        // As a layer makes it, but that the first instance is ready.
+        let mut service = layer().clone_body().layer(inner);
+        std::future::poll_fn(|cx| Service::<Request<Empty<Bytes>>>::poll_ready(&mut service, cx))
+            .await
+            .unwrap();
+        let answer = service.call(get()).await;
+        assert_eq!(answer.is_ok(), failures == 1);
+        assert_eq!(
+            (
+                made.load(Ordering::Relaxed),
+                left_over.load(Ordering::Relaxed)
+            ),
+            (calls, left)
+        );
+    }
+}
+
 /// Counts its clones.
 #[derive(Debug)]
 struct Counted(Arc<AtomicUsize>);

@@ -25,6 +25,7 @@ mod bodies;
 mod budget;
 mod calls;
 mod limits;
+mod own;
 
 type Answer = Result<Response<Body>, BoxError>;
 
