@@ -15,10 +15,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use http_body_util::{Empty, Full};
 use tower::{Layer, Service, service_fn};
-use tower_chassis_core::BoxError;
+use tower_chassis_core::{BoxError, Carrier, verdict::Outcome};
 use tower_chassis_resilience::{
     retry::{RetryLayer, RetryPolicy},
     timeout::{TimeoutLayer, TimeoutPolicy},
@@ -114,5 +114,38 @@ fn a_retry_that_does_not_happen() {
             put
         ),
         0
+    );
+}
+
+/// A protocol of one's own, whose clone allocates nothing.
+#[derive(Clone, Default)]
+struct Ask(Extensions);
+
+impl Carrier for Ask {
+    fn extensions(&self) -> &Extensions {
+        &self.0
+    }
+    fn extensions_mut(&mut self) -> &mut Extensions {
+        &mut self.0
+    }
+    fn is_idempotent(&self) -> bool {
+        true
+    }
+}
+
+struct Reply;
+
+impl Outcome for Reply {}
+
+#[test]
+fn a_retry_of_a_protocol_of_ones_own_that_does_not_happen() {
+    let layer = RetryLayer::new(RetryPolicy::default()).clone_body();
+    let inner = || service_fn(async |_: Ask| Ok::<_, BoxError>(Reply));
+    let untracked = layer.clone().untracked().layer(inner());
+    assert_eq!(allocations(untracked, Ask::default), 0);
+    assert_eq!(
+        allocations(layer.layer(inner()), Ask::default),
+        4,
+        "the invocation"
     );
 }

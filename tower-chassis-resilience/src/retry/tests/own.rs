@@ -218,3 +218,77 @@ async fn it_runs_under_deadline_retry_balance_and_breaker() {
     // The breakers shut both of the broken ones.
     assert!((2..50).contains(&retries), "{retries}");
 }
+
+/// A request that is no `Clone`: a stream of parts that only its source can open again.
+struct Upload {
+    parts: std::vec::IntoIter<u8>,
+    extensions: Extensions,
+}
+
+impl Carrier for Upload {
+    fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+    fn extensions_mut(&mut self) -> &mut Extensions {
+        &mut self.extensions
+    }
+    fn is_idempotent(&self) -> bool {
+        true
+    }
+}
+
+/// Opens an upload again, if it has no more parts than the limit.
+#[derive(Clone)]
+struct Reopened;
+
+impl Replay<Upload> for Reopened {
+    type Request = Upload;
+    type Source = (Vec<u8>, Extensions);
+
+    fn once(&self, request: Upload) -> Upload {
+        request
+    }
+    fn split(&self, request: Upload, limit: usize, _: bool) -> (Upload, Option<Self::Source>) {
+        let parts = request.parts.as_slice();
+        let source = (parts.len() <= limit).then(|| (parts.to_vec(), request.extensions.clone()));
+        (request, source)
+    }
+    fn again(&self, source: &mut Self::Source, last: bool) -> Option<Upload> {
+        let (parts, extensions) = if last {
+            mem::take(source)
+        } else {
+            source.clone()
+        };
+        Some(Upload {
+            parts: parts.into_iter(),
+            extensions,
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_cannot_be_cloned_is_sent_again_by_a_replay_of_its_own() {
+    let config = RetryConfig {
+        body_limit: 3,
+        ..RetryConfig::default()
+    };
+    for (parts, expected) in [(vec![1, 2, 3], 3), (vec![1, 2, 3, 4], 1)] {
+        let sent = std::cell::RefCell::new(Vec::new());
+        let inner = service_fn(|request: Upload| {
+            let attempt = request.invocation().map(Invocation::attempt);
+            sent.borrow_mut().push((attempt, request.parts.collect()));
+            std::future::ready(Ok::<_, BoxError>(Reply::Failed))
+        });
+        let upload = Upload {
+            parts: parts.clone().into_iter(),
+            extensions: Extensions::new(),
+        };
+        let layer = RetryLayer::new(policy(config.clone())).replay(Reopened);
+        layer.layer(inner).oneshot(upload).await.unwrap();
+        let expected: Vec<_> = match expected {
+            1 => vec![(None, parts)],
+            _ => (1..=3).map(|n| (Some(n), parts.clone())).collect(),
+        };
+        assert_eq!(sent.into_inner(), expected);
+    }
+}
