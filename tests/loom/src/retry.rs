@@ -55,3 +55,17 @@ pub fn a_turn_of_the_window_makes_no_token() {
         assert!(mine + rest <= 1, "{mine} {rest}");
     });
 }
+
+/// A change of the rate that meets a withdrawal neither doubles the token that is there nor loses it.
+pub fn a_change_of_the_rate_makes_no_token() {
+    explore(|| {
+        let now = Instant::now();
+        let budget = Budget::valid(0.0, 0.5, now);
+        let other = budget.clone();
+        let thread = thread::spawn(move || other.set_valid(0.0, 1.0, now));
+        let mine = usize::from(budget.withdraw(now));
+        thread.join().unwrap();
+        let rest = usize::from(budget.withdraw(now)) + usize::from(budget.withdraw(now));
+        assert_eq!(mine + rest, 1, "{mine} {rest}");
+    });
+}

@@ -35,4 +35,5 @@ models! {
     retry::a_token_is_spent_once
     retry::the_reserve_is_spent_once
     retry::a_turn_of_the_window_makes_no_token
+    retry::a_change_of_the_rate_makes_no_token
 }

@@ -170,6 +170,11 @@ const fn full(interval: u64) -> u64 {
     if interval > BURST { interval } else { BURST }
 }
 
+/// What is left of the reserve, in nanoseconds of its rate.
+const fn left(refilled: u64, now: u64, interval: u64) -> u64 {
+    full(interval).saturating_sub(refilled.saturating_sub(now))
+}
+
 impl Inner {
     fn since(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.epoch)
@@ -233,28 +238,32 @@ impl Inner {
         if interval == NEVER {
             return 0;
         }
-        self.left(now, interval) / interval
-    }
-
-    /// What is left of the reserve, in nanoseconds of its rate.
-    fn left(&self, now: u64, interval: u64) -> u64 {
-        let used = self.refilled.load(Ordering::Relaxed).saturating_sub(now);
-        full(interval).saturating_sub(used)
+        left(self.refilled.load(Ordering::Relaxed), now, interval) / interval
     }
 
     /// As many tokens as before, in the nanoseconds of another rate. A reserve that gave nothing begins empty.
     fn set_interval(&self, interval: u64, now: Instant) {
         // Whoever else changes it waits.
         let _marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        // In between it gives nothing. Who read the old interval takes one token at most.
+        // In between it gives nothing. Who read the old interval before takes one token at most, at its price.
         let old = self.interval.swap(NEVER, Ordering::Relaxed);
         if interval != old && interval != NEVER {
             let now = self.nanos(now);
-            let left = if old == NEVER { 0 } else { self.left(now, old) };
-            let left = u128::from(left) * u128::from(interval) / u128::from(old);
-            let left = u64::try_from(left).map_or(full(interval), |left| left.min(full(interval)));
-            let refilled = now.saturating_add(full(interval) - left);
-            self.refilled.store(refilled, Ordering::Relaxed);
+            let rescale = |refilled| {
+                // What gave nothing has nothing left.
+                let left = if old == NEVER {
+                    0
+                } else {
+                    left(refilled, now, old)
+                };
+                let left = u128::from(left) * u128::from(interval) / u128::from(old);
+                let left = left.min(u128::from(full(interval))) as u64;
+                Some(now.saturating_add(full(interval) - left))
+            };
+            // It always finds what to store.
+            let _ = self
+                .refilled
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, rescale);
         }
         self.interval.store(interval, Ordering::Release);
     }
