@@ -63,9 +63,10 @@ pub fn a_change_of_the_rate_makes_no_token() {
         let budget = Budget::valid(0.0, 0.5, now);
         let other = budget.clone();
         let thread = thread::spawn(move || other.set_valid(0.0, 1.0, now));
-        let mine = usize::from(budget.withdraw(now));
+        let twice = || usize::from(budget.withdraw(now)) + usize::from(budget.withdraw(now));
+        let mine = twice();
         thread.join().unwrap();
-        let rest = usize::from(budget.withdraw(now)) + usize::from(budget.withdraw(now));
+        let rest = twice();
         assert_eq!(mine + rest, 1, "{mine} {rest}");
     });
 }
