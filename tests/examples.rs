@@ -136,6 +136,33 @@ async fn hello() {
 }
 
 #[tokio::test]
+async fn hyper_layer() {
+    let example = Running::start("hyper_layer", &["127.0.0.1:0"]);
+    let address = example.address();
+    assert_eq!(get(&address, "/").await, (200, "hello\n".into()));
+    assert_eq!(get(&address, "/slow").await.0, 504);
+    for _ in 0..5 {
+        assert_eq!(get(&address, "/broken").await.0, 500);
+    }
+    assert_eq!(get(&address, "/").await.0, 503);
+    example.interrupt();
+}
+
+#[tokio::test]
+async fn tonic_layer() {
+    let mut example = Running::start("tonic_layer", &[]);
+    example.line("healthy: Serving");
+    for call in 1..=3 {
+        example.line(&format!("broken, call {call}: Internal"));
+    }
+    for call in 4..=5 {
+        example.line(&format!("broken, call {call}: Unavailable (circuit-open)"));
+    }
+    example.line("the server was asked 4 times");
+    assert!(example.child.wait().unwrap().success());
+}
+
+#[tokio::test]
 async fn axum_layer() {
     let running = Running::start("axum_layer", &["127.0.0.1:0"]);
     let address = running.address();

@@ -15,7 +15,7 @@ use super::{
     buffered::Buffered,
     config::RetryPolicy,
     future::{Call, RetryFuture},
-    replay::{Cloned, Replay, Rewrapped},
+    replay::{Cloned, Replay, Rewrapped, RewrappedWith},
     state::{RetryHandle, Setup, State},
 };
 
@@ -51,6 +51,16 @@ impl<R, C> RetryLayer<R, C> {
         RetryLayer {
             state: self.state,
             replay,
+            classify: self.classify,
+        }
+    }
+
+    /// Hands the inner service bodies that `wrap` makes, for one that takes no other: `tonic::body::Body::new` for a
+    /// tonic `Channel`, `axum::body::Body::new` for a `service_fn` over axum's.
+    pub fn rewrap_with<F>(self, wrap: F) -> RetryLayer<RewrappedWith<F, R>, C> {
+        RetryLayer {
+            state: self.state,
+            replay: RewrappedWith::new(self.replay, wrap),
             classify: self.classify,
         }
     }

@@ -124,7 +124,8 @@
 //! * **Budget.** One per layer, or one that layers [share](RetryLayer::budget). See [`Budget`] for the bound.
 //! * **Body.** [`Buffered`] records what the first attempt reads of an HTTP body while it reads it; a body that is
 //!   longer than `body_limit`, or still being read when the answer comes, is not sent again.
-//!   [`RetryLayer::clone_body`] for bodies that are cheap to clone and requests that are not HTTP, [`RetryLayer::rewrap`] for inner services that take one type of body.
+//!   [`RetryLayer::clone_body`] for bodies that are cheap to clone and requests that are not HTTP, [`RetryLayer::rewrap`] and
+//!   [`RetryLayer::rewrap_with`] for inner services that take one type of body.
 //! * **Judge.** The verdict of [`Auto`](tower_chassis_core::verdict::Auto), or [`RetryLayer::classify`].
 //!
 //! # Order
@@ -183,6 +184,6 @@ pub use self::{
     config::{RetryConfig, RetryPolicy},
     future::RetryFuture,
     layer::{Retry, RetryLayer},
-    replay::{Cloned, Replay, Rewrapped},
+    replay::{Cloned, Replay, Rewrapped, RewrappedWith},
     state::RetryHandle,
 };

@@ -67,8 +67,8 @@ impl<Req: Carrier + Clone> Replay<Req> for Cloned {
     }
 }
 
-/// Turns the HTTP bodies of `R` into `O`, for an inner service that takes one type of body only: a tonic
-/// `Channel`, a `service_fn` over axum's body, or [`tower_chassis_core::Body`].
+/// Turns the HTTP bodies of `R` into `O`, for an inner service that takes one type of body only, as
+/// [`tower_chassis_core::Body`].
 pub struct Rewrapped<O, R = Buffered> {
     inner: R,
     body: PhantomData<fn() -> O>,
@@ -118,5 +118,50 @@ where
     }
     fn again(&self, source: &mut R::Source, last: bool) -> Option<Request<O>> {
         Some(self.inner.again(source, last)?.map(O::from))
+    }
+}
+
+/// Turns the HTTP bodies of `R` into others by a function: `tonic::body::Body::new`, `axum::body::Body::new`.
+#[derive(Clone, Copy)]
+pub struct RewrappedWith<F, R = Buffered> {
+    inner: R,
+    wrap: F,
+}
+
+impl<F, R> RewrappedWith<F, R> {
+    /// The bodies of `inner`, through `wrap`.
+    pub const fn new(inner: R, wrap: F) -> Self {
+        Self { inner, wrap }
+    }
+}
+
+impl<F, R: fmt::Debug> fmt::Debug for RewrappedWith<F, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RewrappedWith").field(&self.inner).finish()
+    }
+}
+
+impl<B, O, F, R, RB> Replay<Request<B>> for RewrappedWith<F, R>
+where
+    R: Replay<Request<B>, Request = Request<RB>>,
+    F: Fn(RB) -> O + Clone,
+{
+    type Request = Request<O>;
+    type Source = R::Source;
+
+    fn once(&self, request: Request<B>) -> Request<O> {
+        self.inner.once(request).map(&self.wrap)
+    }
+    fn split(
+        &self,
+        request: Request<B>,
+        limit: usize,
+        idempotent: bool,
+    ) -> (Request<O>, Option<R::Source>) {
+        let (request, source) = self.inner.split(request, limit, idempotent);
+        (request.map(&self.wrap), source)
+    }
+    fn again(&self, source: &mut R::Source, last: bool) -> Option<Request<O>> {
+        Some(self.inner.again(source, last)?.map(&self.wrap))
     }
 }
