@@ -17,7 +17,7 @@ use std::{
 use http::{Extensions, HeaderName, Request};
 use tokio::time::Instant;
 
-use crate::{Deadline, trace::TraceContext};
+use crate::{Deadline, clock, trace::TraceContext, verdict};
 
 /// How many attempts of a call remember their endpoint.
 const REMEMBERED: usize = 4;
@@ -69,6 +69,57 @@ impl Invocation {
             trace_state: None,
             attempt: 1,
             shared: Arc::default(),
+        }
+    }
+
+    /// A call that is made to serve this one: it begins now, and has this one's deadline, trace and request id.
+    /// Nothing else: its route, service, endpoints, attempts and client are its own.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self {
+            deadline: self.deadline,
+            request_id: self.request_id.clone(),
+            trace: self.trace,
+            trace_state: self.trace_state.clone(),
+            ..Self::new(clock::entered(|now| now))
+        }
+    }
+
+    /// Makes `request` a call that is made to serve this one. Nothing does it behind your back: a request
+    /// that a handler makes has no deadline of its caller unless it is carried over.
+    ///
+    /// What the request says already stays: its trace, its request id, and the nearer one of the two deadlines.
+    ///
+    /// # Example
+    /// ```
+    /// use http::Request;
+    /// use tower_chassis_core::{Carrier, Invocation};
+    ///
+    /// // In a handler. Under axum, `Extension<Invocation>` is the invocation of its request.
+    /// fn price_of(incoming: &Invocation, item: u64) -> Request<String> {
+    ///     let mut request = Request::new(item.to_string());
+    ///     incoming.carry(&mut request);
+    ///     request
+    /// }
+    /// # let mut incoming = Invocation::new(tokio::time::Instant::now());
+    /// # incoming.set_request_id("r-1".into());
+    /// # let request = price_of(&incoming, 7);
+    /// # assert_eq!(request.invocation().unwrap().request_id(), incoming.request_id());
+    /// ```
+    pub fn carry<Req: Carrier + ?Sized>(&self, request: &mut Req) {
+        let Some(own) = request.extensions_mut().get_mut::<Self>() else {
+            request.extensions_mut().insert(self.child());
+            return;
+        };
+        if let Some(deadline) = self.deadline {
+            own.limit_deadline(deadline);
+        }
+        if own.request_id.is_none() {
+            own.request_id.clone_from(&self.request_id);
+        }
+        if own.trace.is_none() {
+            own.trace = self.trace;
+            own.trace_state.clone_from(&self.trace_state);
         }
     }
 
@@ -381,6 +432,12 @@ pub trait Carrier {
         let _ = (name, value);
         false
     }
+    /// Whether the call is one of gRPC, whose metadata has words of its own (`grpc-timeout`). By default, what the
+    /// metadatum `content-type` says.
+    fn is_grpc(&self) -> bool {
+        self.meta("content-type")
+            .is_some_and(|kind| kind.starts_with("application/grpc"))
+    }
     /// What is asked for, in the terms of the protocol (`GET`, `/package.Service/Method`).
     fn operation(&self) -> Cow<'_, str> {
         Cow::Borrowed("")
@@ -420,6 +477,9 @@ impl<B> Carrier for Request<B> {
         self.headers_mut().insert(name, value);
         true
     }
+    fn is_grpc(&self) -> bool {
+        verdict::is_grpc(self.headers())
+    }
     fn operation(&self) -> Cow<'_, str> {
         Cow::Borrowed(self.method().as_str())
     }
@@ -439,6 +499,8 @@ pub struct Idempotent;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -490,9 +552,102 @@ mod tests {
     fn a_deadline_only_comes_forward() {
         let now = Instant::now();
         let mut invocation = Invocation::new(now);
-        let near = Deadline::after(now, std::time::Duration::from_secs(1));
+        let near = Deadline::after(now, Duration::from_secs(1));
         invocation.limit_deadline(near);
-        invocation.limit_deadline(Deadline::after(now, std::time::Duration::from_secs(9)));
+        invocation.limit_deadline(Deadline::after(now, Duration::from_secs(9)));
         assert_eq!(invocation.deadline(), Some(near));
+    }
+
+    fn incoming() -> Invocation {
+        let mut incoming = Invocation::new(Instant::now());
+        incoming.limit_deadline(Deadline::after(incoming.start(), Duration::from_secs(5)));
+        incoming.set_trace(
+            TraceContext::new([1; 16], [2; 8], true).unwrap(),
+            Some("a=b".into()),
+        );
+        incoming.set_request_id("r-1".into());
+        incoming.set_service("shop".into());
+        incoming.set_client("10.0.0.1:1".parse().unwrap());
+        incoming.set_subset(Some(Arc::default()));
+        incoming.set_attempt(2);
+        incoming.note_endpoint(7);
+        incoming.set_route(MatchedRoute::new(
+            Arc::new(RouteTable::new(["/a".into()])),
+            0,
+        ));
+        incoming.upload().set_waiting(true);
+        incoming
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_child_has_the_deadline_the_trace_and_the_request_id_and_nothing_else() {
+        let incoming = incoming();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let mut request = Request::new(());
+        incoming.carry(&mut request);
+        let child = request.invocation().unwrap();
+        assert_eq!(child.deadline(), incoming.deadline());
+        assert_eq!(child.trace(), incoming.trace());
+        assert_eq!(child.trace_state(), incoming.trace_state());
+        assert_eq!(child.request_id(), incoming.request_id());
+        assert_eq!(child.start(), Instant::now());
+        assert!(child.service().is_none() && child.client().is_none() && child.subset().is_none());
+        assert!(child.route().is_none() && child.attempt() == 1);
+        assert!(!child.upload().is_waiting());
+        let mut second = child.clone();
+        second.set_attempt(2);
+        assert!(!second.has_tried(7), "the tried endpoints are the caller's");
+    }
+
+    #[test]
+    fn what_a_request_says_already_stays() {
+        let incoming = incoming();
+        let mut request = Request::new(());
+        let trace = TraceContext::new([3; 16], [4; 8], false).unwrap();
+        let own = request.invocation_mut();
+        own.set_trace(trace, None);
+        own.set_request_id("mine".into());
+        own.set_service("prices".into());
+        own.limit_deadline(Deadline::after(incoming.start(), Duration::from_secs(9)));
+        incoming.carry(&mut request);
+        let own = request.invocation().unwrap();
+        assert_eq!(own.deadline(), incoming.deadline(), "the nearer one");
+        assert_eq!((own.trace(), own.trace_state()), (Some(trace), None));
+        assert_eq!(own.request_id().map(|id| &**id), Some("mine"));
+        assert_eq!(own.service(), Some("prices"));
+
+        let near = Deadline::after(incoming.start(), Duration::from_secs(1));
+        request.invocation_mut().limit_deadline(near);
+        incoming.carry(&mut request);
+        assert_eq!(request.invocation().unwrap().deadline(), Some(near));
+    }
+
+    #[test]
+    fn the_content_type_says_what_is_grpc() {
+        struct Own(Extensions, Option<&'static str>);
+        impl Carrier for Own {
+            fn extensions(&self) -> &Extensions {
+                &self.0
+            }
+            fn extensions_mut(&mut self) -> &mut Extensions {
+                &mut self.0
+            }
+            fn meta(&self, name: &str) -> Option<&str> {
+                self.1.filter(|_| name == "content-type")
+            }
+        }
+        for (kind, grpc) in [
+            (Some("application/grpc"), true),
+            (Some("application/grpc+proto"), true),
+            (Some("application/json"), false),
+            (None, false),
+        ] {
+            assert_eq!(Own(Extensions::new(), kind).is_grpc(), grpc);
+            let mut request = Request::new(());
+            if let Some(kind) = kind {
+                assert!(request.set_meta("content-type", kind.into()));
+            }
+            assert_eq!(request.is_grpc(), grpc);
+        }
     }
 }
