@@ -1,8 +1,9 @@
-//! Timeout, retry, breaker, rate limit and balance as tower layers: protocol-agnostic, one verdict, live.
+//! Timeout, deadline, retry, breaker, rate limit and balance as tower layers: protocol-agnostic, one verdict, live.
 //!
 //! | module | is | refuses with |
 //! |---|---|---|
 //! | [`timeout`] | an answer in time, per try or in total | `Timeout` |
+//! | [`deadline`] | a time that a call has, carried over hops | `DeadlineExceeded`, `Timeout`, `BadRequest` |
 //! | [`retry`] | another attempt, within a budget | the last error |
 //! | [`breaker`] | a service that fails is left alone | `CircuitOpen` |
 //! | [`rate_limit`] | so many calls per time and key | `RateLimited` |
@@ -14,7 +15,9 @@
 
 pub mod balance;
 pub mod breaker;
+pub mod deadline;
 pub mod keyed;
 pub mod rate_limit;
 pub mod retry;
 pub mod timeout;
+mod until;

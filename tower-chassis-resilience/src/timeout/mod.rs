@@ -50,7 +50,7 @@
 //!
 //! # Cancellation
 //! When it fires, the inner future is dropped at once, and the guards below are told why
-//! ([`cause`]): [`Verdict::TIMEOUT`] per try, [`Verdict::CANCELLED`] in total. A panic of
+//! ([`cause`](tower_chassis_core::cause)): [`Verdict::TIMEOUT`] per try, [`Verdict::CANCELLED`] in total. A panic of
 //! the inner service stays a panic. Work that a handler moved to a blocking thread goes on.
 //!
 //! # Cost
@@ -68,20 +68,21 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep_until};
 use tower_chassis_core::{
-    Carrier, Deadline, Invocation, Kind, Live, Rejection, Respond, Verdict, cause, clock,
+    Carrier, Deadline, Invocation, Kind, Live, Rejection, Respond, Verdict, clock,
     invocation::Upload,
     live::{Invalid, Validate},
     refusal::{Fail, IsGrpc, Refusal},
 };
 use tower_layer::Layer;
 use tower_service::Service;
+
+use crate::until::{Late, Until};
 
 /// What a configuration says of a timeout.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -313,12 +314,13 @@ where
         let upload = self.counts.upload(&request);
         let grpc = A::is_grpc(&request);
         clock::entered(|now| TimeoutFuture {
-            inner: Some(self.inner.call(request)),
-            sleep: None,
-            deadline: Deadline::after(now, after).instant(),
+            until: Until::new(
+                self.inner.call(request),
+                Deadline::after(now, after).instant(),
+                self.verdict,
+            ),
             after,
             upload,
-            verdict: self.verdict,
             grpc,
             answer: PhantomData,
         })
@@ -330,16 +332,10 @@ pin_project! {
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct TimeoutFuture<F, A = Fail> {
-        // None once the time was up.
         #[pin]
-        inner: Option<F>,
-        // None before the first Pending: most calls to a near service never need it.
-        #[pin]
-        sleep: Option<Sleep>,
-        deadline: Instant,
+        until: Until<F>,
         after: Duration,
         upload: Option<Upload>,
-        verdict: Verdict,
         grpc: bool,
         answer: PhantomData<fn() -> A>,
     }
@@ -353,41 +349,18 @@ where
     type Output = Result<A::Response, A::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        let Some(inner) = this.inner.as_mut().as_pin_mut() else {
-            return Poll::Pending;
-        };
-        if let Poll::Ready(result) = inner.poll(cx) {
-            return Poll::Ready(result.map(A::response).map_err(A::error));
-        }
-        // tokio's timer pends when the task has used up its share of a poll. An inner future that uses it up
-        // each time would never be ended, so after the first poll the clock has the last word.
-        let first = this.sleep.is_none();
-        if first {
-            this.sleep.set(Some(sleep_until(*this.deadline)));
-        }
-        let fired = this
-            .sleep
-            .as_mut()
-            .as_pin_mut()
-            .is_some_and(|sleep| sleep.poll(cx).is_ready());
-        if !fired && (first || clock::now() < *this.deadline) {
-            return Poll::Pending;
-        }
-        if this.upload.as_ref().is_some_and(Upload::is_waiting) {
+        let this = self.project();
+        let longer = || {
+            let waiting = this.upload.as_ref().is_some_and(Upload::is_waiting);
             // The service has nothing to answer yet.
-            *this.deadline = Deadline::after(clock::now(), *this.after).instant();
-            if let Some(mut sleep) = this.sleep.as_mut().as_pin_mut() {
-                sleep.as_mut().reset(*this.deadline);
-                if sleep.poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-            }
+            waiting.then(|| Deadline::after(clock::now(), *this.after).instant())
+        };
+        match ready!(this.until.poll_until(cx, Late::Answers, longer)) {
+            Some(result) => Poll::Ready(result.map(A::response).map_err(A::error)),
+            None => Poll::Ready(A::refused(
+                Rejection::new(Kind::Timeout, "timeout"),
+                *this.grpc,
+            )),
         }
-        cause::drop_with(*this.verdict, || this.inner.set(None));
-        Poll::Ready(A::refused(
-            Rejection::new(Kind::Timeout, "timeout"),
-            *this.grpc,
-        ))
     }
 }

@@ -1,5 +1,6 @@
 use std::sync::Mutex;
 
+use tokio::time::{Instant, sleep_until};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_chassis_core::{
     BoxError, Class,
@@ -92,7 +93,7 @@ fn no_timer_before_the_first_pending() {
     let mut future = std::pin::pin!(service.call(7));
     let mut cx = Context::from_waker(std::task::Waker::noop());
     assert!(matches!(future.as_mut().poll(&mut cx), Poll::Ready(Ok(7))));
-    assert!(future.sleep.is_none());
+    assert!(!future.until.is_armed());
 }
 
 #[tokio::test(start_paused = true)]
