@@ -9,7 +9,7 @@ use std::{
 use http::{Response, StatusCode};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_chassis_core::{
-    Body, Deadline, Events, Invocation, RescueLayer, events::Event, settle::UntilHead,
+    Body, Deadline, Events, Invocation, RescueLayer, clock, events::Event, settle::UntilHead,
     verdict::OkIsSuccess, wire::Observed,
 };
 
@@ -99,8 +99,8 @@ async fn the_time_counts_from_when_the_call_arrived() {
     assert_eq!(kind(&error), Kind::DeadlineExceeded, "it is used up");
 }
 
-/// What the caller sees of a call that is refused; panics where it is served.
-async fn refused(headers: &[(&'static str, &str)]) -> (BoxError, Vec<Kind>) {
+/// Listens, and what it heard.
+fn listen() -> (Events, Arc<Mutex<Vec<Kind>>>) {
     let events = Events::new();
     let heard = Arc::new(Mutex::new(Vec::new()));
     let hears = Arc::clone(&heard);
@@ -114,6 +114,12 @@ async fn refused(headers: &[(&'static str, &str)]) -> (BoxError, Vec<Kind>) {
             hears.lock().unwrap().push(*kind);
         }
     });
+    (events, heard)
+}
+
+/// What the caller sees of a call that is refused; panics where it is served.
+async fn refused(headers: &[(&'static str, &str)]) -> (BoxError, Vec<Kind>) {
+    let (events, heard) = listen();
     let layer = DeadlineLayer::accept(policy()).trust_envoy().events(events);
     let inner = service_fn(
         |_: Request<()>| -> std::future::Ready<Result<(), BoxError>> { panic!("called") },
@@ -217,7 +223,8 @@ async fn nap(request: Request<Duration>) -> Result<(), BoxError> {
 async fn a_call_that_still_runs_is_ended_and_nobody_is_blamed() {
     let below = Below::default();
     let inner = Observed::new(service_fn(nap), below.clone(), UntilHead::new(OkIsSuccess));
-    let service = DeadlineLayer::accept(policy()).layer(inner);
+    let (events, heard) = listen();
+    let service = DeadlineLayer::accept(policy()).events(events).layer(inner);
     let began = Instant::now();
     let mut call = Box::pin(service.clone().oneshot(Request::new(ms(5_000))));
     let error = call.as_mut().await.unwrap_err();
@@ -232,6 +239,19 @@ async fn a_call_that_still_runs_is_ended_and_nobody_is_blamed() {
     drop(call);
     service.oneshot(Request::new(ms(999))).await.unwrap();
     assert_eq!(below.ended(), [Class::Success]);
+    assert_eq!(*heard.lock().unwrap(), [Kind::Timeout]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_clock_is_read_once_on_the_way_in() {
+    let layer = DeadlineLayer::accept(policy());
+    let layer = (layer, DeadlineLayer::propagate(policy()));
+    let mut service = layer.layer(leaf());
+    let before = clock::readings();
+    let call = service.call(request(&[]));
+    assert_eq!(clock::readings() - before, 1);
+    assert_eq!(call.await.unwrap(), ms(1_000));
+    assert_eq!(clock::readings() - before, 3, "once at each poll of each");
 }
 
 #[tokio::test(start_paused = true)]
