@@ -111,7 +111,7 @@ impl Serving {
 
 /// Serves HTTP on a connection until it ends, is cut, or speaks another protocol: then its bytes are their
 /// user's, and all that has to outlast this task goes with them ([`Io`]).
-async fn serve_connection<T, S, B>(
+pub(super) async fn serve_connection<T, S, B>(
     stream: T,
     peer: Option<SocketAddr>,
     service: S,
