@@ -44,6 +44,9 @@ struct Shared {
     tried: [AtomicU64; REMEMBERED],
     /// The client's body is waited for.
     uploading: AtomicBool,
+    /// The response gave a frame since the body of the request was last looked at.
+    #[cfg(feature = "server")]
+    answered: AtomicBool,
 }
 
 impl fmt::Debug for Shared {
@@ -267,6 +270,20 @@ impl Upload {
         if self.0.uploading.load(Ordering::Relaxed) != waiting {
             self.0.uploading.store(waiting, Ordering::Relaxed);
         }
+    }
+
+    /// The response goes on.
+    #[cfg(feature = "server")]
+    pub(crate) fn answered(&self) {
+        if !self.0.answered.load(Ordering::Relaxed) {
+            self.0.answered.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it did since this was last asked.
+    #[cfg(feature = "server")]
+    pub(crate) fn take_answered(&self) -> bool {
+        self.0.answered.load(Ordering::Relaxed) && self.0.answered.swap(false, Ordering::Relaxed)
     }
 
     /// Whether the call waits for its client.

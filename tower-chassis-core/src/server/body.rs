@@ -85,18 +85,24 @@ impl Body for Received {
             }
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => {
-                let at = Instant::now() + self.stall;
-                let armed = std::mem::replace(&mut self.armed, true);
-                let sleep = self
+                let this = &mut *self;
+                let at = Instant::now() + this.stall;
+                let armed = std::mem::replace(&mut this.armed, true);
+                let sleep = this
                     .sleep
                     .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
                 if !armed {
+                    this.upload.take_answered();
                     sleep.as_mut().reset(at);
                 }
-                match sleep.as_mut().poll(cx) {
-                    Poll::Pending => Poll::Pending,
-                    Poll::Ready(()) => self.fail(Rejection::new(Kind::BodyTimeout, "server")),
+                while sleep.as_mut().poll(cx).is_ready() {
+                    // A stream of which the other half goes on does not stall.
+                    if !this.upload.take_answered() {
+                        return self.fail(Rejection::new(Kind::BodyTimeout, "server"));
+                    }
+                    sleep.as_mut().reset(Instant::now() + this.stall);
                 }
+                Poll::Pending
             }
         }
     }

@@ -5,28 +5,17 @@
 //! soonest limit could have passed. No timer is touched per request.
 
 use std::{
-    future::Future,
-    io,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
-    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use pin_project_lite::pin_project;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep},
-};
+use tokio::time::Instant;
 
-use super::ServerConfig;
-
-/// What a client may still send after it was answered and cut off, and for how long.
-const LINGER_BYTES: usize = 4 * 1024 * 1024;
-const LINGER: Duration = Duration::from_secs(1);
+use super::{ServerConfig, switch::Switch};
+use crate::{invocation::Upload, upgrade::Switched};
 
 #[derive(Clone, Debug)]
 pub(super) struct Shared(Arc<State>);
@@ -48,6 +37,7 @@ struct State {
     asked: AtomicU64,
     http2: AtomicBool,
     linger: AtomicBool,
+    switch: Switch,
 }
 
 /// What the watchdog says.
@@ -72,6 +62,7 @@ impl Shared {
             asked: AtomicU64::new(1),
             http2: AtomicBool::new(false),
             linger: AtomicBool::new(false),
+            switch: Switch::default(),
         }))
     }
 
@@ -86,6 +77,7 @@ impl Shared {
         InFlight {
             shared: self.clone(),
             gave: false,
+            upload: None,
         }
     }
 
@@ -93,7 +85,22 @@ impl Shared {
         self.0.linger.store(true, Relaxed);
     }
 
-    fn read(&self, bytes: &[u8]) {
+    pub(super) fn lingers(&self) -> bool {
+        self.0.linger.load(Relaxed)
+    }
+
+    pub(super) fn switch(&self) -> &Switch {
+        &self.0.switch
+    }
+
+    /// The request that was read may switch protocols. A stream of HTTP/2 may too, but not its connection.
+    pub(super) fn offer_switch(&self) {
+        if !self.0.http2.load(Relaxed) {
+            self.0.switch.offer();
+        }
+    }
+
+    pub(super) fn read(&self, bytes: &[u8]) {
         let state = &*self.0;
         if state.in_flight.load(Relaxed) > 0 || state.http2.load(Relaxed) {
             return;
@@ -107,7 +114,7 @@ impl Shared {
         }
     }
 
-    fn written(&self, progress: bool) {
+    pub(super) fn written(&self, progress: bool) {
         let blocked = &self.0.blocked;
         if progress {
             if blocked.load(Relaxed) != 0 {
@@ -166,9 +173,23 @@ pub(super) struct InFlight {
     shared: Shared,
     /// The response gave a frame and was not asked for the next.
     gave: bool,
+    /// Of a request whose body goes on beside its response.
+    upload: Option<Upload>,
 }
 
 impl InFlight {
+    /// The response switches protocols: its tickets last as long as the connection.
+    pub(super) fn switched(&self, tickets: Switched) {
+        if !self.shared.0.http2.load(Relaxed) {
+            self.shared.0.switch.hold(tickets);
+        }
+    }
+
+    /// A request with a body, which may stall while the response goes on.
+    pub(super) fn beside(&mut self, upload: Upload) {
+        self.upload = Some(upload);
+    }
+
     /// The peer has room: the response is asked for its next frame.
     pub(super) fn asked(&mut self) {
         let state = &*self.shared.0;
@@ -185,6 +206,9 @@ impl InFlight {
         if !std::mem::replace(&mut self.gave, true) {
             self.shared.0.held.fetch_add(1, Relaxed);
         }
+        if let Some(upload) = &self.upload {
+            upload.answered();
+        }
     }
 }
 
@@ -197,104 +221,6 @@ impl Drop for InFlight {
         }
         state.idle.store(self.shared.stamp(), Relaxed);
         state.in_flight.fetch_sub(1, Relaxed);
-    }
-}
-
-pin_project! {
-    /// The bytes of a connection, watched.
-    pub(super) struct Io<T> {
-        #[pin]
-        inner: T,
-        shared: Shared,
-        shut: bool,
-        linger: Option<(Pin<Box<Sleep>>, usize)>,
-    }
-}
-
-impl<T> Io<T> {
-    pub(super) fn new(inner: T, shared: Shared) -> Self {
-        Self {
-            inner,
-            shared,
-            shut: false,
-            linger: None,
-        }
-    }
-}
-
-impl<T: AsyncRead> AsyncRead for Io<T> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.project();
-        let before = buf.filled().len();
-        ready!(this.inner.poll_read(cx, buf))?;
-        let new = &buf.filled()[before..];
-        if !new.is_empty() {
-            this.shared.read(new);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<T: AsyncRead + AsyncWrite> AsyncWrite for Io<T> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.project();
-        let result = this.inner.poll_write(cx, buf);
-        this.shared.written(result.is_ready());
-        result
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.project();
-        let result = this.inner.poll_write_vectored(cx, bufs);
-        this.shared.written(result.is_ready());
-        result
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().inner.poll_flush(cx)
-    }
-
-    /// Half closes; a client that was cut off in its body is read from for a moment, because closing with
-    /// bytes unread resets the connection and takes the answer away from it.
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut this = self.project();
-        if !*this.shut {
-            ready!(this.inner.as_mut().poll_shutdown(cx))?;
-            *this.shut = true;
-        }
-        if !this.shared.0.linger.load(Relaxed) {
-            return Poll::Ready(Ok(()));
-        }
-        let (sleep, left) = this
-            .linger
-            .get_or_insert_with(|| (Box::pin(tokio::time::sleep(LINGER)), LINGER_BYTES));
-        let mut scratch = [0u8; 4096];
-        while *left > 0 {
-            let mut buf = ReadBuf::new(&mut scratch);
-            match this.inner.as_mut().poll_read(cx, &mut buf) {
-                Poll::Ready(Ok(())) if buf.filled().is_empty() => return Poll::Ready(Ok(())),
-                Poll::Ready(Ok(())) => *left = left.saturating_sub(buf.filled().len()),
-                Poll::Ready(Err(_)) => return Poll::Ready(Ok(())),
-                Poll::Pending => return sleep.as_mut().poll(cx).map(Ok),
-            }
-        }
-        Poll::Ready(Ok(()))
     }
 }
 

@@ -1,4 +1,10 @@
-use std::fmt;
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use tokio::sync::watch;
 
@@ -12,16 +18,20 @@ pub(super) enum Phase {
 
 /// Says when to stop. Clones share it; several servers may follow one.
 #[derive(Clone)]
-pub struct Drain(watch::Sender<Phase>);
+pub struct Drain {
+    phase: watch::Sender<Phase>,
+    /// What upgraded connections look at before each read and write.
+    forced: Arc<AtomicBool>,
+}
 
 /// How a server ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 #[non_exhaustive]
 pub enum Drained {
-    /// Every request in flight was answered.
+    /// Every request in flight was answered, every upgraded connection was closed.
     Clean,
-    /// Connections were cut: the limit had passed, or the drain was forced.
+    /// Connections were cut, upgraded ones among them: the limit had passed, or the drain was forced.
     CutShort,
 }
 
@@ -35,7 +45,10 @@ impl Drain {
     /// Serving.
     #[must_use]
     pub fn new() -> Self {
-        Self(watch::Sender::new(Phase::Serving))
+        Self {
+            phase: watch::Sender::new(Phase::Serving),
+            forced: Arc::default(),
+        }
     }
 
     /// Announces the end: readiness is refused from now on, the listeners close after the delay.
@@ -50,17 +63,28 @@ impl Drain {
 
     /// Cuts what is still in flight.
     pub fn force(&self) {
+        self.forced.store(true, Relaxed);
         self.advance(Phase::Forced);
     }
 
     /// Whether the end was announced.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        *self.0.borrow() > Phase::Serving
+        *self.phase.borrow() > Phase::Serving
+    }
+
+    /// Resolves when the end is announced, at once when it was: a handler of a websocket or of another long
+    /// stream says goodbye then, and the drain need not cut it. Cancel safe.
+    pub async fn announced(&self) {
+        self.reached(Phase::Announced).await;
+    }
+
+    pub(super) fn is_forced(&self) -> bool {
+        self.forced.load(Relaxed)
     }
 
     fn advance(&self, to: Phase) {
-        self.0.send_if_modified(|phase| {
+        self.phase.send_if_modified(|phase| {
             let forward = *phase < to;
             *phase = (*phase).max(to);
             forward
@@ -68,7 +92,7 @@ impl Drain {
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<Phase> {
-        self.0.subscribe()
+        self.phase.subscribe()
     }
 
     /// Resolves when the drain has come to `phase`. Cancel safe.
@@ -80,6 +104,6 @@ impl Drain {
 
 impl fmt::Debug for Drain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Drain").field(&*self.0.borrow()).finish()
+        f.debug_tuple("Drain").field(&*self.phase.borrow()).finish()
     }
 }

@@ -49,11 +49,15 @@ mod body;
 mod config;
 mod connection;
 mod drain;
+mod io;
+mod listen;
 mod service;
+mod slots;
+mod switch;
 
-pub use accept::{Address, Bound, Server};
 pub use config::{ServerConfig, ServerPolicy};
 pub use drain::{Drain, Drained};
+pub use listen::{Address, Bound, Server};
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, Version, header};
 use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower_service::Service;
@@ -19,7 +19,11 @@ use super::{
     body::Received,
     connection::{InFlight, Shared},
 };
-use crate::{Body, BoxError, Invocation, Kind, Rejection, rescue, verdict::is_grpc};
+use crate::{
+    Body, BoxError, Invocation, Kind, Rejection, rescue,
+    upgrade::{self, Switched},
+    verdict::is_grpc,
+};
 
 /// One connection's view of the user's service.
 pub(super) struct PerConnection<S> {
@@ -41,7 +45,10 @@ where
     type Future = CallFuture<S>;
 
     fn call(&self, request: Request<Incoming>) -> CallFuture<S> {
-        let in_flight = Some(self.shared.request());
+        let mut in_flight = self.shared.request();
+        if request.extensions().get::<OnUpgrade>().is_some() {
+            self.shared.offer_switch();
+        }
         let grpc = is_grpc(request.headers());
         let state = match self.refuse(&request) {
             Some(status) => State::Refused {
@@ -51,13 +58,13 @@ where
                 let service = self.service.clone();
                 State::Readying {
                     service,
-                    request: Some(self.receive(request)),
+                    request: Some(self.receive(request, &mut in_flight)),
                 }
             }
         };
         CallFuture {
             state,
-            in_flight,
+            in_flight: Some(in_flight),
             grpc,
         }
     }
@@ -92,13 +99,14 @@ impl<S> PerConnection<S> {
         Some(response)
     }
 
-    fn receive(&self, request: Request<Incoming>) -> Request<Body> {
+    fn receive(&self, request: Request<Incoming>, in_flight: &mut InFlight) -> Request<Body> {
         let (limit, stall) = (self.limits.max_body, self.limits.body_read_timeout);
         let mut invocation = Invocation::new(Instant::now());
         let mut request = request.map(|body| {
             if http_body::Body::is_end_stream(&body) {
                 Body::empty()
             } else {
+                in_flight.beside(invocation.upload());
                 Body::new(Received::new(
                     body,
                     limit,
@@ -167,8 +175,14 @@ where
                     this.state.set(State::Called { future });
                 }
                 StateProj::Called { future } => match ready!(future.poll(cx)) {
-                    Ok(response) => {
+                    Ok(mut response) => {
                         let in_flight = this.in_flight.take();
+                        if upgrade::is_switch(&response)
+                            && let Some(tickets) = Switched::take(response.extensions_mut())
+                            && let Some(in_flight) = &in_flight
+                        {
+                            in_flight.switched(tickets);
+                        }
                         return Poll::Ready(Ok(response.map(|body| Answer {
                             repr: Repr::Theirs { body },
                             in_flight,

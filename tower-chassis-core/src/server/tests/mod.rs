@@ -12,6 +12,9 @@ use tower::{Layer, ServiceExt, service_fn};
 use super::*;
 use crate::{Body, BoxError, Endpoint, RescueLayer};
 
+mod streams;
+mod upgrade;
+
 fn limits() -> ServerConfig {
     ServerConfig {
         header_read_timeout: Duration::from_millis(300),
