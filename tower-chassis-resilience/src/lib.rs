@@ -14,6 +14,7 @@
 
 pub mod balance;
 pub mod breaker;
+pub mod bulkhead;
 pub mod keyed;
 pub mod rate_limit;
 pub mod retry;
