@@ -183,6 +183,12 @@ impl Permits {
         u32::try_from(i64::from(self.limit.load(Relaxed)) - free).unwrap_or(0)
     }
 
+    /// How many places the queue has memory for.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.lock().queue.kept()
+    }
+
     /// Gives what is free to those who wait, the first first.
     fn hand_over<'a>(&'a self, mut slow: MutexGuard<'a, Slow>, at: usize) {
         loop {

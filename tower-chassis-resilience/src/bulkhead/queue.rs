@@ -131,6 +131,11 @@ impl Queue {
         left
     }
 
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.nodes.capacity()
+    }
+
     fn unlink(&mut self, index: u32) {
         let Node { before, after, .. } = *self.node(index);
         match before {

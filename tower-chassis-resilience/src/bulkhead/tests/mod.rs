@@ -1,1 +1,4 @@
-
+mod hammer;
+mod model;
+//mod service;
+//mod waiting;
