@@ -1,10 +1,11 @@
-//! Timeout, retry, breaker, rate limit and balance as tower layers: protocol-agnostic, one verdict, live.
+//! Timeout, retry, breaker, bulkhead, rate limit and balance as tower layers: protocol-agnostic, one verdict, live.
 //!
 //! | module | is | refuses with |
 //! |---|---|---|
 //! | [`timeout`] | an answer in time, per try or in total | `Timeout` |
 //! | [`retry`] | another attempt, within a budget | the last error |
 //! | [`breaker`] | a service that fails is left alone | `CircuitOpen` |
+//! | [`bulkhead`] | so many calls at once, so many that wait | `Overloaded` |
 //! | [`rate_limit`] | so many calls per time and key | `RateLimited` |
 //! | [`balance`] | one service out of many endpoints | `NoEndpoint`, `CircuitOpen` |
 //!

@@ -1,4 +1,4 @@
 mod hammer;
 mod model;
-//mod service;
-//mod waiting;
+mod service;
+mod waiting;

@@ -1,0 +1,553 @@
+//! The layer as its users see it: what is refused, what waits, what comes back.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use http::Response;
+use http_body_util::BodyExt;
+use tokio::{sync::Semaphore, time, time::Instant};
+use tower::{Service, ServiceExt, service_fn};
+use tower_chassis_core::{Body, BoxError, Events, Kind, Live, Rejection, events::Event};
+use tower_layer::Layer;
+
+use super::super::{
+    Bulkhead, BulkheadConfig, BulkheadFuture, BulkheadHandle, BulkheadLayer, BulkheadPolicy, Ticket,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+pub(super) fn policy(limit: u32, queue: u32) -> BulkheadPolicy {
+    BulkheadPolicy::throttle(limit, queue, SECOND).unwrap()
+}
+
+pub(super) fn kind(error: &BoxError) -> Kind {
+    Rejection::find(&**error).unwrap().kind()
+}
+
+pub(super) async fn send<S, Req>(service: &S, request: Req) -> Result<S::Response, BoxError>
+where
+    S: Service<Req, Error = BoxError> + Clone,
+{
+    service.clone().oneshot(request).await
+}
+
+/// Lets other tasks run until they have nothing to do.
+pub(super) async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+pub(super) fn counts(handle: &BulkheadHandle) -> (u32, u32) {
+    (handle.in_flight(), handle.queued())
+}
+
+async fn hang(_: u32) -> Result<u32, Infallible> {
+    std::future::pending().await
+}
+
+async fn echo(n: u32) -> Result<u32, Infallible> {
+    Ok(n)
+}
+
+/// Answers one call for each permit of `door`.
+async fn through(door: Arc<Semaphore>, n: u32) -> Result<u32, Infallible> {
+    door.acquire().await.unwrap().forget();
+    Ok(n)
+}
+
+#[tokio::test(start_paused = true)]
+async fn over_the_limit_a_call_is_refused_at_once() {
+    let (events, heard) = (Events::new(), Arc::new(Mutex::new(Vec::new())));
+    let log = Arc::clone(&heard);
+    events.listen(move |event| {
+        if let Event::Refused { layer, kind, .. } = event {
+            log.lock().unwrap().push((*layer, *kind));
+        }
+    });
+    let layer = BulkheadLayer::new(BulkheadPolicy::new(2).unwrap())
+        .named("stock")
+        .events(events);
+    let (handle, service) = (layer.handle(), layer.layer(service_fn(hang)));
+    let calls = [0, 1].map(|n| {
+        tokio::spawn({
+            let service = service.clone();
+            async move { send(&service, n).await }
+        })
+    });
+    settle().await;
+    assert_eq!(counts(&handle), (2, 0));
+
+    let began = Instant::now();
+    let error = send(&service, 2).await.unwrap_err();
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    let rejection = Rejection::find(&*error).unwrap();
+    assert_eq!(
+        (rejection.kind(), rejection.layer(), rejection.retry_after()),
+        (Kind::Overloaded, "bulkhead", None)
+    );
+    assert_eq!(*heard.lock().unwrap(), [("bulkhead", Kind::Overloaded)]);
+    assert_eq!(
+        format!("{handle:?}"),
+        r#"BulkheadHandle { name: "stock", in_flight: 2, queued: 0, limit: 2 }"#
+    );
+
+    for call in calls {
+        call.abort();
+    }
+    settle().await;
+    assert_eq!(counts(&handle), (0, 0));
+}
+
+/// axum layers once for each route, and clones for each request: a limit of 2 is 2.
+#[tokio::test(start_paused = true)]
+async fn layered_and_cloned_many_times_it_is_one_limit() {
+    let layer = BulkheadLayer::new(BulkheadPolicy::new(2).unwrap());
+    let routes: Vec<_> = (0..5)
+        .map(|_| layer.clone().layer(service_fn(hang)))
+        .collect();
+    let calls: Vec<_> = routes
+        .iter()
+        .map(|route| {
+            let route = route.clone();
+            tokio::spawn(async move { send(&route, 0).await })
+        })
+        .collect();
+    settle().await;
+    assert_eq!(counts(&layer.handle()), (2, 0));
+    assert_eq!(calls.iter().filter(|call| call.is_finished()).count(), 3);
+
+    let fresh = layer.fresh();
+    assert_eq!(send(&fresh.layer(service_fn(echo)), 7).await.unwrap(), 7);
+    assert_eq!(counts(&fresh.handle()), (0, 0));
+    for call in calls {
+        call.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_first_is_first() {
+    let door = Arc::new(Semaphore::new(0));
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let layer = BulkheadLayer::new(policy(1, 10));
+    let service = layer.layer(service_fn({
+        let (door, order) = (Arc::clone(&door), Arc::clone(&order));
+        move |n| {
+            order.lock().unwrap().push(n);
+            through(Arc::clone(&door), n)
+        }
+    }));
+    let mut calls = Vec::new();
+    for n in 0..8 {
+        let service = service.clone();
+        calls.push(tokio::spawn(async move { send(&service, n).await }));
+        settle().await;
+    }
+    assert_eq!(counts(&layer.handle()), (1, 7));
+    // From the middle, the front and the end.
+    for n in [3, 1, 7] {
+        calls[n].abort();
+    }
+    settle().await;
+    assert_eq!(counts(&layer.handle()), (1, 4));
+    for round in 0..5 {
+        door.add_permits(1);
+        // One who comes now is behind those who wait.
+        if round == 0 {
+            let service = service.clone();
+            calls.push(tokio::spawn(async move { send(&service, 8).await }));
+        }
+        settle().await;
+    }
+    door.add_permits(1);
+    settle().await;
+    assert_eq!(*order.lock().unwrap(), [0, 2, 4, 5, 6, 8]);
+    assert_eq!(counts(&layer.handle()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_queue_has_so_many_places_and_no_more() {
+    let layer = BulkheadLayer::new(policy(1, 2));
+    let (handle, mut service) = (layer.handle(), layer.layer(service_fn(hang)));
+    let first = service.ready().await.unwrap().call(0);
+    let waiting = [1, 2].map(|n| service.call(n));
+    assert_eq!(counts(&handle), (1, 2));
+    assert_eq!(kind(&service.call(3).await.unwrap_err()), Kind::Overloaded);
+    drop(waiting);
+    assert_eq!(counts(&handle), (1, 0));
+    let waiting = service.call(4);
+    drop(first);
+    assert_eq!(counts(&handle), (1, 0), "handed over to the one who waits");
+    drop(waiting);
+    assert_eq!(counts(&handle), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_too_long_is_refused() {
+    let layer = BulkheadLayer::new(policy(1, 2));
+    let handle = layer.handle();
+    let service = layer.layer(service_fn(hang));
+    let _held = service.clone().ready().await.unwrap().call(0);
+
+    let began = Instant::now();
+    let waits = tokio::spawn({
+        let service = service.clone();
+        async move { send(&service, 1).await }
+    });
+    settle().await;
+    time::advance(Duration::from_millis(400)).await;
+    assert_eq!(handle.waiting_for(), Some(Duration::from_millis(400)));
+    let error = waits.await.unwrap().unwrap_err();
+    assert_eq!((kind(&error), began.elapsed()), (Kind::Overloaded, SECOND));
+    assert_eq!((counts(&handle), handle.waiting_for()), ((1, 0), None));
+
+    // Another limit is for those who begin to wait after it.
+    let mut old = service.clone();
+    let mut old = tokio::spawn(old.call(2));
+    settle().await;
+    handle
+        .update(|config| config.max_wait = 3 * SECOND)
+        .unwrap();
+    let began = Instant::now();
+    let new = send(&service, 3).await;
+    assert_eq!(kind(&new.unwrap_err()), Kind::Overloaded);
+    assert_eq!(began.elapsed(), 3 * SECOND);
+    assert!((&mut old).await.unwrap().is_err());
+}
+
+/// When the turn comes in the instant in which the time is up, the call is made.
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_comes_with_the_end_of_the_time_is_taken() {
+    let layer = BulkheadLayer::new(policy(1, 1));
+    let mut held = layer.layer(service_fn(hang));
+    let held = held.ready().await.unwrap().call(0);
+    let mut waits = tokio::spawn(layer.layer(service_fn(echo)).call(1));
+    settle().await;
+    time::advance(SECOND - Duration::from_millis(1)).await;
+    drop(held);
+    time::advance(Duration::from_millis(2)).await;
+    assert_eq!((&mut waits).await.unwrap().unwrap(), 1);
+    assert_eq!(counts(&layer.handle()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_is_live() {
+    let live = Live::new(policy(1, 10));
+    let layer = BulkheadLayer::new(live.clone());
+    let handle = layer.handle();
+    let door = Arc::new(Semaphore::new(0));
+    let service = layer.layer(service_fn({
+        let door = Arc::clone(&door);
+        move |n| through(Arc::clone(&door), n)
+    }));
+    for n in 0..6 {
+        let service = service.clone();
+        tokio::spawn(async move { send(&service, n).await });
+    }
+    settle().await;
+    assert_eq!(counts(&handle), (1, 5));
+    live.update(|policy| *policy = policy.clone().with(|config| config.limit = 4).unwrap())
+        .unwrap();
+    settle().await;
+    assert_eq!((counts(&handle), handle.limit()), ((4, 2), 4));
+
+    handle.update(|config| config.limit = 2).unwrap();
+    settle().await;
+    assert_eq!(counts(&handle), (4, 2), "nothing is taken back");
+    for left in [(3, 2), (2, 2), (2, 1), (2, 0), (1, 0), (0, 0)] {
+        door.add_permits(1);
+        settle().await;
+        assert_eq!(counts(&handle), left);
+    }
+
+    for (change, field) in [
+        (
+            BulkheadConfig {
+                limit: 0,
+                ..Default::default()
+            },
+            "limit",
+        ),
+        (
+            BulkheadConfig {
+                queue: 1_000_001,
+                ..Default::default()
+            },
+            "queue",
+        ),
+        (
+            BulkheadConfig {
+                max_wait: Duration::ZERO,
+                ..Default::default()
+            },
+            "max_wait",
+        ),
+    ] {
+        let fault = handle.update(|config| *config = change).unwrap_err();
+        assert_eq!(fault.field(), field);
+    }
+    assert_eq!(handle.config().load().config().limit, 2);
+}
+
+/// What a call holds comes back, wherever it ends: after each number of polls, unpolled, in the queue, between
+/// the queue and the service, in the service, in its body.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_dropped_at_any_poll_gives_back_what_it_holds() {
+    // Each phase of a call takes some polls.
+    #[derive(Clone)]
+    struct Slow(u32);
+    impl Service<u32> for Slow {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>>>>;
+        fn poll_ready(
+            &mut self,
+            cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Result<(), Infallible>> {
+            if self.0 > 0 {
+                self.0 -= 1;
+                cx.waker().wake_by_ref();
+                return std::task::Poll::Pending;
+            }
+            std::task::Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, _: u32) -> Self::Future {
+            Box::pin(async {
+                tokio::task::yield_now().await;
+                tokio::task::yield_now().await;
+                Ok(Response::new(Body::from("hello")))
+            })
+        }
+    }
+    for queued in [false, true] {
+        let mut finished = false;
+        for polls in 0.. {
+            let layer = BulkheadLayer::new(policy(1, 1)).until_end();
+            let handle = layer.handle();
+            let service = layer.layer(Slow(2));
+            let mut first = service.clone();
+            let mut held = queued.then(|| first.call(0));
+            let mut call = Box::pin(async {
+                let response = send(&service, 1).await.unwrap();
+                tokio::task::yield_now().await;
+                let mut body = response.into_body();
+                while body.frame().await.is_some() {
+                    tokio::task::yield_now().await;
+                }
+                finished = true;
+            });
+            for poll in 0..polls {
+                let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+                if call.as_mut().poll(&mut cx).is_ready() {
+                    break;
+                }
+                if poll == 1 {
+                    held = None;
+                }
+            }
+            drop(call);
+            drop(held);
+            assert_eq!(
+                counts(&handle),
+                (0, 0),
+                "queued {queued}, after {polls} polls"
+            );
+            if finished {
+                assert!(polls > 6);
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiter_that_is_dropped_passes_its_turn_on() {
+    let layer = BulkheadLayer::new(policy(1, 3));
+    let handle = layer.handle();
+    let mut service = layer.layer(service_fn(echo));
+    let held = service.ready().await.unwrap().call(0);
+    let [first, second, third] = [1, 2, 3].map(|n| service.call(n));
+    drop(held);
+    // Granted to the first, which has not come for it.
+    assert_eq!(counts(&handle), (1, 2));
+    let third = tokio::spawn(third);
+    settle().await;
+    drop(first);
+    assert_eq!(counts(&handle), (1, 1));
+    drop(second);
+    assert_eq!(third.await.unwrap().unwrap(), 3);
+    assert_eq!(counts(&handle), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_gives_its_permit_back() {
+    fn at_once(_: u32) -> std::future::Ready<Result<u32, Infallible>> {
+        panic!("planted")
+    }
+    async fn later(n: u32) -> Result<u32, Infallible> {
+        tokio::task::yield_now().await;
+        panic!("planted {n}")
+    }
+    let layer = BulkheadLayer::new(policy(1, 2));
+    let handle = layer.handle();
+    let (now, then) = (
+        layer.layer(service_fn(at_once)),
+        layer.layer(service_fn(later)),
+    );
+    for _ in 0..2 {
+        let now = now.clone();
+        let call = tokio::spawn(async move { send(&now, 0).await });
+        assert!(call.await.unwrap_err().is_panic());
+        let then = then.clone();
+        let call = tokio::spawn(async move { send(&then, 0).await });
+        assert!(call.await.unwrap_err().is_panic());
+    }
+    assert_eq!(counts(&handle), (0, 0));
+    // One that waited, and panics when it is made.
+    let held = then.clone().ready().await.unwrap().call(0);
+    let call = tokio::spawn(async move { send(&now, 0).await });
+    settle().await;
+    drop(held);
+    assert!(call.await.unwrap_err().is_panic());
+    assert_eq!(counts(&handle), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_gives_its_permit_back_and_stays_what_it_is() {
+    let layer = BulkheadLayer::new(policy(1, 0));
+    let service = layer.layer(service_fn(async |_: u32| {
+        Err::<u32, _>(std::io::Error::other("planted"))
+    }));
+    for _ in 0..3 {
+        let error = send(&service, 0).await.unwrap_err();
+        assert!(error.is::<std::io::Error>());
+    }
+    assert_eq!(counts(&layer.handle()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn until_end_holds_the_permit_to_the_end_of_the_body() {
+    let answer = async |_: u32| Ok::<_, Infallible>(Response::new(Body::from("hello")));
+    let (head, end) = (
+        BulkheadLayer::new(policy(1, 0)),
+        BulkheadLayer::new(policy(1, 0)).until_end(),
+    );
+    let (to_head, to_end) = (
+        head.layer(service_fn(answer)),
+        end.layer(service_fn(answer)),
+    );
+
+    let response = send(&to_head, 0).await.unwrap();
+    assert_eq!(counts(&head.handle()), (0, 0));
+    drop(response);
+
+    let response = send(&to_end, 0).await.unwrap();
+    assert_eq!(counts(&end.handle()), (1, 0));
+    assert_eq!(
+        kind(&send(&to_end, 0).await.map(drop).unwrap_err()),
+        Kind::Overloaded
+    );
+    assert_eq!(
+        response.into_body().collect().await.unwrap().to_bytes(),
+        "hello"
+    );
+    assert_eq!(counts(&end.handle()), (0, 0));
+    // Dropped unread.
+    drop(send(&to_end, 0).await.unwrap());
+    assert_eq!(counts(&end.handle()), (0, 0));
+}
+
+/// Many threads, calls that are cut off at any time, a limit that moves: never more inside than it allows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn never_more_inside_than_the_limit() {
+    #[derive(Default)]
+    struct Inside {
+        now: std::sync::atomic::AtomicU32,
+        most: std::sync::atomic::AtomicU32,
+    }
+    struct Guard(Arc<Inside>);
+    impl Guard {
+        fn new(inside: &Arc<Inside>) -> Self {
+            use std::sync::atomic::Ordering::SeqCst;
+            let now = inside.now.fetch_add(1, SeqCst) + 1;
+            inside.most.fetch_max(now, SeqCst);
+            Self(Arc::clone(inside))
+        }
+    }
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            use std::sync::atomic::Ordering::SeqCst;
+            // The longer this takes, the likelier that somebody else comes in too early.
+            std::thread::yield_now();
+            self.0.now.fetch_sub(1, SeqCst);
+        }
+    }
+    for limit in [1, 3, 50] {
+        let inside = Arc::new(Inside::default());
+        let layer = BulkheadLayer::new(policy(limit, 40));
+        let service = layer.layer(service_fn({
+            let inside = Arc::clone(&inside);
+            move |n: u32| {
+                let guard = Guard::new(&inside);
+                async move {
+                    for _ in 0..n % 5 {
+                        tokio::task::yield_now().await;
+                    }
+                    drop(guard);
+                    Ok::<_, Infallible>(n)
+                }
+            }
+        }));
+        let calls: Vec<_> = (0..64)
+            .map(|task| {
+                let service = service.clone();
+                tokio::spawn(async move {
+                    let mut served = 0;
+                    for n in 0..200 {
+                        let call = send(&service, n);
+                        tokio::pin!(call);
+                        // Some are given up after a few polls.
+                        let mut patience = if (n + task) % 3 == 0 { n % 7 } else { u32::MAX };
+                        let result = std::future::poll_fn(|cx| match call.as_mut().poll(cx) {
+                            std::task::Poll::Pending if patience == 0 => {
+                                std::task::Poll::Ready(None)
+                            }
+                            std::task::Poll::Pending if patience < u32::MAX => {
+                                patience -= 1;
+                                cx.waker().wake_by_ref();
+                                std::task::Poll::Pending
+                            }
+                            other => other.map(Some),
+                        })
+                        .await;
+                        served += u32::from(matches!(result, Some(Ok(_))));
+                    }
+                    served
+                })
+            })
+            .collect();
+        let mut served = 0;
+        for call in calls {
+            served += call.await.unwrap();
+        }
+        let most = inside.most.load(std::sync::atomic::Ordering::SeqCst);
+        assert!(most <= limit, "{most} of {limit}");
+        assert!(served > 1_000, "{served} served");
+        assert_eq!(counts(&layer.handle()), (0, 0));
+    }
+}
+
+#[test]
+fn what_is_shared_is_send_and_sync() {
+    fn check<T: Send + Sync>() {}
+    type Inner = tower::util::BoxCloneSyncService<u32, u32, Infallible>;
+    check::<BulkheadLayer>();
+    check::<BulkheadHandle>();
+    check::<Bulkhead<Inner>>();
+    check::<Ticket>();
+    fn sends<T: Send>() {}
+    sends::<BulkheadFuture<Inner, u32, tower_chassis_core::settle::UntilHead>>();
+}
