@@ -7,10 +7,14 @@ use std::{
 
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep_until};
-use tower_chassis_core::{BoxError, Rejection, settle::Settle};
+use tower_chassis_core::{Rejection, refusal::Refusal, settle::Settle};
 use tower_service::Service;
 
 use super::{Ticket, shared::Waiter};
+
+/// What is answered from inside, once it is judged.
+pub(super) type Settled<S, Req, J> =
+    <J as Settle<<S as Service<Req>>::Response, <S as Service<Req>>::Error>>::Response<Ticket>;
 
 /// A call that is not made yet: the service for it is readied when its turn has come.
 pub(super) struct Call<S, Req, J> {
@@ -28,6 +32,7 @@ pin_project! {
     {
         #[pin]
         state: State<S, S::Future, Req, J>,
+        grpc: bool,
     }
 }
 
@@ -60,16 +65,18 @@ impl<S: Service<Req>, Req, J> BulkheadFuture<S, Req, J> {
     pub(super) fn called(inner: S::Future, ticket: Ticket, settle: J) -> Self {
         Self {
             state: State::called(inner, ticket, settle),
+            grpc: false,
         }
     }
 
-    pub(super) fn waiting(waiter: Waiter, call: Call<S, Req, J>) -> Self {
+    pub(super) fn waiting(waiter: Waiter, call: Call<S, Req, J>, grpc: bool) -> Self {
         Self {
             state: State::Waiting {
                 sleep: None,
                 call: Some(call),
                 waiter: Some(waiter),
             },
+            grpc,
         }
     }
 
@@ -79,14 +86,16 @@ impl<S: Service<Req>, Req, J> BulkheadFuture<S, Req, J> {
                 call: Some(call),
                 ticket: Some(ticket),
             },
+            grpc: false,
         }
     }
 
-    pub(super) fn refused(rejection: Rejection) -> Self {
+    pub(super) fn refused(rejection: Rejection, grpc: bool) -> Self {
         Self {
             state: State::Refused {
                 rejection: Some(rejection),
             },
+            grpc,
         }
     }
 }
@@ -104,13 +113,16 @@ impl<S, F, Req, J> State<S, F, Req, J> {
 impl<S, Req, J> Future for BulkheadFuture<S, Req, J>
 where
     S: Service<Req>,
-    S::Error: Into<BoxError>,
-    J: Settle<S::Response, S::Error>,
+    J: Settle<S::Response, S::Error> + Refusal<Settled<S, Req, J>, S::Error>,
 {
-    type Output = Result<J::Response<Ticket>, BoxError>;
+    type Output = Result<
+        <J as Refusal<Settled<S, Req, J>, S::Error>>::Response,
+        <J as Refusal<Settled<S, Req, J>, S::Error>>::Error,
+    >;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
+        let this = self.project();
+        let mut state = this.state;
         loop {
             let next = match state.as_mut().project() {
                 StateProj::Called {
@@ -123,7 +135,10 @@ where
                     let Some(ticket) = ticket.take() else {
                         return Poll::Pending;
                     };
-                    return Poll::Ready(settle.settle(result, ticket).map_err(Into::into));
+                    return Poll::Ready(match settle.settle(result, ticket) {
+                        Ok(response) => Ok(J::response(response)),
+                        Err(error) => Err(J::error(error)),
+                    });
                 }
                 StateProj::Waiting {
                     mut sleep,
@@ -157,7 +172,7 @@ where
                         && let Err(error) = ready!(call.inner.poll_ready(cx))
                     {
                         state.set(State::Refused { rejection: None });
-                        return Poll::Ready(Err(error.into()));
+                        return Poll::Ready(Err(J::error(error)));
                     }
                     let (Some(mut call), Some(ticket)) = (call.take(), ticket.take()) else {
                         return Poll::Pending;
@@ -166,7 +181,7 @@ where
                 }
                 StateProj::Refused { rejection } => {
                     return match rejection.take() {
-                        Some(rejection) => Poll::Ready(Err(Box::new(rejection))),
+                        Some(rejection) => Poll::Ready(J::refused(rejection, *this.grpc)),
                         None => Poll::Pending,
                     };
                 }

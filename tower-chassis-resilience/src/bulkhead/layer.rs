@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc};
 
 use tower_chassis_core::{
-    Events, Live,
+    Events, Live, Respond,
     settle::{UntilEnd, UntilHead},
     verdict::OkIsSuccess,
 };
@@ -61,6 +61,17 @@ impl<J> BulkheadLayer<J> {
     #[must_use]
     pub fn events(self, events: Events) -> Self {
         self.set_up(|setup| setup.events = events)
+    }
+
+    /// Answers its own refusals by the table at [`Kind`](tower_chassis_core::Kind) instead of failing with them,
+    /// and passes errors from inside on: the error type is that of the inner service. To be said last; for HTTP
+    /// and gRPC.
+    #[must_use]
+    pub fn respond(self) -> BulkheadLayer<Respond<J>> {
+        BulkheadLayer {
+            shared: self.shared,
+            settle: Respond::new(self.settle),
+        }
     }
 
     /// The same settings with permits and a queue of its own.

@@ -69,8 +69,8 @@
 //! In a client: per endpoint, inside the retry, the balancer and the breaker, so that an attempt which
 //! is refused is tried elsewhere, and nearest to the connection. In a server: around the handler of a
 //! route, inside the timeout, so that its time includes the queue. With `until_end()` a stream that is
-//! read slowly is in flight for as long. An answer that switches protocols (a websocket) has no body:
-//! its permit comes back at the switch.
+//! read slowly is in flight for as long, and a call that switches protocols (a websocket) until its
+//! connection closes, under our server; under another one its permit comes back at the switch.
 //!
 //! # Events and metrics
 //!

@@ -5,15 +5,15 @@ use std::{
 };
 
 use tower_chassis_core::{
-    BoxError,
+    refusal::{IsGrpc, Refusal},
     settle::{Settle, UntilHead},
     verdict::OkIsSuccess,
 };
 use tower_service::Service;
 
 use super::{
-    BulkheadFuture, Ticket,
-    future::Call,
+    BulkheadFuture,
+    future::{Call, Settled},
     shared::{Shared, Turn},
 };
 
@@ -70,26 +70,26 @@ impl<S: fmt::Debug, J> fmt::Debug for Bulkhead<S, J> {
 impl<S, J, Req> Service<Req> for Bulkhead<S, J>
 where
     S: Service<Req> + Clone,
-    S::Error: Into<BoxError>,
-    J: Settle<S::Response, S::Error>,
+    J: Settle<S::Response, S::Error> + IsGrpc<Req> + Refusal<Settled<S, Req, J>, S::Error>,
 {
-    type Response = J::Response<Ticket>;
-    type Error = BoxError;
+    type Response = <J as Refusal<Settled<S, Req, J>, S::Error>>::Response;
+    type Error = <J as Refusal<Settled<S, Req, J>, S::Error>>::Error;
     type Future = BulkheadFuture<S, Req, J>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         // While none is free nobody shall wait here, outside of the queue and its bounds, nor hold
         // what the inner service reserves: `call` queues or refuses.
         if !self.shared.is_free() {
             return Poll::Ready(Ok(()));
         }
         self.readied = false;
-        ready!(self.inner.poll_ready(cx)).map_err(Into::into)?;
+        ready!(self.inner.poll_ready(cx)).map_err(J::error)?;
         self.readied = true;
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
+        let grpc = J::is_grpc(&request);
         match self.shared.enter() {
             Turn::Now(ticket) if self.readied => {
                 self.readied = false;
@@ -99,11 +99,11 @@ where
             Turn::Now(ticket) => BulkheadFuture::readying(ticket, self.later(request)),
             Turn::Wait(waiter) => {
                 self.unready();
-                BulkheadFuture::waiting(waiter, self.later(request))
+                BulkheadFuture::waiting(waiter, self.later(request), grpc)
             }
             Turn::Refused(rejection) => {
                 self.unready();
-                BulkheadFuture::refused(rejection)
+                BulkheadFuture::refused(rejection, grpc)
             }
         }
     }

@@ -11,7 +11,9 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tower_chassis_core::{Events, Kind, Live, Rejection, Verdict, events::Event, settle::Observe};
+use tower_chassis_core::{
+    Events, Kind, Live, Rejection, Verdict, clock, events::Event, settle::Observe,
+};
 
 use super::{
     BulkheadPolicy,
@@ -69,14 +71,15 @@ impl Shared {
 
     pub(super) fn enter(self: &Arc<Self>) -> Turn {
         let mut since = None;
-        match self.permits.enter(here(), || *since.insert(Instant::now())) {
+        let now = || *since.insert(clock::entered(|now| now));
+        match self.permits.enter(here(), now) {
             Entry::Permit => Turn::Now(Ticket(Arc::clone(self))),
             Entry::Queued(place) => {
                 let max_wait = Duration::from_nanos(self.max_wait.load(Relaxed));
                 Turn::Wait(Waiter {
                     shared: Arc::clone(self),
                     place: Some(place),
-                    until: since.unwrap_or_else(Instant::now) + max_wait,
+                    until: since.unwrap_or_else(clock::now) + max_wait,
                 })
             }
             Entry::Full => Turn::Refused(self.refuse()),

@@ -6,11 +6,13 @@ use std::{
     time::Duration,
 };
 
-use http::Response;
+use http::{Request, Response};
 use http_body_util::BodyExt;
 use tokio::{sync::Semaphore, time, time::Instant};
 use tower::{Service, ServiceExt, service_fn};
-use tower_chassis_core::{Body, BoxError, Events, Kind, Live, Rejection, events::Event};
+use tower_chassis_core::{
+    Body, BoxError, Events, Kind, Live, Rejection, events::Event, upgrade::Switched,
+};
 use tower_layer::Layer;
 
 use super::super::{
@@ -458,6 +460,72 @@ async fn until_end_holds_the_permit_to_the_end_of_the_body() {
     // Dropped unread.
     drop(send(&to_end, 0).await.unwrap());
     assert_eq!(counts(&end.handle()), (0, 0));
+}
+
+/// Its refusals are answers, and the error type is that of the inner service.
+#[tokio::test(start_paused = true)]
+async fn respond_answers_who_is_refused_and_who_waited_in_vain() {
+    let layer = BulkheadLayer::new(policy(1, 1)).until_end().respond();
+    let handle = layer.handle();
+    let mut service = layer.layer(service_fn(async |_: Request<()>| {
+        Ok::<_, Infallible>(Response::new(Body::from("hello")))
+    }));
+    let request = |grpc| {
+        let kind = if grpc {
+            "application/grpc"
+        } else {
+            "text/plain"
+        };
+        Request::builder()
+            .header("content-type", kind)
+            .body(())
+            .unwrap()
+    };
+    let held = service.call(request(false)).await.unwrap();
+    let began = Instant::now();
+    let (waited, refused) = tokio::join!(service.clone().oneshot(request(true)), async {
+        tokio::task::yield_now().await;
+        service.call(request(false)).await
+    });
+    assert_eq!(began.elapsed(), SECOND);
+    let (waited, refused) = (waited.unwrap(), refused.unwrap());
+    assert_eq!(
+        (
+            refused.status(),
+            refused.headers()["x-chassis-reject"].as_bytes()
+        ),
+        (
+            http::StatusCode::SERVICE_UNAVAILABLE,
+            b"overloaded".as_slice(),
+        )
+    );
+    assert_eq!(
+        (waited.status(), waited.headers()["grpc-status"].as_bytes()),
+        (http::StatusCode::OK, b"14".as_slice(),)
+    );
+    assert_eq!(counts(&handle), (1, 0));
+    assert_eq!(
+        held.into_body().collect().await.unwrap().to_bytes(),
+        "hello"
+    );
+    assert_eq!(counts(&handle), (0, 0));
+}
+
+/// A websocket is in flight until whoever has its connection lets go of it.
+#[tokio::test(start_paused = true)]
+async fn a_switch_of_protocols_keeps_its_permit_until_end() {
+    let layer = BulkheadLayer::new(policy(1, 0)).until_end();
+    let service = layer.layer(service_fn(async |_: u32| {
+        let switch = Response::builder().status(101).body(Body::empty());
+        Ok::<_, Infallible>(switch.unwrap())
+    }));
+    let (mut head, body) = send(&service, 0).await.unwrap().into_parts();
+    drop(body);
+    let connection = Switched::take(&mut head.extensions).unwrap();
+    drop(head);
+    assert_eq!(counts(&layer.handle()), (1, 0));
+    drop(connection);
+    assert_eq!(counts(&layer.handle()), (0, 0));
 }
 
 /// Many threads, calls that are cut off at any time, a limit that moves: never more inside than it allows.
