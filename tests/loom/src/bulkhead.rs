@@ -145,6 +145,18 @@ pub fn a_release_is_not_missed_by_one_who_joins_the_queue() {
     }
 }
 
+/// The last place of the queue is taken by one of two.
+pub fn the_last_place_is_taken_once() {
+    explore(|| {
+        let permits = permits(1, 0, 1);
+        let other = Arc::clone(&permits);
+        let thread = thread::spawn(move || enter(&other, 1));
+        let entries = [enter(&permits, 0), thread.join().unwrap()];
+        assert!(entries.contains(&Entry::Full), "{entries:?}");
+        assert_eq!(permits.queued(), 1);
+    });
+}
+
 /// A permit that is released while somebody waits is not taken by one who comes.
 pub fn nobody_gets_past_one_who_waits() {
     for limit in [1, 8] {
@@ -268,5 +280,25 @@ pub fn a_higher_limit_wakes_who_waits() {
             assert!(permits.leave(place, 0));
         }
         assert_eq!(permits.in_use(), 2);
+    });
+}
+
+/// One who comes while a higher limit is handed out, one permit after another, is behind those who wait.
+pub fn nobody_gets_past_while_a_higher_limit_is_handed_out() {
+    explore(|| {
+        let permits = permits(1, 0, 3);
+        let places = [wait(&permits, 0), wait(&permits, 0)];
+        let other = Arc::clone(&permits);
+        let thread = thread::spawn(move || enter(&other, 1));
+        permits.apply(3, 3, 0);
+        let last = match thread.join().unwrap() {
+            Entry::Queued(place) => place,
+            entry => panic!("{entry:?}"),
+        };
+        for place in places {
+            assert!(permits.leave(place, 0));
+        }
+        assert!(!permits.leave(last, 0));
+        assert_eq!((permits.in_use(), permits.queued()), (3, 0));
     });
 }

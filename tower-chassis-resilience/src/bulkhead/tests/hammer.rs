@@ -17,6 +17,8 @@ use super::super::permits::{Entry, Permits};
 const THREADS: usize = 8;
 const LIMITS: [u32; 4] = [1, 3, 4, 100];
 const WIDTHS: [usize; 3] = [1, 2, 16];
+/// Who is not woken for so long never will be.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Counts who is inside, and how many were at the most.
 #[derive(Default)]
@@ -106,8 +108,8 @@ fn pass(permits: &Permits, inside: &Inside, at: usize, patience: usize) -> bool 
         looks += 1;
         if patience == usize::MAX {
             let parked = Instant::now();
-            thread::park_timeout(Duration::from_secs(30));
-            assert!(parked.elapsed() < Duration::from_secs(30), "not woken");
+            thread::park_timeout(PATIENCE);
+            assert!(parked.elapsed() < PATIENCE, "not woken");
         } else {
             thread::yield_now();
         }

@@ -212,6 +212,24 @@ proptest! {
     }
 }
 
+/// A call moves from task to task: who polled last is the one to wake.
+#[test]
+fn the_last_waker_is_the_one_that_is_woken() {
+    let permits = Permits::new(1, 1, 1);
+    assert_eq!(permits.enter(0, Instant::now), Entry::Permit);
+    let Entry::Queued(place) = permits.enter(0, Instant::now) else {
+        panic!("a place is free")
+    };
+    let tasks: [Arc<Woken>; 3] = Default::default();
+    for task in &tasks {
+        assert!(!permits.poll(&place, &Waker::from(Arc::clone(task))));
+    }
+    permits.release(0);
+    let woken = tasks.map(|task| task.0.load(Ordering::Relaxed));
+    assert_eq!(woken, [0, 0, 1]);
+    assert!(permits.leave(place, 0));
+}
+
 #[test]
 fn a_long_queue_gives_its_memory_back() {
     let permits = Permits::new(1, 5_000, 2);

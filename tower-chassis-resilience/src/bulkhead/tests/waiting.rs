@@ -197,6 +197,8 @@ async fn a_permit_that_is_free_by_the_time_of_the_call_is_used() {
     let layer = BulkheadLayer::new(policy(1, 0));
     let slots = Arc::new(Slots::default());
     let mut service = layer.layer(Reserves::new(&slots));
+    // It was ready before, and that was used up.
+    assert_eq!(service.ready().await.unwrap().call(0).await.unwrap(), 0);
     let held = hold(&layer);
     service.ready().await.unwrap();
     assert_eq!(slots.reserved(), 0);
