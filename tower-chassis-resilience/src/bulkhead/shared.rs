@@ -1,6 +1,7 @@
 //! What a layer, its services, their calls and its handles share.
 
 use std::{
+    cell::Cell,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -31,6 +32,7 @@ pub(super) struct Shared {
     max_wait: AtomicU64,
     pub(super) live: Live<BulkheadPolicy>,
     pub(super) setup: Setup,
+    made: Instant,
 }
 
 /// What is settled before the first call.
@@ -57,6 +59,7 @@ impl Shared {
             max_wait: AtomicU64::new(0),
             live,
             setup,
+            made: clock::now(),
         });
         shared.live.bind(&shared, Self::apply);
         shared
@@ -104,9 +107,16 @@ impl Shared {
 fn here() -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
-        static HERE: usize = THREADS.fetch_add(1, Relaxed);
+        static HERE: Cell<usize> = const { Cell::new(usize::MAX) };
     }
-    HERE.with(|here| *here)
+    match HERE.get() {
+        usize::MAX => {
+            let here = THREADS.fetch_add(1, Relaxed) % usize::MAX;
+            HERE.set(here);
+            here
+        }
+        here => here,
+    }
 }
 
 /// A permit of a call. Gives it back when it is dropped.
@@ -114,6 +124,9 @@ fn here() -> usize {
 pub struct Ticket(Arc<Shared>);
 
 impl Observe for Ticket {
+    fn now(&self) -> Instant {
+        self.0.made
+    }
     fn done(self, _: Verdict, _: Instant) {}
 }
 

@@ -1,3 +1,4 @@
+mod ends;
 mod hammer;
 mod model;
 mod service;
