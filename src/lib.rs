@@ -3,7 +3,7 @@
 //! | feature | modules | default |
 //! |---|---|---|
 //! | `router` | [`router`] | yes |
-//! | `resilience` | [`balance`], [`breaker`], [`deadline`], [`rate_limit`], [`retry`], [`timeout`] | yes |
+//! | `resilience` | [`balance`], [`breaker`], [`bulkhead`], [`deadline`], [`rate_limit`], [`retry`], [`timeout`] | yes |
 //! | `observe` | [`access_log`], [`metrics`], [`trace`] | yes |
 //! | `server` | [`server`](mod@server) | yes |
 //! | `client` | `client` | no |
@@ -31,7 +31,9 @@ pub use tower_chassis_observe::prometheus;
 #[cfg(feature = "observe")]
 pub use tower_chassis_observe::{ObserveLayer, access_log, metrics, trace};
 #[cfg(feature = "resilience")]
-pub use tower_chassis_resilience::{balance, breaker, deadline, keyed, rate_limit, retry, timeout};
+pub use tower_chassis_resilience::{
+    balance, breaker, bulkhead, deadline, keyed, rate_limit, retry, timeout,
+};
 #[cfg(feature = "router")]
 pub use tower_chassis_router as router;
 

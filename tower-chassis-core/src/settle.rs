@@ -38,6 +38,10 @@ pub trait Observe: Send + 'static {
     fn within<R>(&mut self, poll: impl FnOnce() -> R) -> R {
         poll()
     }
+    /// The time that `head` and `done` are told. One that looks at no time may give any, and spare the reading.
+    fn now(&self) -> Instant {
+        clock::now()
+    }
     /// The call is over. Called exactly once.
     fn done(self, verdict: Verdict, now: Instant);
 }
@@ -168,7 +172,7 @@ impl<Res, Err, C: Classify<Res, Err>> Settle<Res, Err> for UntilHead<C> {
     type Response<G: Observe> = Res;
 
     fn settle<G: Observe>(&self, result: Result<Res, Err>, mut guard: G) -> Result<Res, Err> {
-        let now = clock::now();
+        let now = guard.now();
         let verdict = match &result {
             Ok(response) => self.0.head(response),
             Err(error) => self.0.error(error),
@@ -187,7 +191,7 @@ impl<B: Body, Err, C: Classify<Response<B>, Err>> Settle<Response<B>, Err> for U
         result: Result<Response<B>, Err>,
         mut guard: G,
     ) -> Result<Self::Response<G>, Err> {
-        let now = clock::now();
+        let now = guard.now();
         match result {
             Ok(mut response) => {
                 let head = self.0.head(&response);
@@ -336,7 +340,8 @@ pin_project! {
 
 impl<G: Observe, C: ClassifyEnd> Watch<G, C> {
     fn end(self, end: End<'_>) {
-        self.end_at(end, clock::now());
+        let now = self.guard.now();
+        self.end_at(end, now);
     }
 
     fn end_at(self, end: End<'_>, now: Instant) {

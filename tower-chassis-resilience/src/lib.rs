@@ -1,4 +1,5 @@
-//! Timeout, deadline, retry, breaker, rate limit and balance as tower layers: protocol-agnostic, one verdict, live.
+//! Timeout, deadline, retry, breaker, bulkhead, rate limit and balance as tower layers: protocol-agnostic, one
+//! verdict, live.
 //!
 //! | module | is | refuses with |
 //! |---|---|---|
@@ -6,6 +7,7 @@
 //! | [`deadline`] | a time that a call has, carried over hops | `DeadlineExceeded`, `Timeout`, `BadRequest` |
 //! | [`retry`] | another attempt, within a budget | the last error |
 //! | [`breaker`] | a service that fails is left alone | `CircuitOpen` |
+//! | [`bulkhead`] | so many calls at once, so many that wait | `Overloaded` |
 //! | [`rate_limit`] | so many calls per time and key | `RateLimited` |
 //! | [`balance`] | one service out of many endpoints | `NoEndpoint`, `CircuitOpen` |
 //!
@@ -15,6 +17,7 @@
 
 pub mod balance;
 pub mod breaker;
+pub mod bulkhead;
 pub mod deadline;
 pub mod keyed;
 pub mod rate_limit;

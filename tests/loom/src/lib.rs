@@ -9,6 +9,7 @@
 extern crate chassis_loom_std as std;
 
 pub mod breaker;
+pub mod bulkhead;
 pub mod live;
 pub mod rate_limit;
 pub mod retry;

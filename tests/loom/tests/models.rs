@@ -24,6 +24,19 @@ models! {
     breaker::a_bucket_counts_every_call
     breaker::a_bucket_does_not_hear_late_writers
 
+    bulkhead::stealing_makes_no_permit
+    bulkhead::gathering_loses_no_permit
+    bulkhead::the_last_permit_is_taken_once
+    bulkhead::a_release_is_not_missed_by_one_who_joins_the_queue
+    bulkhead::the_last_place_is_taken_once
+    bulkhead::nobody_gets_past_one_who_waits
+    bulkhead::a_permit_is_passed_on_by_one_who_leaves
+    bulkhead::a_permit_that_nobody_waits_for_any_more_is_free
+    bulkhead::a_higher_limit_refuses_nobody
+    bulkhead::a_lower_limit_holds
+    bulkhead::a_higher_limit_wakes_who_waits
+    bulkhead::nobody_gets_past_while_a_higher_limit_is_handed_out
+
     live::two_writers_leave_one_value
     live::a_binding_misses_no_change
     live::no_change_in_place_is_lost

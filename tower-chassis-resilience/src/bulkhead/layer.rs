@@ -1,0 +1,129 @@
+use std::{fmt, sync::Arc};
+
+use tower_chassis_core::{
+    Events, Live, Respond,
+    settle::{UntilEnd, UntilHead},
+    verdict::OkIsSuccess,
+};
+use tower_layer::Layer;
+
+use super::{
+    Bulkhead, BulkheadHandle, BulkheadPolicy,
+    shared::{Setup, Shared},
+};
+
+/// Bounds the calls in flight. See the [module](super) page.
+///
+/// The state is the layer's: what is layered or cloned twice shares it. `J` says how long a permit
+/// is held.
+#[doc(alias = "ConcurrencyLimit")]
+#[doc(alias = "Throttle")]
+pub struct BulkheadLayer<J = UntilHead<OkIsSuccess>> {
+    shared: Arc<Shared>,
+    settle: J,
+}
+
+impl BulkheadLayer {
+    /// A bulkhead that holds a permit until the head of the answer. A [`Live`] policy can be changed
+    /// from outside.
+    pub fn new(policy: impl Into<Live<BulkheadPolicy>>) -> Self {
+        let setup = Setup {
+            name: Arc::from("bulkhead"),
+            events: Events::none(),
+        };
+        Self {
+            shared: Shared::new(policy.into(), setup),
+            settle: UntilHead::default(),
+        }
+    }
+}
+
+impl<C> BulkheadLayer<UntilHead<C>> {
+    /// Holds the permit to the end of the body.
+    #[must_use]
+    pub fn until_end(self) -> BulkheadLayer<UntilEnd<C>> {
+        BulkheadLayer {
+            shared: self.shared,
+            settle: self.settle.until_end(),
+        }
+    }
+}
+
+impl<J> BulkheadLayer<J> {
+    /// Names it, for logs. Default `bulkhead`. For the set-up: begins with no call in flight.
+    #[must_use]
+    pub fn named(self, name: impl Into<Arc<str>>) -> Self {
+        let name = name.into();
+        self.set_up(|setup| setup.name = name)
+    }
+
+    /// Reports refusals. Default: to nobody. For the set-up: begins with no call in flight.
+    #[must_use]
+    pub fn events(self, events: Events) -> Self {
+        self.set_up(|setup| setup.events = events)
+    }
+
+    /// Answers its own refusals by the table at [`Kind`](tower_chassis_core::Kind) instead of failing with them,
+    /// and passes errors from inside on: the error type is that of the inner service. To be said last; for HTTP
+    /// and gRPC.
+    #[must_use]
+    pub fn respond(self) -> BulkheadLayer<Respond<J>> {
+        BulkheadLayer {
+            shared: self.shared,
+            settle: Respond::new(self.settle),
+        }
+    }
+
+    /// The same settings with permits and a queue of its own.
+    #[must_use]
+    pub fn fresh(&self) -> Self
+    where
+        J: Clone,
+    {
+        Self {
+            shared: Shared::new(self.shared.live.clone(), self.shared.setup.clone()),
+            settle: self.settle.clone(),
+        }
+    }
+
+    /// Reads what is in flight and waits, changes the settings.
+    #[must_use]
+    pub fn handle(&self) -> BulkheadHandle {
+        BulkheadHandle(Arc::clone(&self.shared))
+    }
+
+    fn set_up(self, change: impl FnOnce(&mut Setup)) -> Self {
+        let mut setup = self.shared.setup.clone();
+        change(&mut setup);
+        Self {
+            shared: Shared::new(self.shared.live.clone(), setup),
+            settle: self.settle,
+        }
+    }
+}
+
+impl<J: Clone> Clone for BulkheadLayer<J> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            settle: self.settle.clone(),
+        }
+    }
+}
+
+impl<J> fmt::Debug for BulkheadLayer<J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BulkheadLayer")
+            .field("name", &self.shared.setup.name)
+            .field("policy", &self.shared.live)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, J: Clone> Layer<S> for BulkheadLayer<J> {
+    type Service = Bulkhead<S, J>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Bulkhead::new(inner, Arc::clone(&self.shared), self.settle.clone())
+    }
+}

@@ -1,0 +1,115 @@
+//! A bulkhead: so many calls in flight, so many more that wait for their turn. The rest is refused
+//! at once, so that a service that has become slow does not take everything else down with it.
+//!
+//! ```
+//! use std::{convert::Infallible, time::Duration};
+//!
+//! use tower::{Service, ServiceExt, service_fn};
+//! use tower_chassis_core::Rejection;
+//! use tower_chassis_resilience::bulkhead::{BulkheadLayer, BulkheadPolicy};
+//! use tower_layer::Layer;
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), tower_chassis_core::BoxError> {
+//! // One call at once, one that waits, for a second at the most.
+//! let policy = BulkheadPolicy::new(1)?.with(|config| config.queue = 1)?;
+//! let bulkhead = BulkheadLayer::new(policy).named("stock");
+//! let handle = bulkhead.handle();
+//! let mut stock = bulkhead.layer(service_fn(async |item: u32| Ok::<_, Infallible>(item)));
+//!
+//! let runs = stock.ready().await?.call(1);
+//! let waits = stock.ready().await?.call(2);
+//! assert_eq!((handle.in_flight(), handle.queued()), (1, 1));
+//! let refused = stock.ready().await?.call(3).await.unwrap_err();
+//! assert!(Rejection::find(&*refused).is_some_and(Rejection::is_overloaded));
+//!
+//! assert_eq!(runs.await?, 1);
+//! assert_eq!(waits.await?, 2);
+//! assert_eq!((handle.in_flight(), handle.queued()), (0, 0));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A call takes its permit in `call`. Who is ready and does not call holds none, so that clones which
+//! idle in a router or a pool cost nobody else a place.
+//!
+//! Who finds no permit takes a place in the queue, in the order of arrival. A permit that comes back
+//! goes to the first of them: nobody who comes later gets past. Who waits holds the request and
+//! nothing of the inner service, which is made ready when the turn has come. A call that waits for
+//! longer than `max_wait`, or finds the queue full, is refused.
+//!
+//! # Configuration
+//!
+//! [`BulkheadConfig`], checked into a [`BulkheadPolicy`]. It can be changed under load
+//! ([`BulkheadHandle::update`], or any [`Live`](tower_chassis_core::Live)): a higher limit lets calls
+//! that wait begin at once; under a lower one calls in flight go on, and none begins until there are
+//! fewer.
+//!
+//! | field | default | means |
+//! |---|---|---|
+//! | `limit` | 100 | calls in flight; 1,000 a second if each takes 100 ms |
+//! | `queue` | 0 | calls that may wait; with none, who finds no permit is refused at once |
+//! | `max_wait` | 1 s | how long a call may wait |
+//!
+//! | setter | default | means |
+//! |---|---|---|
+//! | [`until_end`](BulkheadLayer::until_end) | to the head | the permit is held to the end of the body |
+//!
+//! Nothing waits unless it is asked for, as in resilience4j: a queue adds its length to the time of
+//! every call behind it, and helps against bursts only. Its limit of 25 is for a pool of threads;
+//! Envoy's 1,024 is for a whole cluster; 100 is between them, for a route or an endpoint. A queue of
+//! once or twice the limit is plenty. chi's `Throttle(limit)` is [`BulkheadPolicy::new`], its
+//! `ThrottleBacklog` is [`BulkheadPolicy::throttle`]; chi answers 429, this is a 503.
+//!
+//! One layer is one limit, however often it is layered or cloned; [`fresh`](BulkheadLayer::fresh)
+//! makes another with the same settings, one for each endpoint for example.
+//!
+//! # Order
+//!
+//! In a client: per endpoint, inside the retry, the balancer and the breaker, so that an attempt which
+//! is refused is tried elsewhere, and nearest to the connection. In a server: around the handler of a
+//! route, inside the timeout, so that its time includes the queue. With `until_end()` a stream that is
+//! read slowly is in flight for as long, and a call that switches protocols (a websocket) until its
+//! connection closes, under our server; under another one its permit comes back at the switch.
+//!
+//! # Events and metrics
+//!
+//! Each refusal, of one who finds no place and of one who waited for too long, is a `Refused`
+//! [event](tower_chassis_core::events::Event) and a [`Rejection`](tower_chassis_core::Rejection) of the
+//! kind `Overloaded` (503, `UNAVAILABLE`), without a time to come back: nobody knows it.
+//! [`BulkheadHandle`] reads how many calls are in flight and wait, and for how long the next one has.
+//!
+//! # Cancellation
+//!
+//! A call that is dropped, fails or panics gives its permit back, to the first who waits; what it stood
+//! for, the future of the inner service, is dropped before. One that is dropped in the queue leaves its
+//! place at once, and passes its turn on if it had come.
+//!
+//! # Cost
+//!
+//! While a permit is free and nobody waits: no lock, no allocation, no timer; one compare-and-swap to
+//! take it, one to give it back, one reference count. A limit of four per core or more is spread over
+//! the cores (16 at the most), which then do not meet; one that finds its share used up looks for a
+//! permit in the others before it is refused. There, a refusal may come one permit too early when that
+//! was given back in the instant of the search; below, it is exact. The limit itself is never exceeded.
+//! A refusal without a queue, or with a full one, takes no lock. Who waits, and who gives back while
+//! somebody waits, takes one for some operations of constant time.
+
+mod config;
+mod future;
+mod handle;
+mod layer;
+mod permits;
+mod queue;
+mod service;
+mod shared;
+mod stripes;
+#[cfg(test)]
+mod tests;
+
+pub use config::{BulkheadConfig, BulkheadPolicy};
+pub use future::BulkheadFuture;
+pub use handle::BulkheadHandle;
+pub use layer::BulkheadLayer;
+pub use service::Bulkhead;
+pub use shared::Ticket;

@@ -1,0 +1,173 @@
+//! What a layer, its services, their calls and its handles share.
+
+use std::{
+    cell::Cell,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    thread,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tower_chassis_core::{
+    Events, Kind, Live, Rejection, Verdict, clock, events::Event, settle::Observe,
+};
+
+use super::{
+    BulkheadPolicy,
+    permits::{Entry, Permits},
+    queue::Place,
+};
+
+/// The most stripes: on more cores than that, some share one.
+const MOST_STRIPES: usize = 16;
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) permits: Permits,
+    /// In nanoseconds.
+    max_wait: AtomicU64,
+    pub(super) live: Live<BulkheadPolicy>,
+    pub(super) setup: Setup,
+    made: Instant,
+}
+
+/// What is settled before the first call.
+#[derive(Clone, Debug)]
+pub(super) struct Setup {
+    pub(super) name: Arc<str>,
+    pub(super) events: Events,
+}
+
+/// How a call begins.
+pub(super) enum Turn {
+    Now(Ticket),
+    Wait(Waiter),
+    Refused(Rejection),
+}
+
+impl Shared {
+    pub(super) fn new(live: Live<BulkheadPolicy>, setup: Setup) -> Arc<Self> {
+        let stripes = thread::available_parallelism().map_or(1, usize::from);
+        let policy = live.load();
+        let config = policy.config();
+        let shared = Arc::new(Self {
+            permits: Permits::new(config.limit, config.queue, stripes.min(MOST_STRIPES)),
+            max_wait: AtomicU64::new(0),
+            live,
+            setup,
+            made: clock::now(),
+        });
+        shared.live.bind(&shared, Self::apply);
+        shared
+    }
+
+    fn apply(&self, policy: &BulkheadPolicy) {
+        let config = policy.config();
+        let nanos = u64::try_from(config.max_wait.as_nanos()).unwrap_or(u64::MAX);
+        self.max_wait.store(nanos, Relaxed);
+        self.permits.apply(config.limit, config.queue, here());
+    }
+
+    pub(super) fn enter(self: &Arc<Self>) -> Turn {
+        let mut since = None;
+        let now = || *since.insert(clock::entered(|now| now));
+        match self.permits.enter(here(), now) {
+            Entry::Permit => Turn::Now(Ticket(Arc::clone(self))),
+            Entry::Queued(place) => {
+                let max_wait = Duration::from_nanos(self.max_wait.load(Relaxed));
+                Turn::Wait(Waiter {
+                    shared: Arc::clone(self),
+                    place: Some(place),
+                    until: since.unwrap_or_else(clock::now) + max_wait,
+                })
+            }
+            Entry::Full => Turn::Refused(self.refuse()),
+        }
+    }
+
+    /// Whether a call would begin at once.
+    pub(super) fn is_free(&self) -> bool {
+        self.permits.any(here())
+    }
+
+    #[cold]
+    fn refuse(&self) -> Rejection {
+        self.setup
+            .events
+            .emit(|| Event::refused("bulkhead", Kind::Overloaded));
+        Rejection::new(Kind::Overloaded, "bulkhead")
+    }
+}
+
+/// A number for the calling thread, small and in the order of first use.
+fn here() -> usize {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static HERE: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+    match HERE.get() {
+        usize::MAX => {
+            let here = THREADS.fetch_add(1, Relaxed) % usize::MAX;
+            HERE.set(here);
+            here
+        }
+        here => here,
+    }
+}
+
+/// A permit of a call. Gives it back when it is dropped.
+#[derive(Debug)]
+pub struct Ticket(Arc<Shared>);
+
+impl Observe for Ticket {
+    fn now(&self) -> Instant {
+        self.0.made
+    }
+    fn done(self, _: Verdict, _: Instant) {}
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.permits.release(here());
+    }
+}
+
+/// A place in the queue. Dropped, it is given up, with the permit if one was granted to it.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    shared: Arc<Shared>,
+    /// None once it has been given up.
+    place: Option<Place>,
+    pub(super) until: Instant,
+}
+
+impl Waiter {
+    /// Waits for a permit.
+    pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+        match &self.place {
+            Some(place) if !self.shared.permits.poll(place, cx.waker()) => Poll::Pending,
+            _ => Poll::Ready(()),
+        }
+    }
+
+    /// Gives the place up. The permit if one was granted, else a refusal.
+    pub(super) fn leave(mut self) -> Result<Ticket, Rejection> {
+        self.give_up().ok_or_else(|| self.shared.refuse())
+    }
+
+    fn give_up(&mut self) -> Option<Ticket> {
+        let place = self.place.take()?;
+        let granted = self.shared.permits.leave(place, here());
+        granted.then(|| Ticket(Arc::clone(&self.shared)))
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        drop(self.give_up());
+    }
+}

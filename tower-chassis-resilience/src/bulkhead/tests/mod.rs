@@ -1,0 +1,5 @@
+mod ends;
+mod hammer;
+mod model;
+mod service;
+mod waiting;

@@ -1,0 +1,90 @@
+//! What a call through a bulkhead allocates: nothing, unless it is refused.
+#![allow(
+    unsafe_code,
+    reason = "a global allocator that counts can only be written with it"
+)]
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    convert::Infallible,
+    future::Future,
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
+
+use tower::{Layer, Service, service_fn};
+use tower_chassis_resilience::bulkhead::{BulkheadLayer, BulkheadPolicy};
+
+struct Counting;
+
+thread_local! {
+    static MADE: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: every call goes on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        MADE.set(MADE.get() + 1);
+        // SAFETY: as above.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+async fn echo(n: u32) -> Result<u32, Infallible> {
+    tokio::task::yield_now().await;
+    Ok(n)
+}
+
+fn layer(limit: u32) -> BulkheadLayer {
+    let policy = BulkheadPolicy::new(limit).unwrap();
+    BulkheadLayer::new(policy.with(|config| config.queue = 4).unwrap())
+}
+
+#[test]
+fn a_call_that_finds_a_permit_allocates_nothing() {
+    for limit in [1, 1_000] {
+        let mut service = layer(limit).layer(service_fn(echo));
+        let mut cx = Context::from_waker(Waker::noop());
+        let before = MADE.get();
+        for n in 0..3 {
+            assert!(service.poll_ready(&mut cx).is_ready());
+            let mut call = pin!(service.call(n));
+            let answer = loop {
+                if let Poll::Ready(answer) = call.as_mut().poll(&mut cx) {
+                    break answer;
+                }
+            };
+            assert_eq!(answer.unwrap(), n);
+        }
+        assert_eq!(MADE.get() - before, 0);
+    }
+}
+
+/// The list of those who wait is kept, and the timer is part of the future.
+#[tokio::test]
+async fn a_call_that_waits_allocates_nothing_after_the_first() {
+    let mut service = layer(1).layer(service_fn(echo));
+    for round in 0..3 {
+        let before = MADE.get();
+        let first = service.call(0);
+        {
+            let mut waits = pin!(service.call(1));
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(waits.as_mut().poll(&mut cx).is_pending());
+            drop(first);
+            while waits.as_mut().poll(&mut cx).is_pending() {}
+        }
+        if round > 0 {
+            assert_eq!(MADE.get() - before, 0);
+        }
+    }
+}
