@@ -15,8 +15,8 @@ use std::{
 };
 
 use self::{
-    hub::{Hub, Subscription},
-    queue::{Nothing, Queue, Taken},
+    hub::Hub,
+    queue::{Queue, Taken},
 };
 use crate::explore;
 
@@ -156,10 +156,6 @@ pub fn the_last_owner_ends_the_stream_after_its_last_word() {
     });
 }
 
-fn one(stream: &Subscription<u32>) -> Result<Taken<u32>, Nothing> {
-    stream.take()
-}
-
 /// A stream that leaves while something is emitted takes nothing from the one that stays.
 pub fn a_stream_that_leaves_takes_nothing_from_others() {
     explore(|| {
@@ -168,7 +164,7 @@ pub fn a_stream_that_leaves_takes_nothing_from_others() {
         let thread = thread::spawn(move || drop(leaves));
         hub.send(|| 1);
         thread.join().unwrap();
-        assert_eq!(one(&stays), Ok(Taken::Item(1)));
+        assert_eq!(stays.take(), Ok(Taken::Item(1)));
         assert_eq!(hub.len(), 1);
         drop(stays);
         hub.send(|| unreachable!("nobody listens"));
@@ -186,11 +182,11 @@ pub fn two_who_come_at_once_are_both_in() {
         let mine = Hub::subscribe(&hub, 1);
         drop(leaves);
         hub.send(|| 1);
-        assert_eq!(one(&mine), Ok(Taken::Item(1)));
+        assert_eq!(mine.take(), Ok(Taken::Item(1)));
         let theirs = thread.join().unwrap();
         let early = theirs.take().is_ok();
         hub.send(|| 2);
-        assert_eq!(one(&theirs), Ok(Taken::Item(2)), "early: {early}");
+        assert_eq!(theirs.take(), Ok(Taken::Item(2)), "early: {early}");
         assert_eq!(hub.len(), 2);
     });
 }
@@ -210,5 +206,20 @@ pub fn the_last_one_leaves_while_something_is_sent() {
         assert!(made.load(Relaxed) <= 1);
         assert_eq!(hub.len(), 0);
         hub.send(|| unreachable!("nobody listens"));
+    });
+}
+
+/// One comes while the only other one leaves: whatever is sent afterwards reaches it.
+pub fn one_comes_while_the_last_one_leaves() {
+    explore(|| {
+        let hub = Arc::new(Hub::default());
+        let leaves = Hub::subscribe(&hub, 1);
+        let other = Arc::clone(&hub);
+        let thread = thread::spawn(move || Hub::subscribe(&other, 1));
+        drop(leaves);
+        let comes = thread.join().unwrap();
+        hub.send(|| 1);
+        assert_eq!(comes.take(), Ok(Taken::Item(1)));
+        assert_eq!(hub.len(), 1);
     });
 }

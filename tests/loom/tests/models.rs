@@ -31,6 +31,7 @@ models! {
     events::a_stream_that_leaves_takes_nothing_from_others
     events::two_who_come_at_once_are_both_in
     events::the_last_one_leaves_while_something_is_sent
+    events::one_comes_while_the_last_one_leaves
 
     live::two_writers_leave_one_value
     live::a_binding_misses_no_change
