@@ -16,6 +16,9 @@ pub(crate) mod names {
     pub(crate) const RETRY_BUDGET: &str = "chassis_retry_budget_exhausted_total";
     pub(crate) const REFUSED: &str = "chassis_refused_total";
     pub(crate) const ENDPOINTS: &str = "chassis_endpoints";
+    pub(crate) const EJECTIONS: &str = "chassis_ejections_total";
+    pub(crate) const CONFIG_VERSION: &str = "chassis_config_version";
+    pub(crate) const CONFIG_REFUSED: &str = "chassis_config_refused_total";
 }
 
 enum Kind {
@@ -88,6 +91,24 @@ pub fn describe(recorder: &RecorderHandle) {
             names::ENDPOINTS,
             None,
             "Endpoints that discovery knows for a service.",
+        ),
+        (
+            Kind::Counter,
+            names::EJECTIONS,
+            None,
+            "Endpoints that left the balancer's choice because their circuit breaker opened.",
+        ),
+        (
+            Kind::Gauge,
+            names::CONFIG_VERSION,
+            None,
+            "The number of the configuration in force, from 1.",
+        ),
+        (
+            Kind::Counter,
+            names::CONFIG_REFUSED,
+            None,
+            "Configurations that were refused.",
         ),
     ];
     recorder.with(|recorder| {
