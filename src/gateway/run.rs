@@ -199,7 +199,7 @@ pub async fn run(options: Options, say: impl Fn(&str)) -> Result<Ended, RunError
     }
 
     let drain = Drain::new();
-    let format = access.handle();
+    let format = access.handle().format().clone();
     let metrics = ServerMetricsLayer::new().recorder(Arc::clone(&recorder));
     let observe = ObserveLayer::new((TraceLayer::new(), access, metrics));
     let service = observe.layer(RescueLayer::new().layer(gateway.service()));

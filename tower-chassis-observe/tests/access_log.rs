@@ -195,10 +195,10 @@ async fn the_format_is_live() {
     let layer = lines.layer(Format::Off);
     run(&layer, get("/users/7")).await;
     assert_eq!(lines.take(), "");
-    layer.handle().set(Format::Json).unwrap();
+    layer.handle().format().set(Format::Json).unwrap();
     run(&layer, get("/users/7")).await;
     assert!(lines.take().starts_with('{'));
-    layer.handle().set(Format::Text).unwrap();
+    layer.handle().format().set(Format::Text).unwrap();
     run(&layer, get("/users/7")).await;
     assert!(lines.take().starts_with("time="));
 }

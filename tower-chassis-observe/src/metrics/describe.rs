@@ -10,6 +10,8 @@ pub(crate) mod names {
     pub(crate) const SERVER_ACTIVE: &str = "http.server.active_requests";
     pub(crate) const CLIENT_DURATION: &str = "http.client.request.duration";
     pub(crate) const CLIENT_ACTIVE: &str = "http.client.active_requests";
+    pub(crate) const CALL_DURATION: &str = "chassis_call_duration_seconds";
+    pub(crate) const CALLS_ACTIVE: &str = "chassis_calls_active";
     pub(crate) const BREAKER_TRANSITIONS: &str = "chassis_breaker_transitions_total";
     pub(crate) const BREAKER_STATE: &str = "chassis_breaker_state";
     pub(crate) const RETRY_ATTEMPTS: &str = "chassis_retry_attempts_total";
@@ -55,6 +57,18 @@ pub fn describe(recorder: &RecorderHandle) {
             names::CLIENT_ACTIVE,
             None,
             "Requests sent and not yet over, to the end of their body.",
+        ),
+        (
+            Kind::Histogram,
+            names::CALL_DURATION,
+            Some(Unit::Seconds),
+            "Time until the head of the response, of calls of any protocol.",
+        ),
+        (
+            Kind::Gauge,
+            names::CALLS_ACTIVE,
+            None,
+            "Calls of any protocol that are not yet over.",
         ),
         (
             Kind::Counter,
