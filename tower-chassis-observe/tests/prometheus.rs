@@ -15,7 +15,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_chassis_core::{BoxError, Events, Kind, events::Event};
 use tower_chassis_observe::{
     events,
-    metrics::{ClientMetricsLayer, ServerMetricsLayer},
+    metrics::{CallMetricsLayer, ClientMetricsLayer, ServerMetricsLayer},
     prometheus::Prometheus,
 };
 
@@ -103,6 +103,11 @@ async fn promtool_finds_nothing() {
         Ok::<_, BoxError>(support::answer(200, ""))
     }));
     let _ = client.oneshot(get("http://a.test/x")).await;
+    let layer = CallMetricsLayer::new().recorder(prometheus.recorder());
+    let calls = layer.layer(service_fn(async |_: Request<()>| {
+        Ok::<_, BoxError>(support::answer(200, ""))
+    }));
+    let _ = calls.oneshot(get("/x")).await;
     let reports = Events::new();
     events::record(&reports, prometheus.recorder());
     reports.emit(|| Event::breaker("a\"\n\\", "open", "x", None));
@@ -111,7 +116,7 @@ async fn promtool_finds_nothing() {
     reports.emit(|| Event::ejected("a", "x", Duration::ZERO));
     reports.emit(|| Event::config_applied(1));
     let text = prometheus.render();
-    assert_eq!(text.matches("# HELP").count(), 13, "{text}");
+    assert_eq!(text.matches("# HELP").count(), 15, "{text}");
 
     let spawned = Command::new("promtool")
         .args(["check", "metrics"])
