@@ -7,7 +7,7 @@ use std::{
     borrow::Cow,
     convert::Infallible,
     future::Future,
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Waker},
     time::Duration,
@@ -23,7 +23,8 @@ use tower_chassis_core::{
 use tower_chassis_observe::{
     ObserveLayer,
     metrics::{
-        CallMetricsLayer, ClientMetricsLayer, MetricsConfig, MetricsPolicy, ServerMetricsLayer,
+        CallMetricsLayer, ClientMetricsLayer, MetricsConfig, MetricsHandle, MetricsPolicy,
+        ServerMetricsLayer,
     },
     prometheus::Prometheus,
 };
@@ -124,6 +125,7 @@ async fn every_way_a_call_can_end_is_an_outcome() {
             1.0
         );
         assert_eq!((handle.calls(), handle.in_flight()), (6, 1));
+        tokio::time::advance(Duration::from_secs(2)).await;
     }
     let text = prometheus.render();
     for (outcome, count) in [
@@ -140,6 +142,7 @@ async fn every_way_a_call_can_end_is_an_outcome() {
     assert_eq!(find(&text, COUNT, &[]).len(), 5);
     let sum = "chassis_call_duration_seconds_sum";
     assert_eq!(one(&text, sum, &["rate-limited"]), 0.07);
+    assert_eq!(one(&text, sum, &["cancelled"]), 2.0);
     assert_eq!(one(&text, ACTIVE, &[]), 0.0);
     assert_eq!((handle.calls(), handle.in_flight()), (6, 0));
 }
@@ -199,6 +202,13 @@ async fn whoever_makes_up_names_makes_no_series() {
     assert_eq!((count("x", "a"), count("_OTHER", "a")), (1.0, 1.0));
     assert_eq!(find(&text, COUNT, &[]).len(), 5);
 
+    let named = layer.clone().service("mine").layer(service_fn(answer));
+    for operation in ["a", "b", "c"] {
+        assert!(named.clone().oneshot(ask(operation)).await.is_ok());
+    }
+    let other = [r#"service="mine""#, r#"operation="_OTHER""#];
+    assert_eq!(one(&prometheus.render(), COUNT, &other), 1.0);
+
     // More room, while it runs: those that are still unknown get names.
     layer.handle().update(|config| config.names = 3).unwrap();
     assert!(service.oneshot(ask("d")).await.is_ok());
@@ -253,49 +263,49 @@ async fn until_the_end_of_a_body_it_is_active() {
 /// Runs calls through the three layers, under the names of their histogram and gauge.
 async fn everywhere(
     live: &Live<MetricsPolicy>,
-    check: impl AsyncFn(&Prometheus, &dyn AsyncCall, (&str, &str)),
+    check: impl AsyncFn(&Prometheus, &dyn AsyncCall, &MetricsHandle, (&str, &str)),
 ) {
     let prometheus = Prometheus::new();
     let recorder = || prometheus.recorder();
     let routes = Routes::default();
-    let server = ServerMetricsLayer::new()
+    let layer = ServerMetricsLayer::new()
         .recorder(recorder())
-        .policy(live.clone())
-        .layer(service_fn(move |request| routes.clone().call(request)));
+        .policy(live.clone());
+    let server = layer.layer(service_fn(move |request| routes.clone().call(request)));
     let names = (
         "http_server_request_duration_seconds_count",
         "http_server_active_requests",
     );
-    check(&prometheus, &server, names).await;
+    check(&prometheus, &server, &layer.handle(), names).await;
     let routes = Routes::default();
-    let client = ClientMetricsLayer::new()
+    let layer = ClientMetricsLayer::new()
         .policy(live.clone())
-        .recorder(recorder())
-        .layer(service_fn(move |request| routes.clone().call(request)));
+        .recorder(recorder());
+    let client = layer.layer(service_fn(move |request| routes.clone().call(request)));
     let names = (
         "http_client_request_duration_seconds_count",
         "http_client_active_requests",
     );
-    check(&prometheus, &client, names).await;
+    check(&prometheus, &client, &layer.handle(), names).await;
     let routes = Routes::default();
-    let call = CallMetricsLayer::new()
+    let layer = CallMetricsLayer::new()
         .policy(live.clone())
         .recorder(recorder())
-        .service("shop")
-        .layer(service_fn(move |request| routes.clone().call(request)));
-    check(&prometheus, &call, (COUNT, ACTIVE)).await;
+        .service("shop");
+    let call = layer.layer(service_fn(move |request| routes.clone().call(request)));
+    check(&prometheus, &call, &layer.handle(), (COUNT, ACTIVE)).await;
 }
 
 /// A service for HTTP, whatever its body.
 trait AsyncCall {
-    fn call<'a>(&'a self) -> std::pin::Pin<Box<dyn Future<Output = ()> + 'a>>;
+    fn call<'a>(&'a self) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 }
 
 impl<S> AsyncCall for S
 where
     S: Service<Request<()>, Error = Infallible> + Clone,
 {
-    fn call<'a>(&'a self) -> std::pin::Pin<Box<dyn Future<Output = ()> + 'a>> {
+    fn call<'a>(&'a self) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
         Box::pin(async { drop(self.clone().oneshot(get("/users/1")).await) })
     }
 }
@@ -303,35 +313,39 @@ where
 #[tokio::test]
 async fn histograms_and_gauges_go_on_and_off_while_it_runs() {
     let live = Live::new(MetricsPolicy::default());
-    everywhere(&live, async |prometheus, service, (count, active)| {
-        let set = |durations, active| {
-            let config = MetricsConfig {
-                durations,
-                active,
-                ..MetricsConfig::default()
+    everywhere(
+        &live,
+        async |prometheus, service, handle, (count, active)| {
+            let set = |durations, active| {
+                let config = MetricsConfig {
+                    durations,
+                    active,
+                    ..MetricsConfig::default()
+                };
+                live.set(MetricsPolicy::try_from(config).unwrap()).unwrap();
             };
-            live.set(MetricsPolicy::try_from(config).unwrap()).unwrap();
-        };
-        set(false, false);
-        service.call().await;
-        let text = prometheus.render();
-        assert!(find(&text, count, &[]).is_empty() && find(&text, active, &[]).is_empty());
-        set(true, false);
-        service.call().await;
-        let text = prometheus.render();
-        assert_eq!(one(&text, count, &[]), 1.0);
-        assert!(find(&text, active, &[]).is_empty());
-        set(false, true);
-        service.call().await;
-        let text = prometheus.render();
-        assert_eq!(
-            (one(&text, count, &[]), one(&text, active, &[])),
-            (1.0, 0.0)
-        );
-        set(true, true);
-        service.call().await;
-        assert_eq!(one(&prometheus.render(), count, &[]), 2.0);
-    })
+            set(false, false);
+            service.call().await;
+            let text = prometheus.render();
+            assert!(find(&text, count, &[]).is_empty() && find(&text, active, &[]).is_empty());
+            set(true, false);
+            service.call().await;
+            let text = prometheus.render();
+            assert_eq!(one(&text, count, &[]), 1.0);
+            assert!(find(&text, active, &[]).is_empty());
+            set(false, true);
+            service.call().await;
+            let text = prometheus.render();
+            assert_eq!(
+                (one(&text, count, &[]), one(&text, active, &[])),
+                (1.0, 0.0)
+            );
+            set(true, true);
+            service.call().await;
+            assert_eq!(one(&prometheus.render(), count, &[]), 2.0);
+            assert_eq!(handle.calls(), 3, "what is not measured is not counted");
+        },
+    )
     .await;
 }
 

@@ -351,13 +351,13 @@ async fn off_it_is_not_there() {
 #[tokio::test]
 async fn a_handle_counts_calls_and_spans_and_fresh_its_own() {
     let _alone = ALONE.lock().await;
-    let layer = TraceLayer::new();
-    let (clone, fresh) = (layer.clone(), layer.fresh());
-    serve(&layer, get("/users/7")).await;
     let spans = Spans::default();
-    let guard = spans.listen();
+    let _guard = spans.listen();
+    let layer = TraceLayer::new().sampling(Sampling::ratio(0.0));
+    let (clone, fresh, handle) = (layer.clone(), layer.fresh(), layer.handle());
+    serve(&layer, get("/users/7")).await;
+    handle.update(|config| config.ratio = None).unwrap();
     serve(&clone, get("/users/7")).await;
-    let handle = layer.handle();
     assert_eq!(
         (handle.calls(), handle.spans(), handle.in_flight()),
         (2, 1, 0)
@@ -376,5 +376,4 @@ async fn a_handle_counts_calls_and_spans_and_fresh_its_own() {
     serve(&fresh, get("/users/7")).await;
     assert_eq!((fresh.handle().calls(), fresh.handle().spans()), (1, 0));
     assert!(handle.update(|config| config.ratio = Some(1.5)).is_err());
-    drop(guard);
 }
