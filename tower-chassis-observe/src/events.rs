@@ -97,14 +97,12 @@ impl Listener {
                     .set(*version as f64);
             }
             Event::ConfigRefused { .. } => self.config_refused.increment(1),
-            Event::Endpoints { service, count, .. } => {
-                // Those of many services have no common value.
-                if self.fits(service) {
-                    let labels = vec![Label::new("service", service.to_string())];
-                    self.recorder
-                        .gauge(names::ENDPOINTS, labels)
-                        .set(*count as f64);
-                }
+            // Those of many services have no common value.
+            Event::Endpoints { service, count, .. } if self.fits(service) => {
+                let labels = vec![Label::new("service", service.to_string())];
+                self.recorder
+                    .gauge(names::ENDPOINTS, labels)
+                    .set(*count as f64);
             }
             _ => {}
         }
