@@ -156,6 +156,7 @@ pub async fn run(options: Options, say: impl Fn(&str)) -> Result<Ended, RunError
     let prometheus = Arc::new(Prometheus::new());
     let recorder = prometheus.recorder();
     let events = Events::new();
+    tower_chassis_core::events::log(&events);
     tower_chassis_observe::events::record(&events, Arc::clone(&recorder));
 
     let gateway = Gateway::with_recorder(events, Arc::clone(&recorder));
@@ -198,7 +199,7 @@ pub async fn run(options: Options, say: impl Fn(&str)) -> Result<Ended, RunError
     }
 
     let drain = Drain::new();
-    let format = access.handle();
+    let format = access.handle().format().clone();
     let metrics = ServerMetricsLayer::new().recorder(Arc::clone(&recorder));
     let observe = ObserveLayer::new((TraceLayer::new(), access, metrics));
     let service = observe.layer(RescueLayer::new().layer(gateway.service()));
@@ -330,7 +331,6 @@ async fn reload(mut this: Reload) {
                 {
                     tracing::warn!("the addresses to listen on have changed: that needs a restart");
                 }
-                tracing::info!(version = this.gateway.version(), "configuration applied");
             }
             Ok(Err(error)) => tracing::error!("configuration refused, the old one stays:\n{error}"),
             Err(error) => tracing::error!(%error, "configuration refused, the old one stays"),

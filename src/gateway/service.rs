@@ -167,11 +167,14 @@ impl Upstream {
         // DESIGN 5: an attempt is timed, then the rules choose a part of the service, then an endpoint.
         let attempt = TimeoutLayer::per_try(per_try.clone())
             .not_while_uploading()
+            .events(events.clone())
             .layer(TrafficLayer::new(traffic.clone()).layer(balancer));
         let call = RetryLayer::new(retry.clone())
             .events(events.clone())
             .layer(attempt);
-        let call = TimeoutLayer::total(total.clone()).layer(call);
+        let call = TimeoutLayer::total(total.clone())
+            .events(events.clone())
+            .layer(call);
 
         let micros = Arc::new(AtomicU64::new(0));
         total.bind(&micros, |micros, policy: &TimeoutPolicy| {

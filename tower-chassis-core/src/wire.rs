@@ -66,6 +66,12 @@ pub trait Admit<Req> {
     fn shut(&self) -> bool {
         false
     }
+
+    /// The refusal of a call that would be admitted, but came when [`shut`](Self::shut) said otherwise: the
+    /// inner service was not made ready for it. Reports it where the policy reports refusals.
+    fn too_early(&self) -> Rejection {
+        Rejection::new(Kind::CircuitOpen, "gate").after(Duration::ZERO)
+    }
 }
 
 /// The service of a policy that cannot refuse.
@@ -170,7 +176,7 @@ where
             // It opened between readiness and the call, but the inner service was not readied.
             Ok(ticket) if skipped => {
                 drop(Held(Some(ticket)));
-                Err(Rejection::new(Kind::CircuitOpen, "gate").after(Duration::ZERO))
+                Err(self.policy.too_early())
             }
             Ok(ticket) => {
                 Ok(Held(Some(ticket)).call(|| self.inner.call(request), self.settle.clone()))

@@ -1,27 +1,34 @@
-//! What breakers, retries, limits and discovery report, as metrics and as `tracing` events.
+//! What breakers, retries, limits, discovery and configuration report, as metrics.
+//!
+//! The lines of `tracing` come from the same events, by
+//! [`events::log`](tower_chassis_core::events::log): take one, or both.
 //!
 //! # Example
 //! ```
-//! use tower_chassis_core::Events;
-//! use tower_chassis_observe::{events, metrics::RecorderHandle};
+//! use tower_chassis_core::events::{self, Events};
+//! use tower_chassis_observe::{events::record, metrics::RecorderHandle};
 //!
 //! let reports = Events::new();
-//! events::record(&reports, RecorderHandle::global());
+//! record(&reports, RecorderHandle::global());
+//! events::log(&reports);
 //! // … and the layers get clones of `reports`.
 //! ```
 //!
 //! # Telemetry
-//! | metric | kind | labels | event of target `tower_chassis::events` |
-//! |---|---|---|---|
-//! | `chassis_breaker_transitions_total` | counter | `name`, `to`, `reason` | info |
-//! | `chassis_breaker_state` | gauge: 1 for the state that it is in, else 0 | `name`, `state` | |
-//! | `chassis_retry_attempts_total` | counter | | debug |
-//! | `chassis_retry_budget_exhausted_total` | counter | | debug |
-//! | `chassis_refused_total` | counter | `layer`, `kind` | debug |
-//! | `chassis_endpoints` | gauge | `service` | info |
+//! | metric | kind | labels |
+//! |---|---|---|
+//! | `chassis_breaker_transitions_total` | counter | `name`, `to`, `reason` |
+//! | `chassis_breaker_state` | gauge: 1 for the state that it is in, else 0 | `name`, `state` |
+//! | `chassis_ejections_total` | counter | `name`, `reason` |
+//! | `chassis_retry_attempts_total` | counter | |
+//! | `chassis_retry_budget_exhausted_total` | counter | |
+//! | `chassis_refused_total` | counter | `layer`, `kind` |
+//! | `chassis_endpoints` | gauge | `service` |
+//! | `chassis_config_version` | gauge: the number of the one in force | |
+//! | `chassis_config_refused_total` | counter | |
 //!
-//! After a thousand names of breakers and services the transitions of the next ones are counted as `_OTHER`,
-//! and these have no gauge.
+//! After a thousand names of breakers and services the transitions and ejections of the next ones are counted as
+//! `_OTHER`, and these have no gauge.
 //!
 //! # Cost
 //! A retry and a refusal cost an atomic add each; the others are rare and take a lock.
@@ -41,9 +48,8 @@ use crate::metrics::{RecorderHandle, names};
 const NAMES: usize = 1000;
 const OTHER: &str = "_OTHER";
 const STATES: [&str; 3] = ["closed", "open", "half-open"];
-const TARGET: &str = "tower_chassis::events";
 
-/// Counts and logs what is reported to `events`, from now on.
+/// Counts what is reported to `events`, from now on.
 pub fn record(events: &Events, recorder: impl Into<RecorderHandle>) {
     let listener = Listener::new(recorder.into());
     events.listen(move |event| listener.hear(event));
@@ -53,6 +59,7 @@ struct Listener {
     recorder: RecorderHandle,
     retries: Counter,
     exhausted: Counter,
+    config_refused: Counter,
     refused: ArcSwap<Vec<(&'static str, Kind, Counter)>>,
     known: Mutex<HashSet<Arc<str>>>,
 }
@@ -62,6 +69,7 @@ impl Listener {
         Self {
             retries: recorder.counter(names::RETRY_ATTEMPTS, Vec::new()),
             exhausted: recorder.counter(names::RETRY_BUDGET, Vec::new()),
+            config_refused: recorder.counter(names::CONFIG_REFUSED, Vec::new()),
             refused: ArcSwap::default(),
             known: Mutex::default(),
             recorder,
@@ -71,40 +79,30 @@ impl Listener {
     fn hear(&self, event: &Event) {
         match event {
             Event::Breaker {
-                name,
-                to,
-                reason,
-                open_for,
-                ..
-            } => {
-                tracing::info!(
-                    target: TARGET, name = &**name, to, reason, open_for = ?open_for, "breaker changed its state",
-                );
-                self.breaker(name, to, reason);
+                name, to, reason, ..
+            } => self.breaker(name, to, reason),
+            Event::Ejected { name, reason, .. } => {
+                let labels = vec![
+                    Self::name(name, self.fits(name)),
+                    Label::from_static_parts("reason", reason),
+                ];
+                self.recorder.counter(names::EJECTIONS, labels).increment(1);
             }
-            Event::Retry {
-                attempt, backoff, ..
-            } => {
-                tracing::debug!(target: TARGET, attempt, backoff = ?backoff, "retry");
-                self.retries.increment(1);
+            Event::Retry { .. } => self.retries.increment(1),
+            Event::BudgetExhausted => self.exhausted.increment(1),
+            Event::Refused { layer, kind, .. } => self.refused(layer, *kind),
+            Event::ConfigApplied { version, .. } => {
+                self.recorder
+                    .gauge(names::CONFIG_VERSION, Vec::new())
+                    .set(*version as f64);
             }
-            Event::BudgetExhausted => {
-                tracing::debug!(target: TARGET, "retry budget exhausted");
-                self.exhausted.increment(1);
-            }
-            Event::Refused { layer, kind, .. } => {
-                tracing::debug!(target: TARGET, layer, kind = kind.as_str(), "call refused");
-                self.refused(layer, *kind);
-            }
-            Event::Endpoints { service, count, .. } => {
-                tracing::info!(target: TARGET, service = &**service, count, "endpoints changed");
-                // Those of many services have no common value.
-                if self.fits(service) {
-                    let labels = vec![Label::new("service", service.to_string())];
-                    self.recorder
-                        .gauge(names::ENDPOINTS, labels)
-                        .set(*count as f64);
-                }
+            Event::ConfigRefused { .. } => self.config_refused.increment(1),
+            // Those of many services have no common value.
+            Event::Endpoints { service, count, .. } if self.fits(service) => {
+                let labels = vec![Label::new("service", service.to_string())];
+                self.recorder
+                    .gauge(names::ENDPOINTS, labels)
+                    .set(*count as f64);
             }
             _ => {}
         }
@@ -113,14 +111,7 @@ impl Listener {
     fn breaker(&self, name: &Arc<str>, to: &'static str, reason: &'static str) {
         let fits = self.fits(name);
         let labels = vec![
-            Label::new(
-                "name",
-                if fits {
-                    name.to_string()
-                } else {
-                    OTHER.to_owned()
-                },
-            ),
+            Self::name(name, fits),
             Label::from_static_parts("to", to),
             Label::from_static_parts("reason", reason),
         ];
@@ -156,6 +147,14 @@ impl Listener {
             }
             new
         });
+    }
+
+    fn name(name: &Arc<str>, fits: bool) -> Label {
+        if fits {
+            Label::new("name", name.to_string())
+        } else {
+            Label::from_static_parts("name", OTHER)
+        }
     }
 
     /// Whether a name has series of its own.

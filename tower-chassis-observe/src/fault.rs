@@ -113,18 +113,35 @@ const fn grpc_name(code: u16) -> &'static str {
     }
 }
 
+/// The names of classes, in logs and labels.
+pub(crate) const CLASSES: [&str; 8] = [
+    "failure",
+    "success",
+    "client-fault",
+    "timeout",
+    "unreachable",
+    "rate-limited",
+    "cancelled",
+    "refused",
+];
+
+/// The place of a class in [`CLASSES`].
+pub(crate) const fn class_index(class: Class) -> usize {
+    match class {
+        Class::Success => 1,
+        Class::ClientFault => 2,
+        Class::Timeout => 3,
+        Class::Unreachable => 4,
+        Class::RateLimited => 5,
+        Class::Cancelled => 6,
+        Class::Refused => 7,
+        _ => 0,
+    }
+}
+
 /// The name of a class, in logs.
 pub(crate) const fn class_name(class: Class) -> &'static str {
-    match class {
-        Class::Success => "success",
-        Class::ClientFault => "client-fault",
-        Class::Timeout => "timeout",
-        Class::Unreachable => "unreachable",
-        Class::RateLimited => "rate-limited",
-        Class::Cancelled => "cancelled",
-        Class::Refused => "refused",
-        _ => "failure",
-    }
+    CLASSES[class_index(class)]
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! | module | layers | writes |
 //! |---|---|---|
 //! | [`metrics`](mod@metrics) | [`ServerMetricsLayer`](metrics::ServerMetricsLayer), [`ClientMetricsLayer`](metrics::ClientMetricsLayer) | OpenTelemetry's HTTP metrics, to the `metrics` facade |
+//! | | [`CallMetricsLayer`](metrics::CallMetricsLayer) | metrics of calls of any protocol |
 //! | [`trace`] | [`TraceLayer`](trace::TraceLayer), [`ClientTraceLayer`](trace::ClientTraceLayer) | `tracing` spans, `traceparent` |
 //! | [`access_log`] | [`AccessLogLayer`](access_log::AccessLogLayer) | one line per request |
 //! | [`events`] | – | what breakers, retries and limits report |
@@ -57,6 +58,7 @@
 mod observe;
 mod fault;
 mod method;
+mod tally;
 
 pub mod access_log;
 pub mod events;

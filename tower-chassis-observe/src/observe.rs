@@ -1,6 +1,5 @@
 //! Observers of one position as one layer.
 
-use http::Request;
 use tokio::time::Instant;
 use tower_chassis_core::{
     settle::{UntilEnd, UntilHead},
@@ -12,7 +11,8 @@ use tower_layer::Layer;
 /// Observers of one position as one layer: one judge, one reading of the clock, one body around the answer.
 ///
 /// `P` is one observer or a tuple of up to four: the layers of this crate, or anything that implements
-/// [`Start`]. They start in order. The judge is the tuple's; those of the parts are not asked.
+/// [`Start`]. They start in order. The judge is the tuple's; those of the parts are not asked. What answers
+/// something else than an `http::Response` is judged [at the head](Self::until_head).
 ///
 /// # Example
 /// ```
@@ -85,63 +85,35 @@ impl<P, C> ObserveLayer<P, UntilHead<C>> {
             settle: self.settle.until_end(),
         }
     }
+    /// Another judge.
+    pub fn classify<D>(self, classify: D) -> ObserveLayer<P, UntilHead<D>> {
+        ObserveLayer {
+            parts: self.parts,
+            settle: self.settle.classify(classify),
+        }
+    }
+    /// A closure as judge.
+    pub fn classify_fn<F>(self, f: F) -> ObserveLayer<P, UntilHead<ByFn<F>>> {
+        ObserveLayer {
+            parts: self.parts,
+            settle: self.settle.classify_fn(f),
+        }
+    }
 }
 
-impl<B, P: Start<Request<B>>, J> Start<Request<B>> for ObserveLayer<P, J> {
+impl<Req, P: Start<Req>, J> Start<Req> for ObserveLayer<P, J> {
     type Ticket = P::Ticket;
-    fn start(&self, request: &mut Request<B>, now: Instant) -> P::Ticket {
+    fn start(&self, request: &mut Req, now: Instant) -> P::Ticket {
         self.parts.start(request, now)
     }
 }
 
-/// The layer of one policy: it judges until the end of the body by default, and is itself a part for
+/// The layer of one policy for HTTP: it judges until the end of the body by default, and is itself a part for
 /// [`ObserveLayer`].
 macro_rules! observer_layer {
-    ($(#[$doc:meta])* $layer:ident, $policy:ident, $(#[$service_doc:meta])* $service:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug)]
-        #[must_use]
-        pub struct $layer<J = ::tower_chassis_core::settle::UntilEnd<::tower_chassis_core::verdict::Auto>> {
-            policy: $policy,
-            settle: J,
-        }
-
-        $(#[$service_doc])*
-        pub type $service<
-            S,
-            J = ::tower_chassis_core::settle::UntilEnd<::tower_chassis_core::verdict::Auto>,
-        > = ::tower_chassis_core::wire::Observed<S, $policy, J>;
-
-        impl<C> $layer<::tower_chassis_core::settle::UntilEnd<C>> {
-            /// Judges at the head, and leaves the type of the response as it is.
-            pub fn until_head(self) -> $layer<::tower_chassis_core::settle::UntilHead<C>> {
-                $layer { policy: self.policy, settle: self.settle.until_head() }
-            }
-            /// Another judge.
-            pub fn classify<D>(self, classify: D) -> $layer<::tower_chassis_core::settle::UntilEnd<D>> {
-                $layer { policy: self.policy, settle: self.settle.classify(classify) }
-            }
-            /// A closure as judge.
-            pub fn classify_fn<F>(
-                self,
-                f: F,
-            ) -> $layer<::tower_chassis_core::settle::UntilEnd<::tower_chassis_core::verdict::ByFn<F>>> {
-                $layer { policy: self.policy, settle: self.settle.classify_fn(f) }
-            }
-        }
-
-        impl<C> $layer<::tower_chassis_core::settle::UntilHead<C>> {
-            /// Judges at the end of the body.
-            pub fn until_end(self) -> $layer<::tower_chassis_core::settle::UntilEnd<C>> {
-                $layer { policy: self.policy, settle: self.settle.until_end() }
-            }
-        }
-
-        impl<S, J: Clone> ::tower_layer::Layer<S> for $layer<J> {
-            type Service = $service<S, J>;
-            fn layer(&self, inner: S) -> Self::Service {
-                ::tower_chassis_core::wire::Observed::new(inner, self.policy.clone(), self.settle.clone())
-            }
+    ($(#[$doc:meta])* $layer:ident, $policy:ident, $settings:ty, $handle:ty, $(#[$service_doc:meta])* $service:ident) => {
+        judged_layer! {
+            $(#[$doc])* $layer, $policy, UntilEnd, $settings, $handle, $(#[$service_doc])* $service
         }
 
         impl<B, J> ::tower_chassis_core::wire::Start<::http::Request<B>> for $layer<J> {
@@ -153,6 +125,84 @@ macro_rules! observer_layer {
             ) -> Self::Ticket {
                 self.policy.start(request, now)
             }
+        }
+    };
+}
+
+/// The layer of one policy, without its `Start`. The policy has `handle`, `fresh` and `with_policy`.
+macro_rules! judged_layer {
+    (
+        $(#[$doc:meta])* $layer:ident, $policy:ident, $settle:ident, $settings:ty, $handle:ty,
+        $(#[$service_doc:meta])* $service:ident
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        #[must_use]
+        pub struct $layer<J = ::tower_chassis_core::settle::$settle<::tower_chassis_core::verdict::Auto>> {
+            policy: $policy,
+            settle: J,
+        }
+
+        $(#[$service_doc])*
+        pub type $service<
+            S,
+            J = ::tower_chassis_core::settle::$settle<::tower_chassis_core::verdict::Auto>,
+        > = ::tower_chassis_core::wire::Observed<S, $policy, J>;
+
+        impl<J> $layer<J> {
+            /// The settings: a value, or a `Live` one that can be changed from outside. To be said before the
+            /// layer is used: it begins with a state of its own.
+            pub fn policy(self, policy: impl Into<::tower_chassis_core::Live<$settings>>) -> Self {
+                Self { policy: self.policy.with_policy(policy.into()), ..self }
+            }
+            /// Reads the state and changes the settings while it runs.
+            #[must_use]
+            pub fn handle(&self) -> $handle {
+                self.policy.handle()
+            }
+            /// The same settings with a state of its own: what its handle counts.
+            pub fn fresh(&self) -> Self
+            where
+                J: Clone,
+            {
+                Self { policy: self.policy.fresh(), settle: self.settle.clone() }
+            }
+        }
+
+        impl<C> $layer<::tower_chassis_core::settle::UntilEnd<C>> {
+            /// Judges at the head, and leaves the type of the response as it is.
+            pub fn until_head(self) -> $layer<::tower_chassis_core::settle::UntilHead<C>> {
+                $layer { policy: self.policy, settle: self.settle.until_head() }
+            }
+            judged_layer!(@judges $layer, UntilEnd);
+        }
+
+        impl<C> $layer<::tower_chassis_core::settle::UntilHead<C>> {
+            /// Judges at the end of the body.
+            pub fn until_end(self) -> $layer<::tower_chassis_core::settle::UntilEnd<C>> {
+                $layer { policy: self.policy, settle: self.settle.until_end() }
+            }
+            judged_layer!(@judges $layer, UntilHead);
+        }
+
+        impl<S, J: Clone> ::tower_layer::Layer<S> for $layer<J> {
+            type Service = $service<S, J>;
+            fn layer(&self, inner: S) -> Self::Service {
+                ::tower_chassis_core::wire::Observed::new(inner, self.policy.clone(), self.settle.clone())
+            }
+        }
+    };
+    (@judges $layer:ident, $settle:ident) => {
+        /// Another judge.
+        pub fn classify<D>(self, classify: D) -> $layer<::tower_chassis_core::settle::$settle<D>> {
+            $layer { policy: self.policy, settle: self.settle.classify(classify) }
+        }
+        /// A closure as judge.
+        pub fn classify_fn<F>(
+            self,
+            f: F,
+        ) -> $layer<::tower_chassis_core::settle::$settle<::tower_chassis_core::verdict::ByFn<F>>> {
+            $layer { policy: self.policy, settle: self.settle.classify_fn(f) }
         }
     };
 }

@@ -18,7 +18,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_chassis_core::{Carrier, Live, trace::TraceContext};
 use tower_chassis_observe::{
     ObserveLayer,
-    access_log::{AccessLogLayer, Format, Query},
+    access_log::{AccessLogConfig, AccessLogLayer, AccessLogPolicy, Format, Query},
     trace::TraceLayer,
 };
 
@@ -195,10 +195,10 @@ async fn the_format_is_live() {
     let layer = lines.layer(Format::Off);
     run(&layer, get("/users/7")).await;
     assert_eq!(lines.take(), "");
-    layer.handle().set(Format::Json).unwrap();
+    layer.handle().format().set(Format::Json).unwrap();
     run(&layer, get("/users/7")).await;
     assert!(lines.take().starts_with('{'));
-    layer.handle().set(Format::Text).unwrap();
+    layer.handle().format().set(Format::Text).unwrap();
     run(&layer, get("/users/7")).await;
     assert!(lines.take().starts_with("time="));
 }
@@ -222,4 +222,135 @@ async fn in_a_tuple_it_reads_the_trace() {
         line.contains(" trace_id=0af7651916cd43dd8448eb211c80319c "),
         "{line}"
     );
+}
+
+/// A policy with a share of successes and a time that is slow.
+fn policy(successes: f64, slow: Duration) -> AccessLogPolicy {
+    AccessLogPolicy::try_from(AccessLogConfig { successes, slow }).unwrap()
+}
+
+#[tokio::test]
+async fn what_went_wrong_has_a_line_whatever_the_share_of_successes() {
+    let lines = Lines::default();
+    let layer = lines
+        .layer(Format::Text)
+        .policy(policy(0.0, Duration::ZERO));
+    for _ in 0..100 {
+        run(&layer, get("/users/7")).await;
+    }
+    assert_eq!(lines.take(), "");
+    for (path, class) in [
+        ("/users/fail", "failure"),
+        ("/users/grpc", "failure"),
+        ("/nothing", "client-fault"),
+    ] {
+        run(&layer, get(path)).await;
+        assert!(lines.take().ends_with(&format!("class={class}\n")));
+    }
+    let handle = layer.handle();
+    assert_eq!((handle.written(), handle.skipped()), (3, 100));
+}
+
+#[tokio::test]
+async fn a_share_of_successes_has_a_line_and_the_share_is_live() {
+    let lines = Lines::default();
+    let live = Live::new(policy(0.25, Duration::ZERO));
+    let layer = lines.layer(Format::Text).policy(live.clone());
+    let many = async || {
+        for _ in 0..2_000 {
+            run(&layer, get("/users/7")).await;
+        }
+        lines.take().lines().count()
+    };
+    // Ten standard deviations.
+    assert!((300..700).contains(&many().await));
+    live.set(policy(1.0, Duration::ZERO)).unwrap();
+    assert_eq!(many().await, 2_000);
+    let handle = layer.handle();
+    assert_eq!(handle.written() + handle.skipped(), 4_000);
+    for wrong in [-0.1, 1.1, f64::NAN] {
+        assert!(handle.update(|config| config.successes = wrong).is_err());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_success_has_a_line() {
+    let lines = Lines::default();
+    let second = Duration::from_secs(1);
+    let layer = lines.layer(Format::Text).policy(policy(0.0, second));
+    let service = layer.layer(service_fn(async |request: Request<()>| {
+        let wait = if request.uri().path() == "/slow" {
+            1_000
+        } else {
+            999
+        };
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        Ok::<_, std::convert::Infallible>(support::answer(200, ""))
+    }));
+    for path in ["/fast", "/slow"] {
+        let response = service.clone().oneshot(get(path)).await.unwrap();
+        let _ = response.into_body().collect().await;
+    }
+    let line = lines.take();
+    assert!(
+        line.contains("path=/slow") && line.lines().count() == 1,
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn a_full_sink_is_counted_and_does_not_fail_the_call() {
+    let (sender, lines) = std::sync::mpsc::sync_channel::<String>(2);
+    let layer = AccessLogLayer::new(Format::Text, move |line: &str| {
+        sender.try_send(line.into()).is_ok()
+    });
+    for _ in 0..5 {
+        run(&layer, get("/users/7")).await;
+    }
+    let handle = layer.handle();
+    assert_eq!((handle.written(), handle.dropped()), (2, 3));
+    assert_eq!(lines.try_iter().count(), 2);
+}
+
+#[tokio::test]
+async fn calls_in_flight_are_those_whose_line_is_to_come() {
+    let lines = Lines::default();
+    let layer = lines.layer(Format::Text);
+    let handle = layer.handle();
+    let routes = Routes::default();
+    let service = layer.layer(service_fn(move |request| routes.clone().call(request)));
+    let response = service.clone().oneshot(get("/users/7")).await.unwrap();
+    {
+        let mut call = pin!(service.oneshot(get("/slow")));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(call.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(handle.in_flight(), 2);
+        handle.format().set(Format::Off).unwrap();
+    }
+    assert_eq!((handle.in_flight(), handle.skipped()), (1, 1));
+    drop(response);
+    assert_eq!((handle.in_flight(), handle.skipped()), (0, 2));
+    assert_eq!(lines.take(), "", "it was turned off before they ended");
+}
+
+#[tokio::test]
+async fn fresh_is_the_same_settings_and_sink_and_counts_of_its_own() {
+    let lines = Lines::default();
+    let layer = lines.layer(Format::Text).query(Query::Names);
+    let (clone, fresh) = (layer.clone(), layer.fresh());
+    for layer in [&layer, &clone, &fresh] {
+        run(layer, get("/users/7?a=b")).await;
+        assert!(lines.take().contains("/users/7?a=*"));
+    }
+    assert_eq!((clone.handle().written(), fresh.handle().written()), (2, 1));
+    layer
+        .handle()
+        .update(|config| config.successes = 0.0)
+        .unwrap();
+    layer.handle().format().set(Format::Json).unwrap();
+    for path in ["/users/7", "/nothing"] {
+        run(&fresh, get(path)).await;
+    }
+    let line = lines.take();
+    assert!(line.starts_with('{') && line.lines().count() == 1, "{line}");
 }

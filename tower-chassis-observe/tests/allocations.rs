@@ -23,8 +23,8 @@ use tower_chassis_core::{
 };
 use tower_chassis_observe::{
     ObserveLayer,
-    access_log::{AccessLogLayer, Format},
-    metrics::ServerMetricsLayer,
+    access_log::{AccessLogLayer, AccessLogPolicy, Format},
+    metrics::{CallMetricsLayer, ClientMetricsLayer, ServerMetricsLayer},
     prometheus::Prometheus,
     trace::TraceLayer,
 };
@@ -71,15 +71,26 @@ impl Service<Request<()>> for Matched {
     }
 }
 
-/// Allocations of one call on a request that has its invocation.
+/// Allocations of the second and third call on a request that has its invocation. The first makes something.
 fn allocations<L, S>(layer: &L, make: impl Fn() -> Request<()>) -> usize
+where
+    L: Layer<Matched, Service = S>,
+    S: Service<Request<()>, Error = Infallible> + Clone,
+{
+    let [first, second, third] = of_three(layer, make);
+    assert!(first > 0, "the first call makes something");
+    second + third
+}
+
+/// Allocations of three calls.
+fn of_three<L, S>(layer: &L, make: impl Fn() -> Request<()>) -> [usize; 3]
 where
     L: Layer<Matched, Service = S>,
     S: Service<Request<()>, Error = Infallible> + Clone,
 {
     let table = RouteTable::new(["/users/{id}".into()]);
     let service = layer.layer(Matched(table.into()));
-    let mut counts = (0..3).map(|_| {
+    [(); 3].map(|()| {
         let mut request = make();
         request.invocation_mut();
         let service = service.clone();
@@ -93,12 +104,7 @@ where
             );
         }
         ALLOCATED.get() - before
-    });
-    assert!(
-        counts.next().is_some_and(|first| first > 0),
-        "the first call makes something"
-    );
-    counts.sum()
+    })
 }
 
 /// A request whose parts are slices of one buffer, as a server reads it.
@@ -117,10 +123,19 @@ fn the_second_call_of_a_series_allocates_nothing() {
     let metrics = ServerMetricsLayer::new().recorder(prometheus.recorder());
     assert_eq!(allocations(&metrics, received), 0);
 
+    let calls = CallMetricsLayer::new().recorder(prometheus.recorder());
+    assert_eq!(allocations(&calls, received), 0);
+    let client = ClientMetricsLayer::new().recorder(prometheus.recorder());
+    assert_eq!(allocations(&client, received), 0);
+
     let log = AccessLogLayer::new(Format::Json, |line: &str| {
         assert!(line.contains("/users/{id}"))
     });
     assert_eq!(allocations(&log, received), 0);
+    let some = AccessLogPolicy::default().with(|config| config.successes = 0.5);
+    let some = AccessLogLayer::new(Format::Text, |_: &str| false).policy(some.unwrap());
+    // The buffer of the thread is there.
+    assert_eq!(of_three(&some, received), [0; 3]);
 
     // Nobody listens to the spans.
     let with_trace = || {

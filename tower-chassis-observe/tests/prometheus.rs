@@ -15,7 +15,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_chassis_core::{BoxError, Events, Kind, events::Event};
 use tower_chassis_observe::{
     events,
-    metrics::{ClientMetricsLayer, ServerMetricsLayer},
+    metrics::{CallMetricsLayer, ClientMetricsLayer, ServerMetricsLayer},
     prometheus::Prometheus,
 };
 
@@ -37,6 +37,12 @@ async fn events_are_counted() {
         reports.emit(|| Event::refused("breaker", kind));
     }
     reports.emit(|| Event::endpoints("orders", 3));
+    for seconds in [1, 2] {
+        let shut_for = Duration::from_secs(seconds);
+        reports.emit(|| Event::ejected("a", "failure-rate", shut_for));
+    }
+    reports.emit(|| Event::config_applied(7));
+    reports.emit(|| Event::config_refused(3));
     for n in 0..1200 {
         reports.emit(|| Event::breaker(format!("churn-{n}"), "open", "x", None));
     }
@@ -74,6 +80,10 @@ async fn events_are_counted() {
         one(&text, "chassis_endpoints", &[r#"service="orders""#]),
         3.0
     );
+    let ejected = [r#"name="a""#, r#"reason="failure-rate""#];
+    assert_eq!(one(&text, "chassis_ejections_total", &ejected), 2.0);
+    assert_eq!(one(&text, "chassis_config_version", &[]), 7.0);
+    assert_eq!(one(&text, "chassis_config_refused_total", &[]), 1.0);
     // "a" and "orders" have names too.
     assert_eq!(one(&text, transitions, &[r#"name="_OTHER""#]), 202.0);
     assert!(find(&text, state, &["_OTHER"]).is_empty());
@@ -93,13 +103,20 @@ async fn promtool_finds_nothing() {
         Ok::<_, BoxError>(support::answer(200, ""))
     }));
     let _ = client.oneshot(get("http://a.test/x")).await;
+    let layer = CallMetricsLayer::new().recorder(prometheus.recorder());
+    let calls = layer.layer(service_fn(async |_: Request<()>| {
+        Ok::<_, BoxError>(support::answer(200, ""))
+    }));
+    let _ = calls.oneshot(get("/x")).await;
     let reports = Events::new();
     events::record(&reports, prometheus.recorder());
     reports.emit(|| Event::breaker("a\"\n\\", "open", "x", None));
     reports.emit(|| Event::refused("breaker", Kind::CircuitOpen));
     reports.emit(|| Event::endpoints("orders", 3));
+    reports.emit(|| Event::ejected("a", "x", Duration::ZERO));
+    reports.emit(|| Event::config_applied(1));
     let text = prometheus.render();
-    assert_eq!(text.matches("# HELP").count(), 10, "{text}");
+    assert_eq!(text.matches("# HELP").count(), 15, "{text}");
 
     let spawned = Command::new("promtool")
         .args(["check", "metrics"])

@@ -16,8 +16,8 @@ use http::{Request, Response};
 use http_body_util::BodyExt;
 use support::{Routes, get};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_chassis_core::{Body, BoxError, Carrier, trace::TraceContext};
-use tower_chassis_observe::trace::{ClientTraceLayer, Sampling, TraceLayer, current};
+use tower_chassis_core::{Body, BoxError, Carrier, Invocation, Live, trace::TraceContext};
+use tower_chassis_observe::trace::{ClientTraceLayer, Sampling, TraceLayer, TracePolicy, current};
 use tracing::{
     Subscriber,
     field::{Field, Visit},
@@ -307,4 +307,73 @@ async fn every_attempt_is_a_child_of_the_call() {
             with_invocation
         );
     }
+}
+
+#[tokio::test]
+async fn off_it_is_not_there() {
+    let _alone = ALONE.lock().await;
+    let spans = Spans::default();
+    let _guard = spans.listen();
+    let policy = TracePolicy::default().with(|config| config.enabled = false);
+    let live = Live::new(policy.unwrap());
+    let server = TraceLayer::new().policy(live.clone());
+    let handle = server.handle();
+    let outer = TraceLayer::new();
+    let client = ClientTraceLayer::new().policy(live.clone());
+    let sent = Arc::new(Mutex::new(None));
+    let seen = Arc::clone(&sent);
+    let client = client.layer(service_fn(move |request: Request<()>| {
+        *seen.lock().unwrap() = request.headers().get("traceparent").cloned();
+        std::future::ready(Ok::<_, BoxError>(Response::new(Body::empty())))
+    }));
+    // The trace of another layer around it is still there, and the header goes on as it came.
+    let answer = Arc::new(Mutex::new(None));
+    let told = Arc::clone(&answer);
+    let service = outer.layer(server.layer(service_fn(move |request: Request<()>| {
+        let traces = (request.invocation().and_then(Invocation::trace), current());
+        *told.lock().unwrap() = Some(traces);
+        client.clone().oneshot(request)
+    })));
+    let _ = service.clone().oneshot(with_parent("/x", PARENT)).await;
+    let (trace, here) = answer.lock().unwrap().take().unwrap();
+    assert_eq!(trace, here);
+    assert_eq!(here.unwrap().trace_id().to_string(), TRACE);
+    assert_eq!(sent.lock().unwrap().take().unwrap(), PARENT);
+    assert_eq!(spans.take().len(), 1, "the outer one's");
+    assert_eq!(handle.calls(), 0);
+
+    handle.update(|config| config.enabled = true).unwrap();
+    let _ = service.oneshot(with_parent("/x", PARENT)).await;
+    assert_ne!(sent.lock().unwrap().take().unwrap(), PARENT);
+    assert_eq!((handle.calls(), spans.take().len()), (1, 3));
+}
+
+#[tokio::test]
+async fn a_handle_counts_calls_and_spans_and_fresh_its_own() {
+    let _alone = ALONE.lock().await;
+    let spans = Spans::default();
+    let _guard = spans.listen();
+    let layer = TraceLayer::new().sampling(Sampling::ratio(0.0));
+    let (clone, fresh, handle) = (layer.clone(), layer.fresh(), layer.handle());
+    serve(&layer, get("/users/7")).await;
+    handle.update(|config| config.ratio = None).unwrap();
+    serve(&clone, get("/users/7")).await;
+    assert_eq!(
+        (handle.calls(), handle.spans(), handle.in_flight()),
+        (2, 1, 0)
+    );
+    let routes = Routes::default();
+    let service = layer.layer(service_fn(move |request| routes.clone().call(request)));
+    {
+        let mut call = pin!(service.oneshot(get("/slow")));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(call.as_mut().poll(&mut cx).is_pending());
+        assert_eq!((handle.spans(), handle.in_flight()), (2, 1));
+    }
+    assert_eq!(handle.in_flight(), 0);
+    assert_eq!(fresh.handle().calls(), 0);
+    handle.update(|config| config.ratio = Some(0.0)).unwrap();
+    serve(&fresh, get("/users/7")).await;
+    assert_eq!((fresh.handle().calls(), fresh.handle().spans()), (1, 0));
+    assert!(handle.update(|config| config.ratio = Some(1.5)).is_err());
 }

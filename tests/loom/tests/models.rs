@@ -37,9 +37,20 @@ models! {
     bulkhead::a_higher_limit_wakes_who_waits
     bulkhead::nobody_gets_past_while_a_higher_limit_is_handed_out
 
+    events::a_waiting_reader_is_woken
+    events::received_and_missed_is_all
+    events::a_gap_is_told_in_its_place
+    events::the_last_owner_ends_the_stream_after_its_last_word
+    events::a_stream_that_leaves_takes_nothing_from_others
+    events::two_who_come_at_once_are_both_in
+    events::the_last_one_leaves_while_something_is_sent
+    events::one_comes_while_the_last_one_leaves
+
     live::two_writers_leave_one_value
     live::a_binding_misses_no_change
     live::no_change_in_place_is_lost
+    live::a_change_that_returned_is_everywhere
+    live::a_state_that_is_dropped_unbinds
 
     rate_limit::two_threads_get_one_burst
     rate_limit::a_change_of_rule_frees_nobody

@@ -20,10 +20,13 @@
 //! service.clone().oneshot(Request::new(())).await.unwrap();
 //! assert!(lines.lock().unwrap().contains("method=GET path=/ route=- status=200"));
 //!
-//! // Off while it runs.
-//! layer.handle().set(Format::Off).unwrap();
+//! // While it runs: only what went wrong, and then nothing.
+//! let handle = layer.handle();
+//! handle.update(|config| config.successes = 0.0).unwrap();
+//! service.clone().oneshot(Request::new(())).await.unwrap();
+//! handle.format().set(Format::Off).unwrap();
 //! service.oneshot(Request::new(())).await.unwrap();
-//! assert_eq!(lines.lock().unwrap().lines().count(), 1);
+//! assert_eq!((handle.written(), handle.skipped()), (1, 1));
 //! # }
 //! ```
 //!
@@ -43,6 +46,17 @@
 //! What is not known is `-` in text and left out of JSON. What a client sent cannot break a line, begin another
 //! or reach a terminal: quotes, control characters, and those that turn the direction of text are escaped.
 //!
+//! # Configuration
+//! The [`Format`] and [`AccessLogConfig`], both live; [`Query`] before the layer is used.
+//!
+//! | field | default | |
+//! |---|---|---|
+//! | `successes` | 1 | the share of the calls that succeeded (class `success`) that has a line; what went wrong always has one |
+//! | `slow` | 0: off | a call that took as long as this always has a line |
+//!
+//! # Events and metrics
+//! None of its own; [`AccessLogLayer::handle`] counts the lines that were written, left out and dropped.
+//!
 //! # Order
 //! Inside the layers that name the client, the request and its trace, outside `RescueLayer`.
 //!
@@ -51,11 +65,22 @@
 //!
 //! # Cost
 //! No allocation: the line is written into a buffer of the thread, what it needs of the request is shared with
-//! it. The sink runs on the task of the call, so it must not wait long.
+//! it. Two counts a call. The sink runs on the task of the call, so it must not wait long. One that hands lines to
+//! another thread is bounded, and says when it is full:
+//!
+//! ```
+//! use tower_chassis_observe::access_log::{AccessLogLayer, Format};
+//!
+//! let (lines, writer) = std::sync::mpsc::sync_channel::<String>(1024);
+//! std::thread::spawn(move || writer.iter().for_each(|line| eprint!("{line}")));
+//! let layer = AccessLogLayer::new(Format::Text, move |line: &str| lines.try_send(line.into()).is_ok());
+//! assert_eq!(layer.handle().dropped(), 0);
+//! ```
 
 mod civil;
 mod escape;
 mod line;
+mod policy;
 mod sink;
 mod ticket;
 
@@ -63,7 +88,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
     time::SystemTime,
 };
@@ -75,15 +100,17 @@ use tower_chassis_core::{
 };
 
 pub use self::{
-    sink::{stdout, tracing},
+    policy::{AccessLogConfig, AccessLogHandle, AccessLogPolicy},
+    sink::{Taken, stdout, tracing},
     ticket::AccessLogTicket,
 };
+use crate::tally::Tally;
 
 observer_layer! {
     /// Writes a line per request. See the [module](self).
     #[doc(alias = "Logger")]
     #[doc(alias = "httplog")]
-    AccessLogLayer, AccessLog,
+    AccessLogLayer, AccessLog, AccessLogPolicy, AccessLogHandle,
     /// The service of [`AccessLogLayer`].
     AccessLogService
 }
@@ -118,18 +145,20 @@ pub enum Query {
 }
 
 impl AccessLogLayer {
-    /// Gives every line, with its newline, to `sink`: [`stdout`], [`tracing()`] or a closure.
-    pub fn new(
+    /// Gives every line, with its newline, to `sink`: [`stdout`], [`tracing()`] or a closure. It may say that
+    /// it has no room for the line, see [`Taken`].
+    pub fn new<T: Taken>(
         format: impl Into<Live<Format>>,
-        sink: impl Fn(&str) + Send + Sync + 'static,
+        sink: impl Fn(&str) -> T + Send + Sync + 'static,
     ) -> Self {
         let settings = Settings {
             query: Query::Hidden,
             clock: SystemTime::now,
         };
-        let policy = AccessLog::new(format.into(), settings, Arc::new(sink));
+        let sink = Arc::new(move |line: &str| sink(line).taken());
+        let live = Live::new(AccessLogPolicy::default());
         Self {
-            policy,
+            policy: AccessLog::new(format.into(), live, settings, sink),
             settle: UntilEnd::new(Auto),
         }
     }
@@ -159,14 +188,9 @@ impl<J> AccessLogLayer<J> {
             ..self
         }
     }
-
-    /// Reads and sets the format, while it runs.
-    pub fn handle(&self) -> Live<Format> {
-        self.policy.0.format.clone()
-    }
 }
 
-type Sink = Arc<dyn Fn(&str) + Send + Sync>;
+type Sink = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// The policy of [`AccessLogLayer`].
 #[derive(Clone)]
@@ -176,26 +200,44 @@ struct State {
     format: Live<Format>,
     /// What `format` says, for calls.
     now: AtomicU8,
+    live: Live<AccessLogPolicy>,
+    /// What `live` says, for calls.
+    below: AtomicU64,
+    slow: AtomicU64,
+    tally: Tally<4>,
     settings: Settings,
     sink: Sink,
 }
 
 impl AccessLog {
-    fn new(format: Live<Format>, settings: Settings, sink: Sink) -> Self {
+    fn new(
+        format: Live<Format>,
+        live: Live<AccessLogPolicy>,
+        settings: Settings,
+        sink: Sink,
+    ) -> Self {
         let state = Arc::new(State {
             format: format.clone(),
             now: AtomicU8::new(0),
+            live: live.clone(),
+            below: AtomicU64::new(u64::MAX),
+            slow: AtomicU64::new(u64::MAX),
+            tally: Tally::default(),
             settings,
             sink,
         });
         format.bind(&state, |state, format| {
             state.now.store(*format as u8, Ordering::Relaxed)
         });
+        live.bind(&state, State::apply);
         Self(state)
     }
 
     fn with(&self, settings: Settings) -> Self {
-        Self::new(self.0.format.clone(), settings, Arc::clone(&self.0.sink))
+        let State {
+            format, live, sink, ..
+        } = &*self.0;
+        Self::new(format.clone(), live.clone(), settings, Arc::clone(sink))
     }
 }
 
@@ -209,6 +251,7 @@ impl fmt::Debug for AccessLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AccessLog")
             .field("format", &self.0.format)
+            .field("policy", &self.0.live)
             .finish_non_exhaustive()
     }
 }
@@ -220,6 +263,7 @@ impl<B> Start<Request<B>> for AccessLog {
         if self.0.now.load(Ordering::Relaxed) == Format::Off as u8 {
             return None;
         }
+        self.0.tally.count(policy::BEGAN);
         let invocation = request.invocation_mut();
         let (route, client) = (invocation.route_slot(), invocation.client());
         let request_id = invocation.request_id().cloned();

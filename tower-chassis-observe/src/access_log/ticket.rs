@@ -4,6 +4,7 @@ use std::{
     cell::Cell,
     fmt,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use http::{HeaderValue, Method, uri::PathAndQuery};
@@ -15,7 +16,11 @@ use tower_chassis_core::{
     trace::TraceId,
 };
 
-use super::{Format, State, line::Line};
+use super::{
+    Format, State,
+    line::Line,
+    policy::{DROPPED, SKIPPED, WRITTEN},
+};
 
 /// What [`AccessLog`](super::AccessLog) holds for the length of a call.
 pub struct AccessLogTicket {
@@ -50,6 +55,22 @@ impl Observe for AccessLogTicket {
     }
 
     fn done(self, verdict: Verdict, now: Instant) {
+        let duration = now.saturating_duration_since(self.start);
+        let format = self.state.now.load(Ordering::Relaxed);
+        let told = if format == Format::Off as u8 || !self.state.wants(verdict, duration) {
+            SKIPPED
+        } else if self.write(format, verdict, duration) {
+            WRITTEN
+        } else {
+            DROPPED
+        };
+        self.state.tally.count(told);
+    }
+}
+
+impl AccessLogTicket {
+    /// Whether the sink took the line.
+    fn write(&self, format: u8, verdict: Verdict, duration: Duration) -> bool {
         let line = Line {
             time: (self.state.settings.clock)(),
             client: self.client,
@@ -59,7 +80,7 @@ impl Observe for AccessLogTicket {
             show: self.state.settings.query,
             route: self.route.get().map(MatchedRoute::template),
             verdict,
-            duration: now.saturating_duration_since(self.start),
+            duration,
             bytes: self.bytes,
             request_id: self.request_id.as_deref(),
             trace_id: self.trace_id,
@@ -68,19 +89,17 @@ impl Observe for AccessLogTicket {
         // Fails while the thread ends: then a new buffer will do.
         let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
         buffer.clear();
-        let format = self.state.now.load(Ordering::Relaxed);
         if format == Format::Json as u8 {
             line.json(&mut buffer);
-        } else if format == Format::Text as u8 {
+        } else {
             line.text(&mut buffer);
         }
-        if !buffer.is_empty() {
-            buffer.push('\n');
-            (self.state.sink)(&buffer);
-        }
+        buffer.push('\n');
+        let taken = (self.state.sink)(&buffer);
         // A client that sends a huge path does not get to keep the memory.
         if buffer.capacity() <= 16 * 1024 {
             let _ = BUFFER.try_with(|slot| slot.set(buffer));
         }
+        taken
     }
 }

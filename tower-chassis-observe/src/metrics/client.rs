@@ -5,21 +5,22 @@ use std::{sync::Arc, time::Duration};
 use http::Request;
 use tokio::time::Instant;
 use tower_chassis_core::{
-    Carrier, Invocation, Verdict,
+    Carrier, Invocation, Live, Verdict,
     settle::{Observe, UntilEnd},
     verdict::Auto,
     wire::Start,
 };
 
 use super::{
-    RecorderHandle,
+    MetricsHandle, MetricsPolicy, RecorderHandle,
     peers::{Peer, Peers},
+    policy::{Control, Measured},
 };
 use crate::{fault::Outcome, method::KnownMethod};
 
 observer_layer! {
     /// Measures the requests that a client sends. See the [module](super).
-    ClientMetricsLayer, ClientMetrics,
+    ClientMetricsLayer, ClientMetrics, MetricsPolicy, MetricsHandle,
     /// The service of [`ClientMetricsLayer`].
     ClientMetricsService
 }
@@ -28,7 +29,10 @@ impl ClientMetricsLayer {
     /// Measures into the global recorder.
     pub fn new() -> Self {
         Self {
-            policy: ClientMetrics::new(RecorderHandle::global()),
+            policy: ClientMetrics::new(
+                RecorderHandle::global(),
+                Control::new(Live::new(MetricsPolicy::default())),
+            ),
             settle: UntilEnd::new(Auto),
         }
     }
@@ -44,7 +48,7 @@ impl<J> ClientMetricsLayer<J> {
     /// Measures into a recorder of your own. To be said before the layer is used.
     pub fn recorder(self, recorder: impl Into<RecorderHandle>) -> Self {
         Self {
-            policy: ClientMetrics::new(recorder.into()),
+            policy: ClientMetrics::new(recorder.into(), self.policy.0.control.fresh()),
             ..self
         }
     }
@@ -52,41 +56,69 @@ impl<J> ClientMetricsLayer<J> {
 
 /// The policy of [`ClientMetricsLayer`].
 #[derive(Clone)]
-pub struct ClientMetrics(Arc<Peers>);
+pub struct ClientMetrics(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    peers: Peers,
+    control: Arc<Control>,
+}
 
 impl ClientMetrics {
-    fn new(recorder: RecorderHandle) -> Self {
-        Self(Arc::new(Peers::new(recorder)))
+    fn new(recorder: RecorderHandle, control: Arc<Control>) -> Self {
+        Self(Arc::new(State {
+            peers: Peers::new(recorder),
+            control,
+        }))
+    }
+
+    fn handle(&self) -> MetricsHandle {
+        MetricsHandle(Arc::clone(&self.0.control))
+    }
+
+    fn fresh(&self) -> Self {
+        Self::new(self.0.peers.recorder().clone(), self.0.control.fresh())
+    }
+
+    fn with_policy(&self, live: Live<MetricsPolicy>) -> Self {
+        Self::new(self.0.peers.recorder().clone(), Control::new(live))
     }
 }
 
 impl std::fmt::Debug for ClientMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ClientMetrics")
-            .field("recorder", self.0.recorder())
+            .field("recorder", self.0.peers.recorder())
             .finish_non_exhaustive()
     }
 }
 
 impl<B> Start<Request<B>> for ClientMetrics {
-    type Ticket = ClientTicket;
+    type Ticket = Option<ClientTicket>;
 
-    fn start(&self, request: &mut Request<B>, now: Instant) -> ClientTicket {
+    fn start(&self, request: &mut Request<B>, now: Instant) -> Self::Ticket {
+        let State { peers, control } = &*self.0;
+        let measured = control.begin()?;
+        let bound = measured.names();
         let peer = match request.invocation().and_then(Invocation::service) {
-            Some(service) => self.0.get(service, None),
+            Some(service) => peers.get(bound, service, None),
             None => {
                 let (address, port) = server_of(request);
-                self.0.get(address, port)
+                peers.get(bound, address, port)
             }
         };
         let method = request.method().into();
-        peer.active(method, |gauge| gauge.increment(1.0));
-        ClientTicket {
+        if measured.active() {
+            peer.active(method, |gauge| gauge.increment(1.0));
+        }
+        Some(ClientTicket {
+            state: Arc::clone(&self.0),
             peer,
             method,
+            measured,
             start: now,
             head: None,
-        }
+        })
     }
 }
 
@@ -104,8 +136,10 @@ pub(crate) fn server_of<B>(request: &Request<B>) -> (&str, Option<u16>) {
 /// What [`ClientMetrics`] holds for the length of a call.
 #[derive(Debug)]
 pub struct ClientTicket {
+    state: Arc<State>,
     peer: Arc<Peer>,
     method: KnownMethod,
+    measured: Measured,
     start: Instant,
     head: Option<Duration>,
 }
@@ -119,8 +153,13 @@ impl Observe for ClientTicket {
         let time = self
             .head
             .unwrap_or_else(|| now.saturating_duration_since(self.start));
-        self.peer
-            .record(self.method, Outcome::client(verdict), time.as_secs_f64());
-        self.peer.active(self.method, |gauge| gauge.decrement(1.0));
+        if self.measured.durations() {
+            self.peer
+                .record(self.method, Outcome::client(verdict), time.as_secs_f64());
+        }
+        if self.measured.active() {
+            self.peer.active(self.method, |gauge| gauge.decrement(1.0));
+        }
+        self.state.control.end();
     }
 }

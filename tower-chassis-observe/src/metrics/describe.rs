@@ -10,12 +10,17 @@ pub(crate) mod names {
     pub(crate) const SERVER_ACTIVE: &str = "http.server.active_requests";
     pub(crate) const CLIENT_DURATION: &str = "http.client.request.duration";
     pub(crate) const CLIENT_ACTIVE: &str = "http.client.active_requests";
+    pub(crate) const CALL_DURATION: &str = "chassis_call_duration_seconds";
+    pub(crate) const CALLS_ACTIVE: &str = "chassis_calls_active";
     pub(crate) const BREAKER_TRANSITIONS: &str = "chassis_breaker_transitions_total";
     pub(crate) const BREAKER_STATE: &str = "chassis_breaker_state";
     pub(crate) const RETRY_ATTEMPTS: &str = "chassis_retry_attempts_total";
     pub(crate) const RETRY_BUDGET: &str = "chassis_retry_budget_exhausted_total";
     pub(crate) const REFUSED: &str = "chassis_refused_total";
     pub(crate) const ENDPOINTS: &str = "chassis_endpoints";
+    pub(crate) const EJECTIONS: &str = "chassis_ejections_total";
+    pub(crate) const CONFIG_VERSION: &str = "chassis_config_version";
+    pub(crate) const CONFIG_REFUSED: &str = "chassis_config_refused_total";
 }
 
 enum Kind {
@@ -54,6 +59,18 @@ pub fn describe(recorder: &RecorderHandle) {
             "Requests sent and not yet over, to the end of their body.",
         ),
         (
+            Kind::Histogram,
+            names::CALL_DURATION,
+            Some(Unit::Seconds),
+            "Time until the head of the response, of calls of any protocol.",
+        ),
+        (
+            Kind::Gauge,
+            names::CALLS_ACTIVE,
+            None,
+            "Calls of any protocol that are not yet over.",
+        ),
+        (
             Kind::Counter,
             names::BREAKER_TRANSITIONS,
             None,
@@ -88,6 +105,24 @@ pub fn describe(recorder: &RecorderHandle) {
             names::ENDPOINTS,
             None,
             "Endpoints that discovery knows for a service.",
+        ),
+        (
+            Kind::Counter,
+            names::EJECTIONS,
+            None,
+            "Endpoints that left the balancer's choice because their circuit breaker opened.",
+        ),
+        (
+            Kind::Gauge,
+            names::CONFIG_VERSION,
+            None,
+            "The number of the configuration in force, from 1.",
+        ),
+        (
+            Kind::Counter,
+            names::CONFIG_REFUSED,
+            None,
+            "Configurations that were refused.",
         ),
     ];
     recorder.with(|recorder| {

@@ -2,25 +2,22 @@
 
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwap;
 use metrics::{Gauge, Label};
 
 use super::{
-    RecorderHandle, names,
+    OTHER, RecorderHandle,
+    known::Known,
+    names,
     series::{Lazy, Series},
     server::push_outcome,
 };
 use crate::{fault::Outcome, method::KnownMethod};
 
-/// As many servers have series of their own.
-const KEPT: usize = 256;
-
-/// The servers that were called, in order of address and port.
+/// The servers that were called, by address and port.
 #[derive(Debug)]
 pub(crate) struct Peers {
     recorder: RecorderHandle,
-    known: ArcSwap<Vec<Arc<Peer>>>,
-    others: Arc<Peer>,
+    known: Known<Peer>,
 }
 
 /// The series of one server.
@@ -35,57 +32,22 @@ pub(crate) struct Peer {
 
 impl Peers {
     pub(crate) fn new(recorder: RecorderHandle) -> Self {
-        let others = Arc::new(Peer::new(&recorder, "_OTHER", None));
-        Self {
-            recorder,
-            known: ArcSwap::default(),
-            others,
-        }
+        let known = Known::new(Peer::new(&recorder, OTHER, None));
+        Self { recorder, known }
     }
 
     pub(crate) const fn recorder(&self) -> &RecorderHandle {
         &self.recorder
     }
 
-    /// The server at an address; one for all others when there are too many.
-    pub(crate) fn get(&self, address: &str, port: Option<u16>) -> Arc<Peer> {
-        let known = self.known.load();
-        if let Ok(at) = find(&known, address, port) {
-            return Arc::clone(&known[at]);
-        }
-        if known.len() >= KEPT {
-            return Arc::clone(&self.others);
-        }
-        drop(known);
-        self.add(address, port)
+    /// The server at an address; one for all others where `bound` are known already.
+    pub(crate) fn get(&self, bound: usize, address: &str, port: Option<u16>) -> Arc<Peer> {
+        self.known.get(
+            bound,
+            |peer| (&*peer.address, peer.port).cmp(&(address, port)),
+            || Peer::new(&self.recorder, address, port),
+        )
     }
-
-    fn add(&self, address: &str, port: Option<u16>) -> Arc<Peer> {
-        let new = Arc::new(Peer::new(&self.recorder, address, port));
-        let mut mine = Arc::clone(&new);
-        self.known.rcu(|old| match find(old, address, port) {
-            Ok(at) => {
-                // Another call was faster.
-                mine = Arc::clone(&old[at]);
-                Arc::clone(old)
-            }
-            Err(_) if old.len() >= KEPT => {
-                mine = Arc::clone(&self.others);
-                Arc::clone(old)
-            }
-            Err(at) => {
-                mine = Arc::clone(&new);
-                let mut peers = Vec::clone(old);
-                peers.insert(at, Arc::clone(&new));
-                Arc::new(peers)
-            }
-        });
-        mine
-    }
-}
-
-fn find(peers: &[Arc<Peer>], address: &str, port: Option<u16>) -> Result<usize, usize> {
-    peers.binary_search_by(|peer| (&*peer.address, peer.port).cmp(&(address, port)))
 }
 
 impl Peer {
@@ -135,17 +97,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn peers_are_found_again_and_bounded() {
+    fn an_address_and_a_port_are_a_peer() {
         let peers = Peers::new(RecorderHandle::global());
-        let a = peers.get("a", Some(80));
-        assert!(Arc::ptr_eq(&a, &peers.get("a", Some(80))));
-        assert!(!Arc::ptr_eq(&a, &peers.get("a", Some(81))));
-        assert!(!Arc::ptr_eq(&a, &peers.get("a", None)));
-        for n in 0..1000 {
-            peers.get(&format!("host-{n}"), None);
-        }
-        assert_eq!(peers.known.load().len(), KEPT);
-        assert_eq!(&*peers.get("host-999", None).address, "_OTHER");
-        assert!(Arc::ptr_eq(&a, &peers.get("a", Some(80))));
+        let a = peers.get(2, "a", Some(80));
+        assert!(Arc::ptr_eq(&a, &peers.get(2, "a", Some(80))));
+        assert!(!Arc::ptr_eq(&a, &peers.get(2, "a", None)));
+        assert_eq!(&*peers.get(2, "a", Some(81)).address, "_OTHER");
     }
 }

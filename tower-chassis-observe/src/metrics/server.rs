@@ -10,7 +10,7 @@ use http::{Request, Version, uri::Scheme};
 use metrics::{Gauge, Label};
 use tokio::time::Instant;
 use tower_chassis_core::{
-    Carrier, Verdict,
+    Carrier, Live, Verdict,
     invocation::RouteSlot,
     settle::{Observe, UntilEnd},
     verdict::Auto,
@@ -18,7 +18,8 @@ use tower_chassis_core::{
 };
 
 use super::{
-    RecorderHandle, names,
+    MetricsHandle, MetricsPolicy, RecorderHandle, names,
+    policy::{Control, Measured},
     routes::Routes,
     series::{Lazy, Series},
 };
@@ -26,7 +27,7 @@ use crate::{fault::Outcome, method::KnownMethod};
 
 observer_layer! {
     /// Measures the requests that a server serves. See the [module](super).
-    ServerMetricsLayer, ServerMetrics,
+    ServerMetricsLayer, ServerMetrics, MetricsPolicy, MetricsHandle,
     /// The service of [`ServerMetricsLayer`].
     ServerMetricsService
 }
@@ -35,7 +36,11 @@ impl ServerMetricsLayer {
     /// Measures into the global recorder.
     pub fn new() -> Self {
         Self {
-            policy: ServerMetrics::new(RecorderHandle::global(), HTTP),
+            policy: ServerMetrics::new(
+                RecorderHandle::global(),
+                Control::new(Live::new(MetricsPolicy::default())),
+                HTTP,
+            ),
             settle: UntilEnd::new(Auto),
         }
     }
@@ -50,15 +55,21 @@ impl Default for ServerMetricsLayer {
 impl<J> ServerMetricsLayer<J> {
     /// Measures into a recorder of your own. To be said before the layer is used.
     pub fn recorder(self, recorder: impl Into<RecorderHandle>) -> Self {
-        let policy = ServerMetrics::new(recorder.into(), self.policy.0.scheme);
+        let State {
+            control, scheme, ..
+        } = &*self.policy.0;
+        let policy = ServerMetrics::new(recorder.into(), control.fresh(), *scheme);
         Self { policy, ..self }
     }
 
     /// What `url_scheme` is where the request does not say it, as HTTP/1 never does: behind a listener with
     /// TLS `https`. To be said before the layer is used.
     pub fn scheme(self, scheme: &Scheme) -> Self {
-        let recorder = self.policy.0.recorder.clone();
-        let policy = ServerMetrics::new(recorder, scheme_index(scheme).unwrap_or(HTTP));
+        let State {
+            control, recorder, ..
+        } = &*self.policy.0;
+        let scheme = scheme_index(scheme).unwrap_or(HTTP);
+        let policy = ServerMetrics::new(recorder.clone(), control.fresh(), scheme);
         Self { policy, ..self }
     }
 }
@@ -78,20 +89,38 @@ type Methods = Lazy<Lazy<Series, LINES>, { KnownMethod::COUNT }>;
 
 struct State {
     recorder: RecorderHandle,
+    control: Arc<Control>,
     scheme: u8,
     active: [[OnceLock<Gauge>; SCHEMES.len()]; KnownMethod::COUNT],
     routes: Routes<Methods>,
 }
 
 impl ServerMetrics {
-    fn new(recorder: RecorderHandle, scheme: u8) -> Self {
+    fn new(recorder: RecorderHandle, control: Arc<Control>, scheme: u8) -> Self {
         let active = array::from_fn(|_| array::from_fn(|_| OnceLock::new()));
         Self(Arc::new(State {
             recorder,
+            control,
             scheme,
             active,
             routes: Routes::default(),
         }))
+    }
+
+    fn handle(&self) -> MetricsHandle {
+        MetricsHandle(Arc::clone(&self.0.control))
+    }
+
+    fn with(&self, control: Arc<Control>) -> Self {
+        Self::new(self.0.recorder.clone(), control, self.0.scheme)
+    }
+
+    fn fresh(&self) -> Self {
+        self.with(self.0.control.fresh())
+    }
+
+    fn with_policy(&self, live: Live<MetricsPolicy>) -> Self {
+        self.with(Control::new(live))
     }
 }
 
@@ -104,9 +133,10 @@ impl fmt::Debug for ServerMetrics {
 }
 
 impl<B> Start<Request<B>> for ServerMetrics {
-    type Ticket = ServerTicket;
+    type Ticket = Option<ServerTicket>;
 
-    fn start(&self, request: &mut Request<B>, now: Instant) -> ServerTicket {
+    fn start(&self, request: &mut Request<B>, now: Instant) -> Self::Ticket {
+        let measured = self.0.control.begin()?;
         let line = Line {
             method: request.method().into(),
             scheme: request
@@ -116,15 +146,18 @@ impl<B> Start<Request<B>> for ServerMetrics {
                 .unwrap_or(self.0.scheme),
             version: version_index(request.version()),
         };
-        self.0.active(line, |gauge| gauge.increment(1.0));
+        if measured.active() {
+            self.0.active(line, |gauge| gauge.increment(1.0));
+        }
         let route = request.invocation_mut().route_slot();
-        ServerTicket {
+        Some(ServerTicket {
             state: Arc::clone(&self.0),
             route,
+            measured,
             start: now,
             head: None,
             line,
-        }
+        })
     }
 }
 
@@ -226,6 +259,7 @@ fn version_index(version: Version) -> u8 {
 pub struct ServerTicket {
     state: Arc<State>,
     route: RouteSlot,
+    measured: Measured,
     start: Instant,
     head: Option<Duration>,
     line: Line,
@@ -246,8 +280,13 @@ impl Observe for ServerTicket {
         let time = self
             .head
             .unwrap_or_else(|| now.saturating_duration_since(self.start));
-        self.state
-            .record(&self.route, self.line, Outcome::server(verdict), time);
-        self.state.active(self.line, |gauge| gauge.decrement(1.0));
+        if self.measured.durations() {
+            self.state
+                .record(&self.route, self.line, Outcome::server(verdict), time);
+        }
+        if self.measured.active() {
+            self.state.active(self.line, |gauge| gauge.decrement(1.0));
+        }
+        self.state.control.end();
     }
 }

@@ -9,7 +9,8 @@ use tracing::{Span, field};
 
 use super::{
     current::{self, Scope},
-    sampling::{Sampler, Sampling},
+    policy::{Sampler, TraceHandle, TracePolicy},
+    sampling::Sampling,
     span::{Side, TraceTicket},
     state,
 };
@@ -17,7 +18,7 @@ use crate::{method::KnownMethod, metrics::server_of};
 
 observer_layer! {
     /// Sends the trace with the calls of a client, and puts a span around each. See the [module](super).
-    ClientTraceLayer, ClientTrace,
+    ClientTraceLayer, ClientTrace, TracePolicy, TraceHandle,
     /// The service of [`ClientTraceLayer`].
     ClientTraceService
 }
@@ -25,7 +26,7 @@ observer_layer! {
 impl ClientTraceLayer {
     /// A span for every call.
     pub fn new() -> Self {
-        let sampler = Sampler::bound(&Sampling::all().into());
+        let sampler = Sampler::new(Live::new(TracePolicy::default()));
         Self {
             policy: ClientTrace { sampler },
             settle: UntilEnd::new(Auto),
@@ -40,14 +41,9 @@ impl Default for ClientTraceLayer {
 }
 
 impl<J> ClientTraceLayer<J> {
-    /// Which traces are recorded.
-    pub fn sampling(self, sampling: impl Into<Live<Sampling>>) -> Self {
-        Self {
-            policy: ClientTrace {
-                sampler: Sampler::bound(&sampling.into()),
-            },
-            ..self
-        }
+    /// Which traces are recorded; short for a [`policy`](Self::policy) of that.
+    pub fn sampling(self, sampling: Sampling) -> Self {
+        self.policy(TracePolicy::from(sampling))
     }
 }
 
@@ -57,10 +53,31 @@ pub struct ClientTrace {
     sampler: Arc<Sampler>,
 }
 
-impl<B> Start<Request<B>> for ClientTrace {
-    type Ticket = TraceTicket;
+impl ClientTrace {
+    fn handle(&self) -> TraceHandle {
+        TraceHandle(Arc::clone(&self.sampler))
+    }
 
-    fn start(&self, request: &mut Request<B>, _: Instant) -> TraceTicket {
+    fn fresh(&self) -> Self {
+        Self {
+            sampler: self.sampler.fresh(),
+        }
+    }
+
+    fn with_policy(&self, live: Live<TracePolicy>) -> Self {
+        Self {
+            sampler: Sampler::new(live),
+        }
+    }
+}
+
+impl<B> Start<Request<B>> for ClientTrace {
+    type Ticket = Option<TraceTicket>;
+
+    fn start(&self, request: &mut Request<B>, _: Instant) -> Self::Ticket {
+        if !self.sampler.begin() {
+            return None;
+        }
         let parent = parent_of(request);
         let scope = match &parent {
             Some(Scope { context, state }) => Some(Scope {
@@ -85,11 +102,7 @@ impl<B> Start<Request<B>> for ClientTrace {
                 invocation.set_trace(scope.context, scope.state.clone());
             }
         }
-        TraceTicket {
-            scope,
-            span,
-            end: Side::Client,
-        }
+        Some(TraceTicket::new(scope, span, Side::Client, &self.sampler))
     }
 }
 

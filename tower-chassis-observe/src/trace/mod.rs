@@ -52,6 +52,26 @@
 //! | `http.response.status_code`, `error.type` | as in [`metrics`](crate::metrics#telemetry) |
 //! | `otel.status_code` | `ERROR` where it failed: 5xx of a server, 4xx too of a client; not where the caller left |
 //!
+//! # Configuration
+//! [`TraceConfig`], live:
+//!
+//! | field | default | |
+//! |---|---|---|
+//! | `enabled` | true | off, the layer is not there: no span, no header read or written |
+//! | `ratio` | none | the part of new traces that is sampled; without it every call has a span |
+//!
+//! ```
+//! use tower_chassis_observe::trace::{Sampling, TraceLayer};
+//!
+//! let layer = TraceLayer::new().sampling(Sampling::ratio(0.01));
+//! let handle = layer.handle();
+//! handle.update(|config| config.ratio = None).unwrap(); // all of them, for the time of a search
+//! assert_eq!((handle.calls(), handle.spans(), handle.in_flight()), (0, 0, 0));
+//! ```
+//!
+//! # Events and metrics
+//! None of its own; [`TraceLayer::handle`] counts calls and spans.
+//!
 //! # Order
 //! A server's outside everything but what names the request and its client; a client's outermost for one span
 //! per call, inside retry for one per attempt, or both.
@@ -61,10 +81,11 @@
 //!
 //! # Cost
 //! Where nobody listens, a server's call costs the `Invocation` and no allocation (a `tracestate` one); a
-//! client's the header's value. With [`Sampling::ratio`] that holds for every trace that is not sampled.
+//! client's the header's value, and both a count. With [`Sampling::ratio`] that holds for every trace that is not sampled.
 
 mod client;
 mod current;
+mod policy;
 mod sampling;
 mod server;
 mod span;
@@ -73,6 +94,7 @@ mod state;
 pub use self::{
     client::{ClientTrace, ClientTraceLayer, ClientTraceService},
     current::current,
+    policy::{TraceConfig, TraceHandle, TracePolicy},
     sampling::Sampling,
     server::{Trace, TraceLayer, TraceService},
     span::TraceTicket,

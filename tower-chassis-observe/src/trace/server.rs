@@ -9,7 +9,8 @@ use tracing::{Span, field};
 
 use super::{
     current::Scope,
-    sampling::{Sampler, Sampling},
+    policy::{Sampler, TraceHandle, TracePolicy},
+    sampling::Sampling,
     span::{Side, TraceTicket},
     state,
 };
@@ -17,7 +18,7 @@ use crate::method::KnownMethod;
 
 observer_layer! {
     /// Puts the calls of a server into their trace, and a span around each. See the [module](super).
-    TraceLayer, Trace,
+    TraceLayer, Trace, TracePolicy, TraceHandle,
     /// The service of [`TraceLayer`].
     TraceService
 }
@@ -25,7 +26,7 @@ observer_layer! {
 impl TraceLayer {
     /// A span for every call.
     pub fn new() -> Self {
-        let sampler = Sampler::bound(&Sampling::all().into());
+        let sampler = Sampler::new(Live::new(TracePolicy::default()));
         Self {
             policy: Trace { sampler },
             settle: UntilEnd::new(Auto),
@@ -40,14 +41,9 @@ impl Default for TraceLayer {
 }
 
 impl<J> TraceLayer<J> {
-    /// Which traces are recorded.
-    pub fn sampling(self, sampling: impl Into<Live<Sampling>>) -> Self {
-        Self {
-            policy: Trace {
-                sampler: Sampler::bound(&sampling.into()),
-            },
-            ..self
-        }
+    /// Which traces are recorded; short for a [`policy`](Self::policy) of that.
+    pub fn sampling(self, sampling: Sampling) -> Self {
+        self.policy(TracePolicy::from(sampling))
     }
 }
 
@@ -57,10 +53,31 @@ pub struct Trace {
     sampler: Arc<Sampler>,
 }
 
-impl<B> Start<Request<B>> for Trace {
-    type Ticket = TraceTicket;
+impl Trace {
+    fn handle(&self) -> TraceHandle {
+        TraceHandle(Arc::clone(&self.sampler))
+    }
 
-    fn start(&self, request: &mut Request<B>, _: Instant) -> TraceTicket {
+    fn fresh(&self) -> Self {
+        Self {
+            sampler: self.sampler.fresh(),
+        }
+    }
+
+    fn with_policy(&self, live: Live<TracePolicy>) -> Self {
+        Self {
+            sampler: Sampler::new(live),
+        }
+    }
+}
+
+impl<B> Start<Request<B>> for Trace {
+    type Ticket = Option<TraceTicket>;
+
+    fn start(&self, request: &mut Request<B>, _: Instant) -> Self::Ticket {
+        if !self.sampler.begin() {
+            return None;
+        }
         let parent = state::read(request.headers());
         let scope = match &parent {
             Some(Scope { context, state }) => Some(Scope {
@@ -84,11 +101,8 @@ impl<B> Start<Request<B>> for Trace {
             invocation.set_trace(scope.context, scope.state.clone());
         }
         let route = (!span.is_disabled()).then(|| invocation.route_slot());
-        TraceTicket {
-            scope,
-            span,
-            end: Side::Server { method, route },
-        }
+        let end = Side::Server { method, route };
+        Some(TraceTicket::new(scope, span, end, &self.sampler))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a trace layer holds for the length of a call.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use tokio::time::Instant;
 use tower_chassis_core::{
@@ -10,15 +10,32 @@ use tower_chassis_core::{
 };
 use tracing::{Span, field};
 
-use super::current::Scope;
+use super::{current::Scope, policy::Sampler};
 use crate::{fault::Outcome, method::KnownMethod};
 
 /// What [`Trace`](super::Trace) and [`ClientTrace`](super::ClientTrace) hold for the length of a call.
 #[derive(Debug)]
 pub struct TraceTicket {
-    pub(super) scope: Option<Scope>,
-    pub(super) span: Span,
-    pub(super) end: Side,
+    scope: Option<Scope>,
+    span: Span,
+    end: Side,
+    /// Counts the span, where there is one.
+    sampler: Option<Arc<Sampler>>,
+}
+
+impl TraceTicket {
+    pub(super) fn new(scope: Option<Scope>, span: Span, end: Side, sampler: &Arc<Sampler>) -> Self {
+        let sampler = (!span.is_disabled()).then(|| {
+            sampler.begin_span();
+            Arc::clone(sampler)
+        });
+        Self {
+            scope,
+            span,
+            end,
+            sampler,
+        }
+    }
 }
 
 /// How a span is finished.
@@ -49,9 +66,10 @@ impl Observe for TraceTicket {
     }
 
     fn done(self, verdict: Verdict, _: Instant) {
-        if self.span.is_disabled() {
+        let Some(sampler) = &self.sampler else {
             return;
-        }
+        };
+        sampler.end_span();
         let span = &self.span;
         let outcome = match &self.end {
             Side::Server { method, route } => {

@@ -70,7 +70,11 @@ impl About {
     }
 
     pub(super) fn refused(&self, rejection: Rejection) -> Rejection {
-        self.emit(|| Event::refused(rejection.layer(), rejection.kind()));
+        let (layer, kind) = (rejection.layer(), rejection.kind());
+        self.emit(|| match self.name.get() {
+            Some(name) => Event::refused_by(layer, Arc::clone(name), kind),
+            None => Event::refused(layer, kind),
+        });
         rejection
     }
 }

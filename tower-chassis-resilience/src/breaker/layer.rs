@@ -79,15 +79,11 @@ impl Shared {
         else {
             return;
         };
-        let name = self.name();
-        if to == State::Open {
-            tracing::warn!(breaker = %name, reason, ?open_for, "breaker opened");
-        } else {
-            tracing::info!(breaker = %name, reason, "breaker {}", to.as_str());
+        let (name, events) = (self.name(), &self.setup.events);
+        events.emit(|| Event::breaker(Arc::clone(name), to.as_str(), reason, open_for));
+        if let (State::Open, Some(shut_for), Some(_)) = (to, open_for, &self.setup.gate) {
+            events.emit(|| Event::ejected(Arc::clone(name), reason, shut_for));
         }
-        self.setup
-            .events
-            .emit(|| Event::breaker(Arc::clone(name), to.as_str(), reason, open_for));
     }
 
     fn finish(&self, pass: Pass, class: Class, now: Instant) {
@@ -98,7 +94,7 @@ impl Shared {
     fn refuse(&self, wait: Duration) -> Rejection {
         self.setup
             .events
-            .emit(|| Event::refused("breaker", Kind::CircuitOpen));
+            .emit(|| Event::refused_by("breaker", Arc::clone(self.name()), Kind::CircuitOpen));
         Rejection::new(Kind::CircuitOpen, "breaker").after(wait)
     }
 }
@@ -153,7 +149,7 @@ impl<C> BreakerLayer<UntilHead<C>> {
 }
 
 impl<J> BreakerLayer<J> {
-    /// Names it in events, logs and handles: an endpoint, a service. Default `breaker`.
+    /// Names it in events and handles: an endpoint, a service. Default `breaker`.
     ///
     /// This and the setters below are for the set-up: they begin with a new, closed circuit, and
     /// services that were layered before keep the old one.
@@ -163,7 +159,7 @@ impl<J> BreakerLayer<J> {
         self.set_up(|setup| setup.name = name)
     }
 
-    /// Reports transitions and refusals. Default: to nobody.
+    /// Reports transitions, refusals and, with a [gate](Self::gate), ejections. Default: to nobody.
     #[must_use]
     pub fn events(self, events: Events) -> Self {
         self.set_up(|setup| setup.events = events)
@@ -280,6 +276,10 @@ impl<Req> Admit<Req> for Admission {
     fn shut(&self) -> bool {
         let circuit = &self.0.circuit;
         !circuit.is_closed() && circuit.refuses_for(Instant::now()).is_some()
+    }
+
+    fn too_early(&self) -> Rejection {
+        self.0.refuse(Duration::ZERO)
     }
 }
 

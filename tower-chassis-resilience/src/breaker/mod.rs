@@ -87,9 +87,12 @@
 //!
 //! Each transition is a `Breaker` [event](tower_chassis_core::events::Event) with the new state,
 //! the open time and a reason: `consecutive-failures`, `failure-rate`, `probe-failed`,
-//! `probe-timeout`, `open-time-over`, `probes-succeeded`, `reset`; and a line of `tracing`, a
-//! warning if it opened. Each refusal is a `Refused` event. Listeners run outside the breaker's
-//! lock. A refusal is a [`Rejection`](tower_chassis_core::Rejection) of the kind `CircuitOpen` that
+//! `probe-timeout`, `open-time-over`, `probes-succeeded`, `reset`. One that opened and shut its
+//! [gate](BreakerLayer::gate) is an `Ejected` event too. Each refusal is a `Refused` event with the
+//! breaker's name. All of it goes to the [`Events`](tower_chassis_core::Events) that it was
+//! [given](BreakerLayer::events), and nowhere else:
+//! [`events::log`](tower_chassis_core::events::log) makes lines of `tracing` of it. Listeners run
+//! outside the breaker's lock. A refusal is a [`Rejection`](tower_chassis_core::Rejection) of the kind `CircuitOpen` that
 //! carries what is left of the open time, or of the time that the probes have.
 //!
 //! # Cancellation

@@ -45,8 +45,9 @@
 //! client that stalls its upload is not the service.
 //!
 //! # Events and metrics
-//! None of its own. The error is a [`Rejection`] of [`Kind::Timeout`] by the layer `timeout`, whose verdict
-//! every outer layer reads.
+//! Each time that it fires is a `Refused` [event](tower_chassis_core::events::Event), if it was given
+//! [somebody](TimeoutLayer::events) to tell. The error is a [`Rejection`] of [`Kind::Timeout`] by the layer
+//! `timeout`, whose verdict every outer layer reads.
 //!
 //! # Cancellation
 //! When it fires, the inner future is dropped at once, and the guards below are told why
@@ -54,7 +55,7 @@
 //! the inner service stays a panic. Work that a handler moved to a blocking thread goes on.
 //!
 //! # Cost
-//! No allocation. One reading of the clock per call; no timer before the first `Pending`. A call that is
+//! No allocation; with events one reference count. One reading of the clock per call; no timer before the first `Pending`. A call that is
 //! polled again reads the clock once more, so that a service which never yields is still ended.
 
 #[cfg(test)]
@@ -74,7 +75,8 @@ use std::{
 
 use pin_project_lite::pin_project;
 use tower_chassis_core::{
-    Carrier, Deadline, Invocation, Kind, Live, Rejection, Respond, Verdict, clock,
+    Carrier, Deadline, Events, Invocation, Kind, Live, Rejection, Respond, Verdict, clock,
+    events::Event,
     invocation::Upload,
     live::{Invalid, Validate},
     refusal::{Fail, IsGrpc, Refusal},
@@ -154,6 +156,22 @@ impl Validate for TimeoutPolicy {}
 struct State {
     live: Live<TimeoutPolicy>,
     nanos: AtomicU64,
+    events: Events,
+}
+
+impl State {
+    fn new(live: Live<TimeoutPolicy>, events: Events) -> Arc<Self> {
+        let state = Arc::new(Self {
+            live: live.clone(),
+            nanos: AtomicU64::new(0),
+            events,
+        });
+        live.bind(&state, |state, policy| {
+            let nanos = u64::try_from(policy.after.as_nanos()).unwrap_or(u64::MAX);
+            state.nanos.store(nanos, Ordering::Relaxed);
+        });
+        state
+    }
 }
 
 /// Whose time a call takes: always the service's ([`Always`]), or not while the client is waited for
@@ -206,16 +224,8 @@ impl TimeoutLayer {
     }
 
     fn new(live: Live<TimeoutPolicy>, verdict: Verdict) -> Self {
-        let state = Arc::new(State {
-            live: live.clone(),
-            nanos: AtomicU64::new(0),
-        });
-        live.bind(&state, |state, policy| {
-            let nanos = u64::try_from(policy.after.as_nanos()).unwrap_or(u64::MAX);
-            state.nanos.store(nanos, Ordering::Relaxed);
-        });
         Self {
-            state,
+            state: State::new(live, Events::none()),
             verdict,
             counts: Always,
             answer: PhantomData,
@@ -249,6 +259,14 @@ impl<W> TimeoutLayer<W> {
 }
 
 impl<W, A> TimeoutLayer<W, A> {
+    /// Reports the calls that it ends. Default: to nobody.
+    pub fn events(self, events: Events) -> Self {
+        Self {
+            state: State::new(self.state.live.clone(), events),
+            ..self
+        }
+    }
+
     /// Reads and changes the layer while it runs.
     #[must_use]
     pub fn handle(&self) -> TimeoutHandle {
@@ -321,6 +339,7 @@ where
             ),
             after,
             upload,
+            events: self.state.events.clone(),
             grpc,
             answer: PhantomData,
         })
@@ -336,6 +355,7 @@ pin_project! {
         until: Until<F>,
         after: Duration,
         upload: Option<Upload>,
+        events: Events,
         grpc: bool,
         answer: PhantomData<fn() -> A>,
     }
@@ -357,10 +377,12 @@ where
         };
         match ready!(this.until.poll_until(cx, Late::Answers, longer)) {
             Some(result) => Poll::Ready(result.map(A::response).map_err(A::error)),
-            None => Poll::Ready(A::refused(
-                Rejection::new(Kind::Timeout, "timeout"),
-                *this.grpc,
-            )),
+            None => {
+                this.events
+                    .emit(|| Event::refused("timeout", Kind::Timeout));
+                let rejection = Rejection::new(Kind::Timeout, "timeout");
+                Poll::Ready(A::refused(rejection, *this.grpc))
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use tokio::time::{Instant, sleep_until};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_chassis_core::{
     BoxError, Class,
+    events::{Received, TryRecvError},
     settle::{Observe, UntilHead},
     verdict::OkIsSuccess,
     wire::{Observed, Start},
@@ -199,4 +200,22 @@ async fn time_in_which_the_client_is_waited_for_does_not_count() {
         (3_000..=3_003).contains(&took),
         "the third time it was the service's: {took}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_time_that_it_fires_is_told_and_nothing_else() {
+    let events = Events::new();
+    let mut stream = events.subscribe(8);
+    for layer in [
+        TimeoutLayer::per_try(policy(100)),
+        TimeoutLayer::total(policy(100)),
+    ] {
+        let service = layer.events(events.clone()).layer(service_fn(nap));
+        service.clone().oneshot(ms(50)).await.unwrap();
+        assert_eq!(stream.try_recv(), Err(TryRecvError::Empty));
+        service.oneshot(ms(150)).await.unwrap_err();
+        let refused = Event::refused("timeout", Kind::Timeout);
+        assert_eq!(stream.try_recv(), Ok(Received::Event(refused)));
+        assert_eq!(stream.try_recv(), Err(TryRecvError::Empty));
+    }
 }

@@ -278,7 +278,13 @@ async fn events_name_the_service() {
     events.listen(move |event| {
         sink.lock().unwrap().push(match event {
             Event::Endpoints { service, count, .. } => format!("{service} {count}"),
-            Event::Refused { layer, kind, .. } => format!("{layer} {}", kind.as_str()),
+            Event::Refused {
+                layer, name, kind, ..
+            } => format!(
+                "{layer} {} {}",
+                name.as_deref().unwrap_or("-"),
+                kind.as_str()
+            ),
             other => format!("{other:?}"),
         });
     });
@@ -290,7 +296,7 @@ async fn events_name_the_service() {
     assert!(balance.clone().oneshot(request()).await.is_err());
     assert_eq!(
         *heard.lock().unwrap(),
-        ["shop 1", "shop 0", "balance no-endpoint"]
+        ["shop 1", "shop 0", "balance shop no-endpoint"]
     );
     assert_eq!(
         (&*balance.handle().service(), balance.handle().is_empty()),

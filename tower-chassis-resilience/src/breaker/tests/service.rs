@@ -12,7 +12,8 @@ use http_body_util::BodyExt;
 use tokio::time;
 use tower::{Service, ServiceExt, service_fn};
 use tower_chassis_core::{
-    Body, BoxError, Events, Kind, Live, Rejection, Verdict, cause, events::Event,
+    Body, BoxError, Events, Kind, Live, Rejection, Verdict, cause,
+    events::{Event, Received},
 };
 use tower_layer::Layer;
 
@@ -68,7 +69,19 @@ async fn a_whole_turn_through_a_service() {
             Event::Breaker {
                 name, to, reason, ..
             } => format!("{name} {to} {reason}"),
-            Event::Refused { layer, kind, .. } => format!("{layer} {}", kind.as_str()),
+            Event::Refused {
+                layer, name, kind, ..
+            } => format!(
+                "{layer} {} {}",
+                name.as_deref().unwrap_or("-"),
+                kind.as_str()
+            ),
+            Event::Ejected {
+                name,
+                reason,
+                shut_for,
+                ..
+            } => format!("{name} ejected {reason} {}", shut_for.as_millis()),
             _ => String::from("?"),
         });
     });
@@ -84,6 +97,10 @@ async fn a_whole_turn_through_a_service() {
     }
     assert_eq!(handle.state(), State::Open);
     let left = handle.snapshot().remaining.unwrap();
+    let ejected = format!(
+        "stock ejected consecutive-failures {}",
+        handle.snapshot().open_for.unwrap().as_millis()
+    );
     assert_eq!(
         gate.opens_in(Instant::now()).unwrap().as_micros(),
         left.as_micros()
@@ -104,7 +121,8 @@ async fn a_whole_turn_through_a_service() {
         *heard.lock().unwrap(),
         [
             "stock open consecutive-failures",
-            "breaker circuit-open",
+            &ejected,
+            "breaker stock circuit-open",
             "stock half-open open-time-over",
             "stock closed probes-succeeded",
         ]
@@ -403,4 +421,85 @@ async fn probes_with_long_bodies_close_it_and_broken_ones_do_not() {
         State::HalfOpen,
         "read to its end, it is a success"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ejection_is_told_once_for_each_opening_and_only_behind_a_gate() {
+    for gate in [None, Some(Gate::new())] {
+        let events = Events::new();
+        let mut stream = events.subscribe(64);
+        let layer = BreakerLayer::new(strict()).named("a").events(events);
+        let layer = match &gate {
+            Some(gate) => layer.gate(gate.clone()),
+            None => layer,
+        };
+        let (handle, service) = (layer.handle(), layer.layer(service_fn(answer)));
+        for _ in 0..2 {
+            send(&service, 500).await.unwrap();
+        }
+        send(&service, 500).await.unwrap_err();
+        let first = handle.snapshot().open_for.unwrap();
+        time::advance(first).await;
+        // The probe fails: it opens again.
+        send(&service, 500).await.unwrap();
+        let second = handle.snapshot().open_for.unwrap();
+        let mut ejected = Vec::new();
+        while let Ok(received) = stream.try_recv() {
+            if let Received::Event(event @ Event::Ejected { .. }) = received {
+                ejected.push(event);
+            }
+        }
+        let expected = match gate {
+            Some(_) => vec![
+                Event::ejected("a", "consecutive-failures", first),
+                Event::ejected("a", "probe-failed", second),
+            ],
+            None => Vec::new(),
+        };
+        assert_eq!(ejected, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_panics_neither_fails_the_call_nor_keeps_a_permit() {
+    let events = Events::new();
+    events.listen(|_| panic!("planted"));
+    let policy = strict().with(|config| config.half_open_probes = 1).unwrap();
+    let layer = BreakerLayer::new(policy).events(events).gate(Gate::new());
+    let (handle, service) = (layer.handle(), layer.layer(service_fn(answer)));
+    for _ in 0..2 {
+        assert_eq!(send(&service, 500).await.unwrap().status(), 500);
+    }
+    assert_eq!(
+        kind(&send(&service, 200).await.unwrap_err()),
+        Kind::CircuitOpen
+    );
+    time::advance(handle.snapshot().remaining.unwrap()).await;
+    assert_eq!(send(&service, 200).await.unwrap().status(), 200);
+    assert_eq!(handle.state(), State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_came_too_early_is_told_as_a_refusal() {
+    let events = Events::new();
+    let layer = BreakerLayer::new(strict())
+        .named("a")
+        .events(events.clone());
+    let (handle, service) = (layer.handle(), layer.layer(service_fn(answer)));
+    for _ in 0..2 {
+        send(&service, 500).await.unwrap();
+    }
+    let mut readied = service.clone();
+    readied.ready().await.unwrap();
+    // It closes between readiness and the call, which finds an inner service that nobody readied.
+    handle.reset();
+    let mut stream = events.subscribe(4);
+    let error = readied.call(200).await.unwrap_err();
+    let rejection = Rejection::find(&*error).unwrap();
+    assert_eq!(
+        (rejection.kind(), rejection.layer()),
+        (Kind::CircuitOpen, "breaker")
+    );
+    let refused = Event::refused_by("breaker", "a", Kind::CircuitOpen);
+    assert_eq!(stream.try_recv(), Ok(Received::Event(refused)));
 }

@@ -1,13 +1,11 @@
-//! What layers report: typed, and built only if somebody listens.
+//! What can happen.
 
-use std::{fmt, sync::Arc, time::Duration};
-
-use arc_swap::ArcSwap;
+use std::{sync::Arc, time::Duration};
 
 use crate::Kind;
 
 /// Something that a policy did.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
 pub enum Event {
     /// A breaker changed its state.
@@ -21,6 +19,17 @@ pub enum Event {
         reason: &'static str,
         /// How long it stays open.
         open_for: Option<Duration>,
+    },
+    /// An endpoint left the balancer's choice: a breaker opened and shut its gate. Once each time that it
+    /// opens; it comes back with the first probe.
+    #[non_exhaustive]
+    Ejected {
+        /// The breaker's name: its endpoint, or what its user called it.
+        name: Arc<str>,
+        /// Why, as in [`Breaker`](Self::Breaker).
+        reason: &'static str,
+        /// How long the gate stays shut.
+        shut_for: Duration,
     },
     /// A call is tried again.
     #[non_exhaustive]
@@ -37,6 +46,8 @@ pub enum Event {
     Refused {
         /// The layer, named as its module is.
         layer: &'static str,
+        /// What its user called it, if that is known.
+        name: Option<Arc<str>>,
         /// Why.
         kind: Kind,
     },
@@ -78,6 +89,15 @@ impl Event {
         }
     }
 
+    /// An ejection.
+    pub fn ejected(name: impl Into<Arc<str>>, reason: &'static str, shut_for: Duration) -> Self {
+        Self::Ejected {
+            name: name.into(),
+            reason,
+            shut_for,
+        }
+    }
+
     /// A retry.
     #[must_use]
     pub const fn retry(attempt: u32, backoff: Duration) -> Self {
@@ -87,7 +107,20 @@ impl Event {
     /// A refusal.
     #[must_use]
     pub const fn refused(layer: &'static str, kind: Kind) -> Self {
-        Self::Refused { layer, kind }
+        Self::Refused {
+            layer,
+            name: None,
+            kind,
+        }
+    }
+
+    /// A refusal by a layer that has a name.
+    pub fn refused_by(layer: &'static str, name: impl Into<Arc<str>>, kind: Kind) -> Self {
+        Self::Refused {
+            layer,
+            name: Some(name.into()),
+            kind,
+        }
     }
 
     /// A configuration that went live.
@@ -108,85 +141,5 @@ impl Event {
             service: service.into(),
             count,
         }
-    }
-}
-
-type Listener = Arc<dyn Fn(&Event) + Send + Sync>;
-
-/// Where layers report. Clones share the listeners; the default has none and costs one load.
-#[derive(Clone, Default)]
-pub struct Events(Option<Arc<ArcSwap<Vec<Listener>>>>);
-
-impl Events {
-    /// Nobody will ever listen.
-    #[must_use]
-    pub const fn none() -> Self {
-        Self(None)
-    }
-
-    /// Listeners may come.
-    #[must_use]
-    pub fn new() -> Self {
-        Self(Some(Arc::default()))
-    }
-
-    /// Calls `listener` on every event, on the task that reports it: it must be short and not block.
-    pub fn listen(&self, listener: impl Fn(&Event) + Send + Sync + 'static) {
-        if let Some(listeners) = &self.0 {
-            let listener: Listener = Arc::new(listener);
-            listeners.rcu(|old| {
-                let mut new = Vec::clone(old);
-                new.push(Arc::clone(&listener));
-                new
-            });
-        }
-    }
-
-    /// Reports what `event` makes, if somebody listens.
-    pub fn emit(&self, event: impl FnOnce() -> Event) {
-        if let Some(listeners) = &self.0 {
-            let listeners = listeners.load();
-            if !listeners.is_empty() {
-                let event = event();
-                for listener in listeners.iter() {
-                    listener(&event);
-                }
-            }
-        }
-    }
-}
-
-impl fmt::Debug for Events {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let listeners = self
-            .0
-            .as_ref()
-            .map_or(0, |listeners| listeners.load().len());
-        f.debug_struct("Events")
-            .field("listeners", &listeners)
-            .finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-
-    #[test]
-    fn an_event_is_built_only_if_somebody_listens() {
-        let events = Events::new();
-        events.emit(|| unreachable!("nobody listens"));
-        Events::none().emit(|| unreachable!("nobody listens"));
-        let heard = Arc::new(AtomicUsize::new(0));
-        for _ in 0..2 {
-            let heard = Arc::clone(&heard);
-            events.listen(move |_| {
-                heard.fetch_add(1, Ordering::Relaxed);
-            });
-        }
-        events.emit(|| Event::BudgetExhausted);
-        assert_eq!(heard.load(Ordering::Relaxed), 2);
     }
 }

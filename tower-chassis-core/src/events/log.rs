@@ -1,0 +1,61 @@
+//! Events as lines of `tracing`.
+
+use super::{Event, Events};
+
+const TARGET: &str = "tower_chassis::events";
+
+/// Logs what is reported to `events`, from now on, under the target `tower_chassis::events`. The only place
+/// where the layers of this project log what they do: events that nobody logs are silent.
+///
+/// | event | level |
+/// |---|---|
+/// | a breaker opened | warn |
+/// | another transition, an ejection, new endpoints, a configuration applied | info |
+/// | a retry, an exhausted budget, a refusal, a configuration refused | debug |
+///
+/// Who applies a configuration gets its faults and says them; this line only counts them.
+pub fn log(events: &Events) {
+    events.listen(line);
+}
+
+fn line(event: &Event) {
+    match event {
+        Event::Breaker {
+            name,
+            to: to @ "open",
+            reason,
+            open_for,
+        } => {
+            tracing::warn!(target: TARGET, name = &**name, to, reason, ?open_for, "breaker opened");
+        }
+        Event::Breaker {
+            name, to, reason, ..
+        } => {
+            tracing::info!(target: TARGET, name = &**name, to, reason, "breaker changed its state");
+        }
+        Event::Ejected {
+            name,
+            reason,
+            shut_for,
+        } => {
+            tracing::info!(target: TARGET, name = &**name, reason, ?shut_for, "endpoint ejected");
+        }
+        Event::Retry { attempt, backoff } => {
+            tracing::debug!(target: TARGET, attempt, ?backoff, "retry");
+        }
+        Event::BudgetExhausted => tracing::debug!(target: TARGET, "retry budget exhausted"),
+        Event::Refused { layer, name, kind } => {
+            let (name, kind) = (name.as_deref(), kind.as_str());
+            tracing::debug!(target: TARGET, layer, name, kind, "call refused");
+        }
+        Event::ConfigApplied { version } => {
+            tracing::info!(target: TARGET, version, "configuration applied");
+        }
+        Event::ConfigRefused { faults } => {
+            tracing::debug!(target: TARGET, faults, "configuration refused");
+        }
+        Event::Endpoints { service, count } => {
+            tracing::info!(target: TARGET, service = &**service, count, "endpoints changed");
+        }
+    }
+}

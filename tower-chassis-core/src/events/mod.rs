@@ -1,0 +1,123 @@
+//! What layers report: typed, and built only if somebody listens.
+//!
+//! A layer takes an [`Events`] and [emits](Events::emit) into it. Who wants to know what happens either gives
+//! it a closure ([`Events::listen`]: counters, logs) or reads a stream ([`Events::subscribe`]: a control loop, a
+//! page for operators, a test).
+//!
+//! # Example
+//! ```
+//! use std::time::Duration;
+//! use tower_chassis_core::events::{self, Event, Events, Received};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let events = Events::new();
+//! events::log(&events); // lines of `tracing`
+//! let mut stream = events.subscribe(2);
+//! // … the layers have clones of `events`, and say:
+//! for attempt in 2..6 {
+//!     events.emit(|| Event::retry(attempt, Duration::from_millis(50)));
+//! }
+//! drop(events);
+//!
+//! // Four happened, there was room for two: the newest.
+//! assert_eq!(stream.recv().await, Some(Received::Missed(2)));
+//! let Some(Received::Event(Event::Retry { attempt, .. })) = stream.recv().await else { unreachable!() };
+//! assert_eq!(attempt, 4);
+//! assert!(stream.recv().await.is_some());
+//! assert_eq!(stream.recv().await, None);
+//! # }
+//! ```
+//!
+//! # A full stream
+//! Nobody waits for a subscriber. A stream that is full drops its *oldest* event and says at that place how many
+//! are gone: what is in force now, an open breaker, a configuration, is what happened last, and a subscriber
+//! that kept the oldest would act on it until something else happens.
+//!
+//! # A listener that panics
+//! does not hurt the call that reported: the panic ends there, the other listeners are called, and it is called
+//! again the next time. Its first panic is logged as an error.
+//!
+//! # Cost
+//! One load where nobody listens. Else the event is built once; a listener is a call, a stream a short lock and a
+//! copy of the event, which allocates nothing beyond the room that the stream has.
+
+mod event;
+mod hub;
+mod log;
+mod queue;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use self::hub::Hub;
+pub use self::{
+    event::Event,
+    log::log,
+    stream::{EventStream, Received, TryRecvError},
+};
+
+/// Where layers report. Clones share the listeners; the default has none and costs one load.
+#[derive(Clone, Default)]
+pub struct Events(Option<Arc<Hub<Event>>>);
+
+impl Events {
+    /// Nobody will ever listen.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(None)
+    }
+
+    /// Listeners may come.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    /// Calls `listener` on every event, on the task that reports it: it must be short and not block.
+    ///
+    /// It is never removed. A listener that holds a clone of these `Events` keeps them, and their streams,
+    /// alive for ever.
+    pub fn listen(&self, listener: impl Fn(&Event) + Send + Sync + 'static) {
+        if let Some(hub) = &self.0 {
+            hub.listen(Box::new(listener));
+        }
+    }
+
+    /// A stream of what happens from now on, which holds up to `capacity` events (at least one) until they are
+    /// received. Of [`none`](Self::none) it has ended.
+    #[must_use]
+    pub fn subscribe(&self, capacity: usize) -> EventStream {
+        EventStream::new(match &self.0 {
+            Some(hub) => Hub::subscribe(hub, capacity),
+            None => Hub::subscribe(&Arc::default(), capacity),
+        })
+    }
+
+    /// Reports what `event` makes, if somebody listens. Waits for nobody, and does not panic if they do.
+    pub fn emit(&self, event: impl FnOnce() -> Event) {
+        if let Some(hub) = &self.0
+            && hub.send(event)
+        {
+            // The log may be what panics.
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                tracing::error!("a listener of events has panicked; this is said once");
+            }));
+        }
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let listeners = self.0.as_ref().map_or(0, |hub| hub.len());
+        f.debug_struct("Events")
+            .field("listeners", &listeners)
+            .finish()
+    }
+}

@@ -1,0 +1,269 @@
+//! Which traces are recorded, while it runs.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use tower_chassis_core::{
+    live::{Invalid, Live, Validate},
+    trace::TraceContext,
+};
+
+use super::sampling::Sampling;
+use crate::tally::Tally;
+
+/// The settings of a trace layer, as they are written in a configuration.
+///
+/// Plain values; [`TracePolicy::try_from`] checks them.
+#[derive(Clone, PartialEq, Debug)]
+#[cfg_attr(
+    feature = "config",
+    derive(serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
+pub struct TraceConfig {
+    /// Off, the layer is not there: no span, no header read or written. What a request came with stays in it.
+    /// Default true.
+    pub enabled: bool,
+    /// Which traces have spans: [`Sampling::ratio`], 0 to 1; without it [`Sampling::all`], the default.
+    pub ratio: Option<f64>,
+}
+
+impl Default for TraceConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            ratio: None,
+        }
+    }
+}
+
+/// Settings of a trace layer that have been checked.
+///
+/// ```
+/// use tower_chassis_observe::trace::TracePolicy;
+///
+/// let policy = TracePolicy::default().with(|config| config.ratio = Some(0.01))?;
+/// let fault = policy.with(|config| config.ratio = Some(-1.0)).unwrap_err();
+/// assert_eq!(fault.to_string(), "ratio must be from 0 to 1");
+/// # Ok::<(), tower_chassis_core::live::Invalid>(())
+/// ```
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct TracePolicy(TraceConfig);
+
+impl TracePolicy {
+    /// The settings as they are written in a configuration.
+    #[must_use]
+    pub const fn config(&self) -> &TraceConfig {
+        &self.0
+    }
+
+    /// These settings with a change.
+    ///
+    /// # Errors
+    /// The first field that the change put out of its range.
+    pub fn with(mut self, change: impl FnOnce(&mut TraceConfig)) -> Result<Self, Invalid> {
+        change(&mut self.0);
+        self.validate()?;
+        Ok(self)
+    }
+}
+
+impl TryFrom<TraceConfig> for TracePolicy {
+    type Error = Invalid;
+    fn try_from(config: TraceConfig) -> Result<Self, Invalid> {
+        let policy = Self(config);
+        policy.validate()?;
+        Ok(policy)
+    }
+}
+
+impl From<Sampling> for TracePolicy {
+    fn from(sampling: Sampling) -> Self {
+        Self(TraceConfig {
+            enabled: true,
+            ratio: sampling.of_new(),
+        })
+    }
+}
+
+impl Validate for TracePolicy {
+    fn validate(&self) -> Result<(), Invalid> {
+        match self.0.ratio {
+            Some(ratio) if !(0.0..=1.0).contains(&ratio) => {
+                Err(Invalid::new("ratio", "must be from 0 to 1"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+const OFF: u8 = 0;
+/// Spans for sampled traces only.
+const SAMPLED: u8 = 1;
+const EVERY: u8 = 2;
+
+const CALLS: usize = 0;
+const BEGAN: usize = 1;
+const ENDED: usize = 2;
+
+/// The settings where calls read them, and what the handle reads.
+#[derive(Debug)]
+pub(super) struct Sampler {
+    live: Live<TracePolicy>,
+    spans: AtomicU8,
+    /// Random numbers below it are sampled.
+    below: AtomicU64,
+    tally: Tally<3>,
+}
+
+impl Sampler {
+    pub(super) fn new(live: Live<TracePolicy>) -> Arc<Self> {
+        let sampler = Arc::new(Self {
+            live,
+            spans: AtomicU8::new(EVERY),
+            below: AtomicU64::new(u64::MAX),
+            tally: Tally::default(),
+        });
+        sampler.live.bind(&sampler, |sampler, policy| {
+            let TraceConfig { enabled, ratio } = policy.config();
+            // A float that is too large saturates.
+            let below = ratio.map_or(u64::MAX, |ratio| (ratio * u64::MAX as f64) as u64);
+            sampler.below.store(below, Relaxed);
+            let spans = match (enabled, ratio) {
+                (false, _) => OFF,
+                (true, Some(_)) => SAMPLED,
+                (true, None) => EVERY,
+            };
+            sampler.spans.store(spans, Relaxed);
+        });
+        sampler
+    }
+
+    /// The same settings, and nothing counted.
+    pub(super) fn fresh(&self) -> Arc<Self> {
+        Self::new(self.live.clone())
+    }
+
+    /// Whether there are traces at all. Counts the call.
+    pub(super) fn begin(&self) -> bool {
+        let on = self.spans.load(Relaxed) != OFF;
+        if on {
+            self.tally.count(CALLS);
+        }
+        on
+    }
+
+    pub(super) fn begin_span(&self) {
+        self.tally.count(BEGAN);
+    }
+
+    pub(super) fn end_span(&self) {
+        self.tally.count(ENDED);
+    }
+
+    /// Whether a call of the trace has a span.
+    pub(super) fn wants(&self, context: &TraceContext) -> bool {
+        context.is_sampled() || self.spans.load(Relaxed) == EVERY
+    }
+
+    /// The next span of a trace.
+    pub(super) fn child(&self, parent: &TraceContext) -> TraceContext {
+        // Never zero, so there always is a child.
+        parent.child(span_id()).unwrap_or(*parent)
+    }
+
+    /// The first span of a new trace.
+    pub(super) fn root(&self) -> Option<TraceContext> {
+        let below = self.below.load(Relaxed);
+        let sampled = below == u64::MAX || fastrand::u64(..) < below;
+        TraceContext::new(fastrand::u128(1..).to_be_bytes(), span_id(), sampled)
+    }
+}
+
+fn span_id() -> [u8; 8] {
+    fastrand::u64(1..).to_be_bytes()
+}
+
+/// A view of a trace layer and all of its services. Clones are views of the same one.
+#[derive(Clone)]
+pub struct TraceHandle(pub(super) Arc<Sampler>);
+
+impl TraceHandle {
+    /// How many calls it has put into a trace.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.0.tally.sum(CALLS)
+    }
+
+    /// How many of them have, or had, a span that somebody listens to.
+    #[must_use]
+    pub fn spans(&self) -> u64 {
+        self.0.tally.sum(BEGAN)
+    }
+
+    /// How many calls with a span are in flight. Those that begin or end meanwhile may be counted or not.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.0.tally.between(BEGAN, [ENDED])
+    }
+
+    /// The settings, shared with every layer that was made from the same [`Live`]. A change reaches calls that
+    /// begin after it.
+    #[must_use]
+    pub fn config(&self) -> &Live<TracePolicy> {
+        &self.0.live
+    }
+
+    /// Changes settings: `handle.update(|config| config.ratio = Some(0.1))`.
+    ///
+    /// # Errors
+    /// The first field that the change put out of its range; the old settings stay.
+    pub fn update(&self, change: impl FnOnce(&mut TraceConfig)) -> Result<(), Invalid> {
+        self.0.live.update(|policy| change(&mut policy.0))
+    }
+}
+
+impl fmt::Debug for TraceHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TraceHandle")
+            .field("policy", &self.0.live)
+            .field("in_flight", &self.in_flight())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_is_live() {
+        let live = Live::new(TracePolicy::default());
+        let sampler = Sampler::new(live.clone());
+        let sampled = || {
+            (0..1000)
+                .filter(|_| sampler.root().unwrap().is_sampled())
+                .count()
+        };
+        let set = |sampling| live.set(TracePolicy::from(sampling));
+        assert_eq!(sampled(), 1000);
+        let unsampled = TraceContext::new([1; 16], [1; 8], false).unwrap();
+        assert!(sampler.wants(&unsampled));
+        set(Sampling::ratio(0.0)).unwrap();
+        assert_eq!(sampled(), 0);
+        assert!(!sampler.wants(&unsampled));
+        set(Sampling::ratio(0.5)).unwrap();
+        assert!((300..700).contains(&sampled()));
+        for wrong in [-0.1, 1.1, f64::NAN] {
+            assert!(set(Sampling::ratio(wrong)).is_err());
+        }
+        live.update(|policy| policy.0.enabled = false).unwrap();
+        assert!(!sampler.begin());
+        assert_eq!(TraceHandle(sampler).calls(), 0);
+    }
+}
