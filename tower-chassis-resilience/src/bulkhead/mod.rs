@@ -87,8 +87,8 @@
 //!
 //! # Cost
 //!
-//! While a permit is free and nobody waits: no lock, no allocation, no timer; one compare-and-swap to
-//! take it, one to give it back, one reference count. A limit of four per core or more is spread over
+//! While a permit is free and nobody waits: no lock, no allocation, no timer, no look at the clock; one
+//! compare-and-swap to take it, one to give it back, one reference count. A limit of four per core or more is spread over
 //! the cores (16 at the most), which then do not meet; one that finds its share used up looks for a
 //! permit in the others before it is refused. There, a refusal may come one permit too early when that
 //! was given back in the instant of the search; below, it is exact. The limit itself is never exceeded.

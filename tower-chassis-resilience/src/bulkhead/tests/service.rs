@@ -8,9 +8,7 @@ use std::{
 
 use tokio::{sync::Semaphore, time, time::Instant};
 use tower::{Service, ServiceExt, service_fn};
-use tower_chassis_core::{
-    Body, BoxError, Events, Kind, Live, Rejection, events::Event, upgrade::Switched,
-};
+use tower_chassis_core::{BoxError, Events, Kind, Live, Rejection, clock, events::Event};
 use tower_layer::Layer;
 
 use super::super::{
@@ -126,6 +124,15 @@ async fn layered_and_cloned_many_times_it_is_one_limit() {
     for call in calls {
         call.abort();
     }
+}
+
+/// It has no use for the time while nobody waits.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_finds_a_permit_reads_no_clock() {
+    let service = BulkheadLayer::new(policy(1, 1)).layer(service_fn(echo));
+    let before = clock::readings();
+    assert_eq!(send(&service, 7).await.unwrap(), 7);
+    assert_eq!(clock::readings(), before);
 }
 
 #[tokio::test(start_paused = true)]
