@@ -147,6 +147,7 @@ fn patient() -> ServerConfig {
     ServerConfig {
         drain_delay: Duration::ZERO,
         drain_limit: Duration::from_secs(3600),
+        write_timeout: Duration::from_secs(3600),
         ..ServerConfig::default()
     }
 }
