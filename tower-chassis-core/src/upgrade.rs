@@ -2,8 +2,11 @@
 //!
 //! A `101 Switching Protocols` has no body, so "to the end of the body" would be at once. A layer that lasts
 //! until the end leaves its ticket in the response instead ([`Switched`]); our
-//! [`Server`](crate::server::Server) takes it and keeps it until the upgraded connection closes. Under another
-//! server the extensions of the response are dropped when its head was written, and the ticket with them.
+//! `Server` (feature `server`) takes it and keeps it until the upgraded connection closes. Under another server
+//! the extensions of the response are dropped when its head was written, and the ticket with them; so too for a
+//! stream of HTTP/2, where extended CONNECT answers 200 and has no 101.
+//!
+//! The verdict is that of the head, or cancelled where our server cut the connection (drain, write timeout).
 
 use std::{
     fmt,

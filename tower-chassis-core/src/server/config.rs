@@ -14,13 +14,13 @@ pub struct ServerConfig {
     /// From the first byte of a head (of the connection, for its first request) to its last: 10 s.
     #[cfg_attr(feature = "config", serde(with = "crate::config::duration"))]
     pub header_read_timeout: Duration,
-    /// Between two pieces of a request's body: 30 s.
+    /// Between two pieces of a request's body, while its response gives nothing either: 30 s.
     #[cfg_attr(feature = "config", serde(with = "crate::config::duration"))]
     pub body_read_timeout: Duration,
     /// Between two requests of a connection: 60 s.
     #[cfg_attr(feature = "config", serde(with = "crate::config::duration"))]
     pub idle_timeout: Duration,
-    /// For a client to take a piece of the response: 30 s.
+    /// For a client to take a piece of the response, or of what is written after an upgrade: 30 s.
     #[cfg_attr(feature = "config", serde(with = "crate::config::duration"))]
     pub write_timeout: Duration,
     /// The names and values of all headers of a request, in bytes: 32 KiB.
@@ -32,7 +32,7 @@ pub struct ServerConfig {
     /// A request's body, in bytes, counted while it streams: 2 MiB.
     #[cfg_attr(feature = "config", serde(with = "crate::config::byte_size"))]
     pub max_body: u64,
-    /// Open connections of all listeners: 10,000.
+    /// Open connections of all listeners, upgraded ones among them: 10,000.
     pub max_connections: u32,
     /// Open connections of one address: 256. Unix sockets do not count.
     pub max_connections_per_ip: u32,
@@ -41,7 +41,7 @@ pub struct ServerConfig {
     /// From the start of a drain until the listeners close: 5 s.
     #[cfg_attr(feature = "config", serde(with = "crate::config::duration"))]
     pub drain_delay: Duration,
-    /// From then until what is still in flight is cut: 25 s.
+    /// From then until what is still in flight or upgraded is cut: 25 s.
     #[cfg_attr(feature = "config", serde(with = "crate::config::duration"))]
     pub drain_limit: Duration,
 }

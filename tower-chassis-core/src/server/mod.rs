@@ -43,6 +43,31 @@
 //! [`Drain::start`] makes [`Drain::is_draining`] true at once, for the readiness probe; the listeners go on
 //! for `drain_delay`, so that load balancers learn of it. Then they close, connections finish the
 //! requests that are in flight and close (HTTP/2: GOAWAY), for at most `drain_limit`; what is left is cut.
+//!
+//! # Long streams
+//! A response may stream for as long as it likes (server-sent events, gRPC): while it lasts, only a client that
+//! does not take what is there is reset. A request's body that goes on beside its response stalls when neither
+//! of the two has moved for `body_read_timeout`; a gRPC stream that may be silent both ways for longer needs
+//! pings of its own or a longer limit. All messages that a client streams in one call are one body to `max_body`.
+//!
+//! # Upgrades
+//! A handler takes a connection over with `hyper::upgrade::on`, or with what is built on that, such as axum's
+//! `WebSocketUpgrade`: HTTP/1.1 `Upgrade` and `CONNECT`. From the switch on
+//! * it keeps its place among `max_connections` and `max_connections_per_ip`, and a drain waits for it, until the
+//!   handler drops it;
+//! * layers with `.until_end()` hold what they hold for the call ([`Switched`](crate::upgrade::Switched)) as
+//!   long; those that last until the head ended with the 101. The tickets end before the socket is closed, in the
+//!   same drop. A switch that nobody asked for or takes ends with its connection, at once;
+//! * the limits on heads, bodies and idleness no longer hold: a websocket may be silent for days, and to ping is
+//!   its protocol's business. A write that waits longer than `write_timeout` fails with `TimedOut`, and the
+//!   reads and writes after it with `ConnectionAborted`: the client did not read;
+//! * a handler that waits for [`Drain::announced`] can say goodbye in time. At the end of `drain_limit` reads and
+//!   writes, those that wait too, fail with `ConnectionAborted`, the tickets end as cancelled, and the server says
+//!   [`CutShort`](Drained::CutShort). A handler that does neither keeps its socket open until it drops it, and the
+//!   drain does not wait for that longer than a second.
+//!
+//! Over HTTP/2 there are no upgrades (extended CONNECT is not offered): a stream that is answered so is a call that
+//! ends at its head, and its connection idles under `idle_timeout` as others do.
 
 mod accept;
 mod body;

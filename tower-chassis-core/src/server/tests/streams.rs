@@ -81,7 +81,8 @@ async fn an_upgraded_client_that_does_not_read_is_cut_off() {
     let mut piece = [0; 100];
     for _ in 0..5 {
         sleep(Duration::from_secs(29)).await;
-        client.read_exact(&mut piece).await.unwrap();
+        let read = timeout(HOUR, client.read_exact(&mut piece)).await;
+        read.expect("slow is not stalled").unwrap();
     }
     assert_eq!(tickets.ended(1), []);
     let (wrote, _writer) = timeout(HOUR, writes).await.unwrap().unwrap();
@@ -207,6 +208,28 @@ async fn a_stream_both_ways_lives_while_either_way_goes_on() {
     assert_eq!(hears.recv().await.unwrap().unwrap(), "still here");
     // Then neither does.
     let silent = Instant::now();
-    assert_eq!(hears.recv().await.unwrap(), Err(crate::Kind::BodyTimeout));
+    let stalled = timeout(HOUR, hears.recv()).await.unwrap().unwrap();
+    assert_eq!(stalled, Err(crate::Kind::BodyTimeout));
     assert_eq!(silent.elapsed().as_secs(), 30);
+}
+
+/// A connection of many calls ends none of them by its end.
+#[cfg(feature = "client")]
+#[tokio::test(start_paused = true)]
+async fn a_switch_on_a_stream_of_http2_holds_nothing() {
+    let tickets = Tickets::default();
+    let (client, _held) = upgradable(&tickets, 4096);
+    let (mut connection, driver) = hyper::client::conn::http2::handshake(
+        hyper_util::rt::TokioExecutor::new(),
+        hyper_util::rt::TokioIo::new(client),
+    )
+    .await
+    .unwrap();
+    tokio::spawn(driver);
+    let request = Request::get("http://a/forget").body(Body::empty());
+    let _ = timeout(HOUR, connection.send_request(request.unwrap())).await;
+    assert_eq!(tickets.all_ended().await, [Class::Success]);
+    let request = Request::get("http://a/").body(Body::empty());
+    let response = connection.send_request(request.unwrap()).await.unwrap();
+    assert_eq!(response.status(), 200);
 }

@@ -147,6 +147,7 @@ fn patient() -> ServerConfig {
     ServerConfig {
         drain_delay: Duration::ZERO,
         drain_limit: Duration::from_secs(3600),
+        write_timeout: Duration::from_secs(3600),
         ..ServerConfig::default()
     }
 }
@@ -353,15 +354,16 @@ async fn a_drain_cuts_upgraded_connections_at_its_limit_and_says_so() {
         }
     });
     let (mut busy, mut busy_io) = up.upgraded().await;
+    busy.write_all(b"ping").await.unwrap();
+    soon(busy_io.read_exact(&mut [0; 1])).await.unwrap();
     assert_eq!(up.until_end.ended(2), []);
     up.drain.start();
-    assert_eq!(soon(up.drain_forced()).await, ());
+    soon(up.drain.reached(drain::Phase::Forced)).await;
     let error = soon(reads).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
     let error = soon(writes).await.unwrap();
     assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
     // One whose bytes are always there is cut as well.
-    busy.write_all(b"ping").await.unwrap();
     let error = busy_io.read(&mut [0; 8]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
     assert_eq!(
@@ -385,12 +387,6 @@ async fn a_forced_drain_does_not_wait_for_a_connection_that_nobody_looks_at() {
     assert_eq!(up.until_end.ended(1), []);
     drop(io);
     assert_eq!(up.until_end.ended(0), [Class::Success]);
-}
-
-impl Up {
-    async fn drain_forced(&self) {
-        self.drain.reached(drain::Phase::Forced).await;
-    }
 }
 
 #[tokio::test]
