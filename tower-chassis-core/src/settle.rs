@@ -201,12 +201,12 @@ impl<B: Body, Err, C: Classify<Response<B>, Err>> Settle<Response<B>, Err> for U
                     return Ok(response.map(Watched::done));
                 }
                 let ending = self.0.ending(&response);
-                let watch = Watch {
-                    guard,
+                let mut watch = Watch {
+                    guard: Some(guard),
                     classify: self.0.clone(),
                     ending,
                     head,
-                    polled: false,
+                    left: Left::Unread,
                 };
                 Ok(response.map(|body| {
                     if body.is_end_stream() {
@@ -230,6 +230,19 @@ impl<B: Body, Err, C: Classify<Response<B>, Err>> Settle<Response<B>, Err> for U
     }
 }
 
+/// A ticket whose call goes on. Dropped, it is told why.
+#[derive(Debug)]
+pub(crate) struct Held<G: Observe>(pub(crate) Option<G>);
+
+impl<G: Observe> Drop for Held<G> {
+    fn drop(&mut self) {
+        if let Some(guard) = self.0.take() {
+            let now = guard.now();
+            guard.done(cause::of_drop(), now);
+        }
+    }
+}
+
 pin_project! {
     /// The future of every layer that observes a call. Dropped early, its ticket is told why.
     #[derive(Debug)]
@@ -240,21 +253,14 @@ pin_project! {
     {
         #[pin]
         inner: F,
-        guard: Option<G>,
+        // After the future: what the call holds further in is let go first, or a limit would be passed for a moment.
+        guard: Held<G>,
         settle: J,
-    }
-
-    impl<F, G: Observe, J> PinnedDrop for ResponseFuture<F, G, J> {
-        fn drop(this: Pin<&mut Self>) {
-            if let Some(guard) = this.project().guard.take() {
-                guard.done(cause::of_drop(), clock::now());
-            }
-        }
     }
 }
 
 impl<F, G: Observe, J> ResponseFuture<F, G, J> {
-    pub(crate) fn holding(inner: F, guard: Option<G>, settle: J) -> Self {
+    pub(crate) const fn holding(inner: F, guard: Held<G>, settle: J) -> Self {
         Self {
             inner,
             guard,
@@ -263,12 +269,8 @@ impl<F, G: Observe, J> ResponseFuture<F, G, J> {
     }
 
     /// Watches `inner` with `guard`, judged by `settle`.
-    pub fn new(inner: F, guard: G, settle: J) -> Self {
-        Self {
-            inner,
-            guard: Some(guard),
-            settle,
-        }
+    pub const fn new(inner: F, guard: G, settle: J) -> Self {
+        Self::holding(inner, Held(Some(guard)), settle)
     }
 }
 
@@ -283,11 +285,11 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let inner = this.inner;
-        let result = match this.guard.as_mut() {
+        let result = match this.guard.0.as_mut() {
             Some(guard) => ready!(guard.within(|| inner.poll(cx))),
             None => ready!(inner.poll(cx)),
         };
-        match this.guard.take() {
+        match this.guard.0.take() {
             Some(guard) => Poll::Ready(this.settle.settle(result, guard)),
             // Polled after it was ready: the inner future has the say (most panic).
             None => Poll::Pending,
@@ -295,14 +297,24 @@ where
     }
 }
 
+/// What a body's end is told to. Dropped, it ends as [`left`](Self::left) says.
 #[derive(Debug)]
-struct Watch<G, C> {
-    guard: G,
+struct Watch<G: Observe, C: ClassifyEnd> {
+    guard: Option<G>,
     classify: C,
     /// Judges in place of `classify`.
     ending: Option<Ending>,
     head: Verdict,
-    polled: bool,
+    left: Left,
+}
+
+/// How a body is left if it is dropped now.
+#[derive(Clone, Copy, Debug)]
+enum Left {
+    Unread,
+    Midway,
+    Clean,
+    Panicked,
 }
 
 pin_project! {
@@ -316,40 +328,50 @@ pin_project! {
     {
         #[pin]
         inner: B,
+        // After the body: what it holds is let go first.
         watch: Option<Watch<G, C>>,
     }
 
     impl<B: Body, G: Observe, C: ClassifyEnd> PinnedDrop for Watched<B, G, C> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            let Some(watch) = this.watch.take() else { return };
+            let Some(watch) = this.watch else { return };
             // hyper drops a body of known length after its last data frame, and that of a HEAD unpolled.
-            let end = if std::thread::panicking() {
-                End::Panicked
+            if std::thread::panicking() {
+                watch.left = Left::Panicked;
             } else if this.inner.is_end_stream() {
-                End::Clean
-            } else if watch.polled {
-                End::Dropped
-            } else {
-                End::Unread
-            };
-            watch.end(end);
+                watch.left = Left::Clean;
+            }
         }
     }
 }
 
 impl<G: Observe, C: ClassifyEnd> Watch<G, C> {
-    fn end(self, end: End<'_>) {
-        let now = self.guard.now();
-        self.end_at(end, now);
+    fn end(&mut self, end: End<'_>) {
+        if let Some(now) = self.guard.as_ref().map(Observe::now) {
+            self.end_at(end, now);
+        }
     }
 
-    fn end_at(self, end: End<'_>, now: Instant) {
-        let verdict = match &self.ending {
-            Some(ending) => ending.end(end),
-            None => self.classify.end(self.head, end),
-        };
-        self.guard.done(verdict, now);
+    fn end_at(&mut self, end: End<'_>, now: Instant) {
+        if let Some(guard) = self.guard.take() {
+            let verdict = match &self.ending {
+                Some(ending) => ending.end(end),
+                None => self.classify.end(self.head, end),
+            };
+            guard.done(verdict, now);
+        }
+    }
+}
+
+impl<G: Observe, C: ClassifyEnd> Drop for Watch<G, C> {
+    fn drop(&mut self) {
+        self.end(match self.left {
+            Left::Unread => End::Unread,
+            Left::Midway => End::Dropped,
+            Left::Clean => End::Clean,
+            Left::Panicked => End::Panicked,
+        });
     }
 }
 
@@ -372,7 +394,7 @@ impl<B: Body, G: Observe, C: ClassifyEnd> Body for Watched<B, G, C> {
         let inner = this.inner;
         let frame = match this.watch.as_mut() {
             Some(watch) => {
-                watch.polled = true;
+                watch.left = Left::Midway;
                 ready!(watch.guard.within(|| inner.poll_frame(cx)))
             }
             None => ready!(inner.poll_frame(cx)),
@@ -382,18 +404,18 @@ impl<B: Body, G: Observe, C: ClassifyEnd> Body for Watched<B, G, C> {
                 if let (Some(data), Some(watch)) = (frame.data_ref(), this.watch.as_mut()) {
                     watch.guard.data(data.remaining());
                 } else if let Some(trailers) = frame.trailers_ref()
-                    && let Some(watch) = this.watch.take()
+                    && let Some(mut watch) = this.watch.take()
                 {
                     watch.end(End::Trailers(trailers));
                 }
             }
             Some(Err(_)) => {
-                if let Some(watch) = this.watch.take() {
+                if let Some(mut watch) = this.watch.take() {
                     watch.end(End::Broken);
                 }
             }
             None => {
-                if let Some(watch) = this.watch.take() {
+                if let Some(mut watch) = this.watch.take() {
                     watch.end(End::Clean);
                 }
             }
@@ -529,6 +551,54 @@ mod tests {
         for log in [a, b, c] {
             assert_eq!(log.classes(), [Class::Success]);
         }
+    }
+
+    /// What a call holds further in, and a ticket that must not be told before it is gone.
+    struct Inside(Arc<Mutex<bool>>);
+    impl Drop for Inside {
+        fn drop(&mut self) {
+            *self.0.lock().unwrap() = true;
+        }
+    }
+    struct After(Arc<Mutex<bool>>);
+    impl Observe for After {
+        fn done(self, _: Verdict, _: Instant) {
+            assert!(*self.0.lock().unwrap(), "told before the inside was gone");
+            *self.0.lock().unwrap() = false;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_ticket_is_told_after_what_is_inside_was_let_go() {
+        let gone = Arc::new(Mutex::new(false));
+        let inside = Inside(Arc::clone(&gone));
+        let inner = async move {
+            let _inside = inside;
+            std::future::pending::<Result<Response<String>, Infallible>>().await
+        };
+        let settle = UntilHead::<Auto>::default();
+        let mut call = Box::pin(ResponseFuture::new(inner, After(Arc::clone(&gone)), settle));
+        assert!(futures_poll(call.as_mut()).is_none());
+        drop(call);
+        assert!(!*gone.lock().unwrap(), "the ticket was told");
+
+        struct Stream(#[allow(dead_code, reason = "for its drop")] Inside);
+        impl Body for Stream {
+            type Data = bytes::Bytes;
+            type Error = Infallible;
+            fn poll_frame(
+                self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+            ) -> Poll<Option<Result<Frame<bytes::Bytes>, Infallible>>> {
+                Poll::Pending
+            }
+        }
+        let body = Stream(Inside(Arc::clone(&gone)));
+        let inner = std::future::ready(Ok::<_, Infallible>(Response::new(body)));
+        let settle = UntilEnd::<Auto>::default();
+        let response = ResponseFuture::new(inner, After(Arc::clone(&gone)), settle).await;
+        drop(response.unwrap());
+        assert!(!*gone.lock().unwrap(), "the ticket was told");
     }
 
     fn futures_poll<F: Future>(future: Pin<&mut F>) -> Option<F::Output> {

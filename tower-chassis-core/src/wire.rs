@@ -19,9 +19,9 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::{
-    Kind, Rejection, cause, clock,
+    Kind, Rejection, clock,
     refusal::{IsGrpc, Refusal},
-    settle::{Observe, ResponseFuture, Settle},
+    settle::{Held, Observe, ResponseFuture, Settle},
 };
 
 /// A policy that watches calls and refuses none.
@@ -195,21 +195,11 @@ where
     }
 }
 
-/// A ticket that no future owns yet: it is told when it is not used, and when the inner `call` panics.
-struct Held<T: Observe>(Option<T>);
-
 impl<T: Observe> Held<T> {
+    /// Calls the inner service. The ticket is told when that panics.
     fn call<F, J>(mut self, call: impl FnOnce() -> F, settle: J) -> ResponseFuture<F, T, J> {
         let future = self.0.within(call);
-        ResponseFuture::holding(future, self.0.take(), settle)
-    }
-}
-
-impl<T: Observe> Drop for Held<T> {
-    fn drop(&mut self) {
-        if let Some(ticket) = self.0.take() {
-            ticket.done(cause::of_drop(), clock::now());
-        }
+        ResponseFuture::holding(future, self, settle)
     }
 }
 
