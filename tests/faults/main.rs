@@ -10,10 +10,12 @@
 
 mod balance;
 mod breaker;
+mod bulkhead;
 mod clock;
 mod heap;
 mod memory;
 mod ours;
+
 mod rate_limit;
 mod retry;
 mod rules;
