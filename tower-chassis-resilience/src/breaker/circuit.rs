@@ -125,9 +125,9 @@ impl Circuit {
     }
 
     /// The head of a call's answer is good.
-    pub(super) fn head(&self, pass: &mut Pass) {
+    pub(super) fn head(&self, pass: &mut Pass, now: Instant) {
         if let Some(probe) = &mut pass.probe {
-            self.head_probe(pass.generation, probe);
+            self.head_probe(pass.generation, probe, self.since(now));
         }
     }
 

@@ -314,9 +314,9 @@ impl fmt::Debug for Ticket {
 }
 
 impl Observe for Ticket {
-    fn head(&mut self, verdict: Verdict, _: Instant) {
+    fn head(&mut self, verdict: Verdict, now: Instant) {
         if verdict.is_success() {
-            self.shared.circuit.head(&mut self.pass);
+            self.shared.circuit.head(&mut self.pass, now);
         }
     }
 

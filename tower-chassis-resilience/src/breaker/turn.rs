@@ -120,11 +120,12 @@ impl Circuit {
     }
 
     /// The head of a probe's answer is good. The deadline was for that: a body may be long, and how fast it is
-    /// read is up to the caller.
+    /// read is up to the caller. A head that comes after it does not count, however good.
     #[cold]
-    pub(super) fn head_probe(&self, generation: u32, probe: &mut Probe) {
+    pub(super) fn head_probe(&self, generation: u32, probe: &mut Probe, now: u64) {
         let mut cold = self.lock();
         if self.word().generation == generation
+            && now < cold.due(probe.began)
             && let Some(place) = cold.probes.iter().position(|other| other == probe)
         {
             probe.headed = true;

@@ -34,9 +34,10 @@
 //!
 //! # Weights
 //!
-//! Destinations take turns in an even mixture without randomness: in every run of as many requests as
-//! the weights add up to (divided by their greatest common divisor), each gets exactly its share,
-//! however many clones and threads call. A change of the policy does not start the turns of a rule
+//! Destinations take turns in an even mixture: in every cycle of as many requests as the weights add up to
+//! (divided by their greatest common divisor), each gets exactly its share, however many clones and
+//! threads call. Where in a cycle a destination has its turns differs from one to the next, so that traffic with
+//! a rhythm of its own, every second request a write for example, is split by weight at every beat. A change of the policy does not start the turns of a rule
 //! anew, as long as it keeps its name.
 //!
 //! # Order

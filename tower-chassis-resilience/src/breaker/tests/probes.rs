@@ -122,6 +122,26 @@ fn a_probe_that_was_late_has_failed_whatever_it_says() {
 }
 
 #[test]
+fn a_good_head_that_was_late_does_not_count() {
+    for (late, reason) in [
+        (Duration::ZERO, "probe-timeout"),
+        (Duration::from_nanos(1), "probes-succeeded"),
+    ] {
+        let mut bench = Bench::new(|config| {
+            config.consecutive_failures = 1;
+            config.half_open_probes = 1;
+        });
+        bench.call(Class::Failure);
+        bench.advance(SECOND * 5);
+        let mut probe = bench.probe();
+        bench.advance(SECOND * 10 - late);
+        bench.circuit.head(&mut probe, bench.now);
+        bench.finish(probe, Class::Success);
+        assert_eq!(bench.reasons()[2], reason);
+    }
+}
+
+#[test]
 fn fewer_or_more_probes_while_half_open() {
     let mut bench = half_open();
     let probes = [bench.probe(), bench.probe(), bench.probe()];

@@ -1,0 +1,403 @@
+//! Faults that were found in layers of the field: the same scenario against tower-resilience 0.13 and against ours.
+//!
+//! "shown" means that the symptom is there. Every figure is the same on each run but those that are measured in
+//! nanoseconds. Ends with 1 if ours show any of them.
+//!
+//! Not shown by 0.13, or not in the form that the list of faults gives it: none. What the list says of 5 is shown
+//! only in the mode that it speaks of (`backpressure`), 8 was read and never run before, and 23 is shown only where
+//! calls run on after their time (`cancel_running_future(false)`).
+
+mod theirs;
+
+#[path = "../../../../faults/heap.rs"]
+mod heap;
+#[path = "../../../../faults/ours.rs"]
+mod ours;
+#[path = "../../../../faults/scenario.rs"]
+mod scenario;
+#[path = "../../../../faults/script.rs"]
+mod script;
+
+use std::{future::Future, panic, process::ExitCode, time::Duration};
+
+use http::Method;
+use tokio::runtime::Builder;
+use tower_chassis::Rejection;
+use tower_chassis_peers::table;
+
+use scenario::{Saw, Subject};
+use script::Script;
+
+#[global_allocator]
+static ALLOCATOR: heap::Counted = heap::Counted;
+
+/// Under a clock that moves when everybody waits.
+fn paused<F: Future>(scenario: F) -> F::Output {
+    let mut builder = Builder::new_current_thread();
+    builder.enable_time().start_paused(true);
+    builder.build().unwrap().block_on(scenario)
+}
+
+/// Under the clock of the system.
+fn real<F: Future>(scenario: F) -> F::Output {
+    let mut builder = Builder::new_current_thread();
+    builder.enable_time().build().unwrap().block_on(scenario)
+}
+
+/// How many times longer the last thousand calls took than the first: the quickest of five each, because the machine
+/// has other things to do.
+async fn slower<S: Subject>(service: &mut S, script: &Script, calls: usize) -> f64 {
+    let mut took = Vec::new();
+    for _ in 0..calls / 1_000 {
+        let began = std::time::Instant::now();
+        scenario::many_calls(service, script, 1_000).await;
+        took.push(began.elapsed().as_secs_f64());
+    }
+    let quickest = |took: &[f64]| took.iter().copied().fold(f64::INFINITY, f64::min);
+    quickest(&took[took.len() - 5..]) / quickest(&took[..5])
+}
+
+/// A figure, and whether it is the symptom.
+struct Outcome(String, bool);
+
+impl Outcome {
+    fn of<T: std::fmt::Display>(figure: T, shown: bool) -> Self {
+        Self(figure.to_string(), shown)
+    }
+}
+
+/// Says the same of both.
+fn both<T>(theirs: T, ours: T, judge: impl Fn(T) -> Outcome) -> [Outcome; 2] {
+    [judge(theirs), judge(ours)]
+}
+
+struct Fault {
+    number: u8,
+    symptom: &'static str,
+    outcomes: [Outcome; 2],
+}
+
+fn breakers() -> Vec<Fault> {
+    let failures = |least| move |failures: usize| Outcome::of(failures, failures > least);
+    let says = |shown: bool| Outcome::of(if shown { "yes" } else { "no" }, shown);
+    let fault = |number, symptom, outcomes| Fault {
+        number,
+        symptom,
+        outcomes,
+    };
+    // The mode of theirs promises that who is ready is served. Ours promise nothing, and say when to come back.
+    let (broken, ready) = (theirs::two_ready(), paused(ours::two_ready()));
+    let refused = |ready: usize, reached: usize, second: &str| {
+        format!("{ready} ready, {reached} served, {second}")
+    };
+    let after = match &ready.second {
+        Some(Err(error)) => Rejection::find(&**error).and_then(Rejection::retry_after),
+        _ => None,
+    };
+    let two_ready = [
+        match &broken.second {
+            Some(Err(error)) => Outcome(
+                refused(broken.ready, broken.reached, &error.to_string()),
+                true,
+            ),
+            _ => Outcome(
+                refused(broken.ready, broken.reached, "the other as well"),
+                false,
+            ),
+        },
+        match after {
+            Some(after) => Outcome(
+                refused(
+                    ready.ready,
+                    ready.reached,
+                    &format!("come back in {after:?}"),
+                ),
+                false,
+            ),
+            None => Outcome(refused(ready.ready, ready.reached, "nothing is said"), true),
+        },
+    ];
+    vec![
+        fault(
+            1,
+            "failures that open it after 1,000 good calls, ten in a window",
+            both(
+                theirs::failures_after_good_calls(),
+                paused(ours::failures_after_good_calls()),
+                failures(10),
+            ),
+        ),
+        fault(
+            2,
+            "failures that open it, with a minimum of five calls",
+            both(
+                theirs::failures_at_the_minimum(),
+                paused(ours::failures_at_the_minimum()),
+                failures(5),
+            ),
+        ),
+        fault(
+            3,
+            "of 20 good calls slower than the window, refused when half-open",
+            both(
+                theirs::refused_after_slow_probes(),
+                paused(ours::refused_after_slow_probes()),
+                failures(0),
+            ),
+        ),
+        fault(
+            4,
+            "a good result from before the outage closes it",
+            both(
+                theirs::stale_result_counts(true),
+                paused(ours::stale_result_counts(true)),
+                says,
+            ),
+        ),
+        fault(
+            4,
+            "a bad result from before the outage opens it",
+            both(
+                theirs::stale_result_counts(false),
+                paused(ours::stale_result_counts(false)),
+                says,
+            ),
+        ),
+        fault(
+            5,
+            "who was ready in vain does not know when to come back",
+            two_ready,
+        ),
+        fault(
+            6,
+            "of 50 calls that a timeout cuts, how many reach the service",
+            both(
+                theirs::reached_when_cut(),
+                paused(ours::reached_when_cut()),
+                failures(49),
+            ),
+        ),
+        fault(
+            7,
+            "states that the gauge shows after one cycle",
+            both(
+                theirs::states_at_one(),
+                paused(ours::states_at_one()).0,
+                failures(1),
+            ),
+        ),
+        fault(
+            8,
+            "a good probe that is three times too slow closes it",
+            both(
+                theirs::closes_by_a_slow_probe(),
+                paused(ours::closes_by_a_slow_probe()),
+                says,
+            ),
+        ),
+    ]
+}
+
+fn retries() -> Vec<Fault> {
+    let fault = |number, symptom, outcomes| Fault {
+        number,
+        symptom,
+        outcomes,
+    };
+    let post = || Method::POST;
+    vec![
+        fault(
+            17,
+            "attempts of 1,000 calls that need two each, ten retries allowed",
+            both(
+                theirs::attempts_within_the_budget(),
+                paused(ours::attempts_within_the_budget()),
+                |attempts| Outcome::of(attempts, attempts > 1_010),
+            ),
+        ),
+        fault(
+            18,
+            "failed responses held over the wait",
+            both(
+                theirs::held_over_the_wait(),
+                paused(ours::held_over_the_wait()),
+                |held| Outcome::of(held, held > 0),
+            ),
+        ),
+        fault(
+            18,
+            "copies of a request for its attempts",
+            both(
+                theirs::copies_of_a_request(),
+                paused(ours::copies_of_a_request()),
+                |(attempts, copies)| {
+                    Outcome(format!("{copies} for {attempts}"), copies >= attempts)
+                },
+            ),
+        ),
+        fault(
+            18,
+            "longest of 500 waits, where 100 ms is the most",
+            both(
+                theirs::longest_wait(),
+                paused(ours::longest_wait()),
+                // The timer rounds up to whole milliseconds.
+                |wait| {
+                    Outcome(
+                        format!("{} ms", wait.as_millis()),
+                        wait > Duration::from_millis(101),
+                    )
+                },
+            ),
+        ),
+        fault(
+            18,
+            "attempts of a POST whose connection breaks, by default",
+            both(
+                theirs::attempts_when_broken(post()),
+                paused(ours::attempts_when_broken(post())),
+                |attempts| Outcome::of(attempts, attempts > 1),
+            ),
+        ),
+    ]
+}
+
+fn others() -> Vec<Fault> {
+    let fault = |number, symptom, outcomes| Fault {
+        number,
+        symptom,
+        outcomes,
+    };
+    let worst = |picks: Vec<bool>| {
+        let worst = scenario::worst_place(&picks, 2);
+        Outcome(format!("{:.1} %", worst * 100.0), worst > 0.05)
+    };
+    let wait = |took: Duration| Outcome(format!("{:.1} s", took.as_secs_f64()), !took.is_zero());
+    let seen = |saw| match saw {
+        Saw::Panic => Outcome::of("a panic", false),
+        Saw::Error(took) => Outcome(
+            format!("a timeout after {} ms of 10 s", took.as_millis()),
+            true,
+        ),
+        Saw::Answer => Outcome::of("an answer", true),
+    };
+    let calls = 20_000;
+    let (left, slow) = theirs::left_behind(calls);
+    let our_left = paused(ours::left_behind(calls));
+    let our_slow = paused(async {
+        let (mut service, script) = ours::guarded(|config| {
+            config.failure_rate = 1.0;
+            config.window = Duration::from_secs(24 * 60 * 60);
+        });
+        slower(&mut service, &script, calls).await
+    });
+    let million = paused(ours::left_behind(1_000_000));
+    vec![
+        fault(
+            19,
+            "time to a refusal whose next permit is a minute away",
+            both(theirs::refusal().0, paused(ours::refusal()).0, wait),
+        ),
+        fault(
+            21,
+            "of ten calls, not served because a clone of the router is idle",
+            both(
+                theirs::served_beside_an_idle_clone(),
+                paused(ours::served_beside_an_idle_clone()),
+                |served| Outcome::of(10 - served, served < 10),
+            ),
+        ),
+        fault(
+            22,
+            "weights 1:1, reads and writes in turn: how far off either is",
+            both(
+                theirs::picks([1, 1], 24_000),
+                paused(ours::picks([1, 1], 24_000)),
+                worst,
+            ),
+        ),
+        fault(
+            23,
+            "what the caller sees of a panic",
+            both(theirs::a_panic(), paused(ours::a_panic()), seen),
+        ),
+        fault(
+            27,
+            "one breaker layer over two services: breakers",
+            both(
+                theirs::a_breaker_opens_for_both(),
+                paused(ours::a_breaker_opens_for_both()),
+                |one| Outcome::of(if one { 1 } else { 2 }, !one),
+            ),
+        ),
+        fault(
+            27,
+            "five calls pass one limit of two over five services",
+            both(
+                theirs::passed_by_a_rate(),
+                paused(ours::passed_by_a_rate()),
+                |passed| Outcome::of(passed, passed > 2),
+            ),
+        ),
+        fault(
+            29,
+            "still shut when a paused clock moved by the open time",
+            both(
+                theirs::a_jump_opens_a_breaker(),
+                paused(ours::a_jump_opens_a_breaker()),
+                |passes| Outcome::of(if passes { "no" } else { "yes" }, !passes),
+            ),
+        ),
+        fault(
+            30,
+            "bytes left behind by 20,000 calls in a window",
+            [
+                Outcome::of(left, left > 0),
+                Outcome(
+                    format!("{our_left}, by a million {million}"),
+                    our_left > 0 || million > 0,
+                ),
+            ],
+        ),
+        fault(
+            30,
+            "how many times slower the last thousand of them are",
+            both(slow, our_slow, |slow| {
+                Outcome(table::figure(slow), slow > 3.0)
+            }),
+        ),
+    ]
+}
+
+fn main() -> ExitCode {
+    // Fault 23 panics on purpose.
+    panic::set_hook(Box::new(|info| {
+        if info.payload_as_str() != Some("planted") {
+            eprintln!("{info}");
+        }
+    }));
+    let faults: Vec<_> = [breakers(), retries(), others()]
+        .into_iter()
+        .flatten()
+        .collect();
+    let shown = |shown| String::from(if shown { "shown" } else { "not shown" });
+    let rows: Vec<_> = faults
+        .iter()
+        .map(|fault| {
+            let [theirs, ours] = &fault.outcomes;
+            vec![
+                format!("{:02} {}", fault.number, fault.symptom),
+                theirs.0.clone(),
+                shown(theirs.1),
+                ours.0.clone(),
+                shown(ours.1),
+            ]
+        })
+        .collect();
+    table::print(
+        "faults: tower-resilience 0.13 and tower-chassis",
+        &["fault", "theirs", "", "ours", ""],
+        &rows,
+    );
+    ExitCode::from(u8::from(faults.iter().any(|fault| fault.outcomes[1].1)))
+}
