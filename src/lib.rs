@@ -41,6 +41,9 @@ pub use tower_chassis_router as router;
 pub mod admin;
 #[cfg(feature = "gateway")]
 pub mod gateway;
+pub mod guide;
+#[cfg(all(feature = "resilience", feature = "observe"))]
+pub mod stacks;
 
 /// The snippets of the README compile.
 #[cfg(doctest)]

@@ -150,6 +150,25 @@ async fn hyper_layer() {
 }
 
 #[tokio::test]
+async fn resilience_stack() {
+    let mut example = Running::start("resilience_stack", &[]);
+    let first = example.line("you said: ");
+    let millis = first.split(' ').nth(3).unwrap_or_default();
+    let left: u32 = millis.parse().expect("the time that is left was told");
+    assert!((1..2000).contains(&left), "{first}");
+    let tried = example.line("20 questions, ");
+    assert!(!tried.contains(" 0 tried"), "{tried}");
+    example.line("alive: gate open: true, 20 attempts");
+    example.line("dead: gate open: false, ");
+    let count = example.line("chassis_call_duration_seconds_count");
+    assert!(
+        count.contains(r#"operation="ask""#) && count.ends_with(" 20"),
+        "{count}"
+    );
+    assert!(example.child.wait().unwrap().success());
+}
+
+#[tokio::test]
 async fn tonic_layer() {
     let mut example = Running::start("tonic_layer", &[]);
     example.line("healthy: Serving");

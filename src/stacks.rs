@@ -1,0 +1,92 @@
+//! The recommended stacks: which layer stands where, once.
+//!
+//! Each function takes layers that are set up already, because who set them up keeps their handles, and puts them in
+//! the order in which they are right; it says `.until_end()` where a permit or a verdict must last until the end of
+//! the body. The result is a [`Layer`](tower_layer::Layer) for `ServiceBuilder`, for an axum `Router::layer`, for
+//! tonic's `Server::layer`. Who wants fewer or other layers takes a `ServiceBuilder` and the [guide](crate::guide::stacks),
+//! which says why the order is what it is.
+
+use tower_chassis_core::{
+    RescueLayer,
+    settle::{UntilEnd, UntilHead},
+    verdict::OkIsSuccess,
+};
+use tower_chassis_observe::ObserveLayer;
+use tower_chassis_resilience::{
+    breaker::BreakerLayer,
+    bulkhead::BulkheadLayer,
+    deadline::{Accept, DeadlineLayer, Propagate},
+    rate_limit::RateLimitLayer,
+    retry::RetryLayer,
+    timeout::TimeoutLayer,
+};
+use tower_layer::Stack;
+
+/// A bulkhead whose permits last to the end of the body.
+pub type Held = BulkheadLayer<UntilEnd<OkIsSuccess>>;
+
+/// What [`server`] makes.
+pub type ServerStack<P, L> =
+    Stack<L, Stack<Held, Stack<DeadlineLayer<Accept>, Stack<RescueLayer, ObserveLayer<P>>>>>;
+
+/// Around a whole server: `observe → rescue → deadline → shed → rate limit → …`.
+///
+/// `observe` is trace, access log and metrics as one layer: they see every answer, also those that the layers inside
+/// refuse. `shed` bounds the calls at once, to the end of their bodies. Inside come authentication, body limits
+/// and the router. Behind it nothing fails: what is refused is an answer.
+pub fn server<P, F, K>(
+    observe: ObserveLayer<P>,
+    deadline: DeadlineLayer<Accept>,
+    shed: BulkheadLayer,
+    rate_limit: RateLimitLayer<F, K>,
+) -> ServerStack<P, RateLimitLayer<F, K>> {
+    let rescue = Stack::new(RescueLayer::new(), observe);
+    let shed = Stack::new(shed.until_end(), Stack::new(deadline, rescue));
+    Stack::new(rate_limit, shed)
+}
+
+/// What [`route`] makes.
+pub type RouteStack<W> = Stack<Held, TimeoutLayer<W>>;
+
+/// Around a route: `timeout → bulkhead → handler`. What it refuses is an error: [`server`] rescues it, or
+/// say `.respond()` on both layers and do without.
+pub fn route<W>(timeout: TimeoutLayer<W>, bulkhead: BulkheadLayer) -> RouteStack<W> {
+    Stack::new(bulkhead.until_end(), timeout)
+}
+
+/// What [`client`] makes.
+pub type ClientStack<P, L, R, C, W> = Stack<
+    TimeoutLayer<W>,
+    Stack<RetryLayer<R, C>, Stack<L, Stack<DeadlineLayer<Propagate>, ObserveLayer<P>>>>,
+>;
+
+/// Around a service of many endpoints: `observe → deadline → rate limit → retry → timeout of a try → …`.
+///
+/// Inside come traffic rules and the balancer, so that each attempt may go elsewhere, and around each endpoint
+/// [`endpoint`]. Around it [`RescueLayer`], where the caller wants answers and no errors, as tonic's clients do.
+pub fn client<P, F, K, R, C, W>(
+    observe: ObserveLayer<P>,
+    deadline: DeadlineLayer<Propagate>,
+    rate_limit: RateLimitLayer<F, K>,
+    retry: RetryLayer<R, C>,
+    per_try: TimeoutLayer<W>,
+) -> ClientStack<P, RateLimitLayer<F, K>, R, C, W> {
+    let limited = Stack::new(rate_limit, Stack::new(deadline, observe));
+    Stack::new(per_try, Stack::new(retry, limited))
+}
+
+/// What [`endpoint`] makes.
+pub type EndpointStack<C> = Stack<DeadlineLayer<Propagate>, Stack<Held, BreakerLayer<UntilEnd<C>>>>;
+
+/// Around one endpoint of a balancer: `breaker → bulkhead → deadline → connection`.
+///
+/// Give the breaker the endpoint's [gate](BreakerLayer::gate), so that the balancer passes it over while it is open. The
+/// deadline is a clone of the one in [`client`]: here it tells the endpoint what is left for this attempt.
+pub fn endpoint<C>(
+    breaker: BreakerLayer<UntilHead<C>>,
+    bulkhead: BulkheadLayer,
+    deadline: DeadlineLayer<Propagate>,
+) -> EndpointStack<C> {
+    let inside = Stack::new(bulkhead.until_end(), breaker.until_end());
+    Stack::new(deadline, inside)
+}
