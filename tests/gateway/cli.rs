@@ -371,8 +371,49 @@ async fn demo_shows_what_it_says() {
                 .all(|e| e.breaker == "open" && e.health == "shut"),
             "{endpoints:?}"
         );
+
+        // The log and the metrics are told the same, once: what was counted before was logged, and what was
+        // logged is counted after.
+        let counted = async |name: &str, label: &str| {
+            sum(&gateway.admin_get("/metrics").await.text(), name, label)
+        };
+        let logged = |message: &str| {
+            let line = format!(" tower_chassis::events: {message} ");
+            gateway.process.stderr().matches(&line).count() as f64
+        };
+        for (message, name, label) in [
+            (
+                "breaker opened",
+                "chassis_breaker_transitions_total",
+                r#"to="open""#,
+            ),
+            ("endpoint ejected", "chassis_ejections_total", "name="),
+        ] {
+            let before = counted(name, label).await;
+            let lines = logged(message);
+            let after = counted(name, label).await;
+            assert!(
+                before >= 3.0 && before <= lines && lines <= after,
+                "{message}: {before} <= {lines} <= {after}\n{}",
+                gateway.process.stderr()
+            );
+        }
+        assert_eq!(logged("configuration applied"), 1.0);
+        let timeouts = counted("chassis_refused_total", r#"layer="timeout""#).await;
+        assert!(timeouts >= 1.0, "the call to /slow was ended by one");
     })
     .await;
+}
+
+/// The sum of the series of a metric that have a label.
+fn sum(text: &str, name: &str, label: &str) -> f64 {
+    let mine = text.lines().filter(|line| {
+        line.strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with('{'))
+    });
+    mine.filter(|line| line.contains(label))
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+        .sum()
 }
 
 fn header<'a>(headers: &'a Value, name: &str) -> Option<&'a str> {
