@@ -7,7 +7,7 @@
 //! which says why the order is what it is.
 
 use tower_chassis_core::{
-    RescueLayer,
+    RescueLayer, Respond,
     settle::{UntilEnd, UntilHead},
     verdict::OkIsSuccess,
 };
@@ -46,12 +46,13 @@ pub fn server<P, F, K>(
 }
 
 /// What [`route`] makes.
-pub type RouteStack<W> = Stack<Held, TimeoutLayer<W>>;
+pub type RouteStack<W> =
+    Stack<BulkheadLayer<Respond<UntilEnd<OkIsSuccess>>>, TimeoutLayer<W, Respond>>;
 
-/// Around a route: `timeout → bulkhead → handler`. What it refuses is an error: [`server`] rescues it, or
-/// say `.respond()` on both layers and do without.
+/// Around a route: `timeout → bulkhead → handler`. What it refuses is an answer, so that the route stays what it
+/// was, infallible.
 pub fn route<W>(timeout: TimeoutLayer<W>, bulkhead: BulkheadLayer) -> RouteStack<W> {
-    Stack::new(bulkhead.until_end(), timeout)
+    Stack::new(bulkhead.until_end().respond(), timeout.respond())
 }
 
 /// What [`client`] makes.

@@ -201,7 +201,8 @@ async fn a_client_goes_elsewhere_and_leaves_the_dead_alone() {
         .service(balance);
     for _ in 0..200 {
         let request = Request::get("/").body(Body::empty()).unwrap();
-        let answer = shop.ready().await.unwrap().call(request).await.unwrap();
+        let shop = ServiceExt::<Request<Body>>::ready(&mut shop).await.unwrap();
+        let answer = shop.call(request).await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
         tokio::time::advance(Duration::from_millis(1)).await;
     }

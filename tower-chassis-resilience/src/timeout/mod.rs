@@ -267,6 +267,19 @@ impl<W, A> TimeoutLayer<W, A> {
         }
     }
 
+    /// The same settings in a layer of its own. A timeout keeps nothing of its calls, so it does the same.
+    pub fn fresh(&self) -> Self
+    where
+        W: Clone,
+    {
+        Self {
+            state: State::new(self.state.live.clone(), self.state.events.clone()),
+            verdict: self.verdict,
+            counts: self.counts.clone(),
+            answer: PhantomData,
+        }
+    }
+
     /// Reads and changes the layer while it runs.
     #[must_use]
     pub fn handle(&self) -> TimeoutHandle {
