@@ -4,7 +4,8 @@
 //! ```text
 //! cargo run --example tonic_layer
 //! ```
-//! It asks a healthy service, then a broken one until the client's circuit opens and answers in its place.
+//! It asks a healthy service, a slow one with a deadline that both ends know, then a broken one until
+//! the client's circuit opens and answers in its place.
 #![allow(clippy::print_stdout, reason = "an example speaks to its terminal")]
 
 use std::{
@@ -15,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 use tonic::{
     Code, Request, Response, Status,
     transport::{Channel, Server, server::TcpIncoming},
@@ -28,8 +29,9 @@ use tonic_health::pb::{
 };
 use tower::ServiceBuilder;
 use tower_chassis::{
-    BoxError, ObserveLayer, RescueLayer,
+    BoxError, Invocation, ObserveLayer, RescueLayer,
     breaker::{BreakerLayer, BreakerPolicy},
+    deadline::{DeadlineLayer, DeadlinePolicy},
     metrics::ServerMetricsLayer,
     rate_limit::{RateLimitLayer, RateLimitPolicy},
     retry::{RetryLayer, RetryPolicy},
@@ -37,7 +39,10 @@ use tower_chassis::{
     trace::TraceLayer,
 };
 
-/// Says how a service is; the one named `broken` fails.
+/// How long the client waits for the service that is slow.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Says how a service is; the one named `broken` fails, the one named `slow` is.
 #[derive(Default)]
 struct Shop {
     asked: Arc<AtomicU32>,
@@ -52,8 +57,15 @@ impl Health for Shop {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        if request.get_ref().service == "broken" {
-            return Err(Status::internal("the shop is closed"));
+        match request.get_ref().service.as_str() {
+            "broken" => return Err(Status::internal("the shop is closed")),
+            "slow" => {
+                let deadline = request.extensions().get().and_then(Invocation::deadline);
+                let left = deadline.and_then(|deadline| deadline.remaining(Instant::now()));
+                println!("slow, told: {}", left.is_some_and(|left| left <= PATIENCE));
+                tokio::time::sleep(PATIENCE * 10).await;
+            }
+            _ => {}
         }
         Ok(Response::new(HealthCheckResponse {
             status: ServingStatus::Serving.into(),
@@ -84,6 +96,7 @@ async fn main() -> Result<(), BoxError> {
                     ServerMetricsLayer::new(),
                 )))
                 .layer(RescueLayer::new())
+                .layer(DeadlineLayer::accept(DeadlinePolicy::default()))
                 .layer(RateLimitLayer::new(RateLimitPolicy::new(1000.0, 1000)?))
                 .into_inner(),
         )
@@ -94,8 +107,11 @@ async fn main() -> Result<(), BoxError> {
     // Around the client: what the layers refuse arrives as a `Status`, because `RescueLayer` is outermost.
     let breaker = BreakerPolicy::default().with(|config| config.consecutive_failures = 3)?;
     let channel = Channel::from_shared(format!("http://{address}"))?.connect_lazy();
+    // Around all attempts, and around each: it writes what is left into `grpc-timeout`.
+    let deadline = DeadlineLayer::propagate(DeadlinePolicy::default());
     let channel = ServiceBuilder::new()
         .layer(RescueLayer::new())
+        .layer(deadline.clone())
         // A channel takes one type of body.
         .layer(RetryLayer::new(RetryPolicy::default()).rewrap_with(tonic::body::Body::new))
         // The status of a gRPC call is in its trailers.
@@ -103,6 +119,7 @@ async fn main() -> Result<(), BoxError> {
         .layer(TimeoutLayer::per_try(TimeoutPolicy::new(
             Duration::from_secs(1),
         )?))
+        .layer(deadline)
         .service(channel);
     let mut client = HealthClient::new(channel);
 
@@ -111,6 +128,10 @@ async fn main() -> Result<(), BoxError> {
     };
     let answer = client.check(ask("")).await?.into_inner();
     println!("healthy: {:?}", answer.status());
+    let mut hurried = Request::new(ask("slow"));
+    hurried.set_timeout(PATIENCE);
+    let status = client.check(hurried).await.err();
+    println!("slow: {:?}", status.as_ref().map_or(Code::Ok, Status::code));
     for call in 1..=5 {
         let status = client.check(ask("broken")).await.err();
         let code = status.as_ref().map_or(Code::Ok, Status::code);

@@ -172,13 +172,15 @@ async fn resilience_stack() {
 async fn tonic_layer() {
     let mut example = Running::start("tonic_layer", &[]);
     example.line("healthy: Serving");
+    example.line("slow, told: true");
+    example.line("slow: DeadlineExceeded");
     for call in 1..=3 {
         example.line(&format!("broken, call {call}: Internal"));
     }
     for call in 4..=5 {
         example.line(&format!("broken, call {call}: Unavailable (circuit-open)"));
     }
-    example.line("the server was asked 4 times");
+    example.line("the server was asked 5 times");
     assert!(example.child.wait().unwrap().success());
 }
 

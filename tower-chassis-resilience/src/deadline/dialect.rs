@@ -36,12 +36,16 @@ fn nearer(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
     }
 }
 
-/// Says in the request what it has left. False if that would be nothing: the request is as it was then. A
-/// protocol that cannot carry it goes without.
-pub(super) fn write<Req: Carrier>(request: &mut Req, left: Duration, grpc: bool) -> bool {
+/// Says in the request what it has left, and what was promised. `None` if that would be nothing: the request is as
+/// it was then. A protocol that cannot carry it goes without.
+pub(super) fn write<Req: Carrier>(
+    request: &mut Req,
+    left: Duration,
+    grpc: bool,
+) -> Option<Duration> {
     let promise = promise(left, grpc);
     if promise.is_zero() {
-        return false;
+        return None;
     }
     let (name, text) = if grpc {
         (GRPC, Deadline::grpc_timeout(promise))
@@ -49,7 +53,7 @@ pub(super) fn write<Req: Carrier>(request: &mut Req, left: Duration, grpc: bool)
         (MILLIS, Deadline::millis(promise))
     };
     request.set_meta(name, text.as_str().into());
-    true
+    Some(promise)
 }
 
 /// What is promised to the next hop of what is `left`: less, because the way there and back takes time too, and

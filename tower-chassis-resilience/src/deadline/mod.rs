@@ -65,7 +65,8 @@
 //! # What is sent
 //! [`DeadlineLayer::propagate`] writes what is left, rounded down, less a margin of one hundredth, at most 5 ms, for
 //! the way: as `grpc-timeout` in the finest unit that fits where the request is one of gRPC, else as
-//! `x-request-timeout-ms`. A request that has a nearer time written in it already (tonic's `set_timeout`) keeps that.
+//! `x-request-timeout-ms`. The call ends here when that is over: the margin is for the way back to our own caller, and a
+//! transport that reads what was written (tonic's) cannot end it first with an error of its own. A request that has a nearer time written in it already (tonic's `set_timeout`) keeps that.
 //! When nothing is left, nothing is sent: over HTTP that is less than a millisecond. A protocol that carries no
 //! metadata goes without; its calls end in time all the same.
 //!

@@ -13,7 +13,7 @@ mod sealed {
     use super::{Carrier, Deadline, DeadlineConfig, Instant, Rejection};
 
     pub trait Find {
-        /// The deadline of a call that begins at `now`, written where it belongs.
+        /// When a call that begins at `now` is ended. Its deadline is written where it belongs.
         fn find<Req: Carrier>(
             &self,
             request: &mut Req,
@@ -79,10 +79,13 @@ impl sealed::Find for Propagate {
             .map(|told| Deadline::after(now, told));
         let deadline = bounded(own, told, bounds, now);
         invocation.limit_deadline(deadline);
-        match deadline.remaining(now) {
-            Some(left) if dialect::write(request, left, grpc) => Ok(deadline),
-            _ => Err(passed()),
-        }
+        // Not later than promised: a transport that reads what was written (tonic's) would end the call first, with
+        // an error of its own.
+        deadline
+            .remaining(now)
+            .and_then(|left| dialect::write(request, left, grpc))
+            .map(|promise| Deadline::after(now, promise))
+            .ok_or_else(passed)
     }
 }
 
