@@ -25,7 +25,7 @@ use tokio::{
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_chassis::{
     BoxError, Carrier, Endpoint, Kind, Rejection, Verdict,
-    balance::{Balance, MakeEndpoint, Picker},
+    balance::{Balance, MakeEndpoint, RoundRobin},
     breaker::{BreakerLayer, BreakerPolicy},
     deadline::{DeadlineLayer, DeadlinePolicy},
     discover::{Discover, StaticDiscover},
@@ -174,7 +174,7 @@ async fn main() -> Result<(), BoxError> {
                 .layer(told.clone())
                 .service(Connect(address.unwrap_or_else(|| ([0, 0, 0, 0], 0).into())))
         },
-        Picker::default(),
+        RoundRobin::default(),
     );
     worker.spawn();
     let endpoints = balance.handle();

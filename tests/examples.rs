@@ -153,7 +153,7 @@ async fn hyper_layer() {
 async fn resilience_stack() {
     let mut example = Running::start("resilience_stack", &[]);
     let first = example.line("you said: ");
-    let millis = first.split(' ').nth(3).unwrap_or_default();
+    let millis = first.split(' ').nth(2).unwrap_or_default();
     let left: u32 = millis.parse().expect("the time that is left was told");
     assert!((1..2000).contains(&left), "{first}");
     let tried = example.line("20 questions, ");

@@ -15,7 +15,7 @@ use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_chassis::{
     Body, BoxError, Endpoint, ObserveLayer, RescueLayer,
     access_log::{AccessLogLayer, Format},
-    balance::{Balance, MakeEndpoint, Picker},
+    balance::{Balance, MakeEndpoint, RoundRobin},
     breaker::{BreakerLayer, BreakerPolicy},
     bulkhead::{BulkheadLayer, BulkheadPolicy},
     deadline::{DeadlineLayer, DeadlinePolicy},
@@ -181,7 +181,7 @@ async fn a_client_goes_elsewhere_and_leaves_the_dead_alone() {
                     }
                 }))
         },
-        Picker::default(),
+        RoundRobin::default(),
     );
     worker.spawn();
     let retry = RetryLayer::new(RetryPolicy::default()).rewrap::<Body>();
