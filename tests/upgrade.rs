@@ -1,4 +1,4 @@
-//! A websocket and an event stream of axum under our server, behind the layers of a server's stack.
+//! A websocket, an event stream and a gRPC stream under our server, behind the recommended stack.
 //!
 //! Time stands still but where a test moves it, so nothing here depends on how fast the machine is. The server ends
 //! tickets before it closes the socket, so a client that sees the end may look at them.
@@ -29,16 +29,22 @@ use tokio::{
     time::advance,
 };
 use tokio_tungstenite::{client_async, tungstenite::Message};
+use tonic::{service::Routes, transport::Channel};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 use tower::{Service, ServiceBuilder};
 use tower_chassis::{
     Body, BoxError, ObserveLayer, RescueLayer,
     access_log::{AccessLogLayer, Format},
     breaker::{BreakerHandle, BreakerLayer, BreakerPolicy},
+    bulkhead::{BulkheadHandle, BulkheadLayer, BulkheadPolicy},
+    deadline::{DeadlineLayer, DeadlinePolicy},
     metrics::ServerMetricsLayer,
     prometheus::Prometheus,
     rate_limit::{RateLimitLayer, RateLimitPolicy},
     server::{Address, Drain, Drained, Server, ServerConfig, ServerPolicy},
-    timeout::{TimeoutConfig, TimeoutLayer, TimeoutPolicy},
+    stacks,
     trace::TraceLayer,
 };
 
@@ -58,6 +64,7 @@ struct Seen {
     prometheus: Prometheus,
     lines: Arc<Mutex<Vec<String>>>,
     breaker: BreakerHandle,
+    shed: BulkheadHandle,
 }
 
 impl Seen {
@@ -65,7 +72,9 @@ impl Seen {
         let text = self.prometheus.render();
         let gauge = "http_server_active_requests{";
         let line = text.lines().find(|line| line.starts_with(gauge)).unwrap();
-        line.rsplit(' ').next().unwrap().to_owned()
+        let active = line.rsplit(' ').next().unwrap().to_owned();
+        assert_eq!(self.shed.in_flight().to_string(), active, "as many permits");
+        active
     }
 
     fn lines(&self) -> Vec<String> {
@@ -73,7 +82,7 @@ impl Seen {
     }
 }
 
-/// The stack, as a macro: its type is nobody's business.
+/// The recommended stack and a breaker, as a macro: its type is nobody's business.
 macro_rules! stack {
     () => {{
         let prometheus = Prometheus::new();
@@ -82,24 +91,27 @@ macro_rules! stack {
             let lines = Arc::clone(&lines);
             move |line: &str| lines.lock().unwrap().push(line.to_owned())
         };
-        let total = TimeoutConfig {
-            after: Duration::from_secs(5),
-        };
         let breaker = BreakerLayer::new(BreakerPolicy::default());
+        let shed = BulkheadLayer::new(BulkheadPolicy::new(10).unwrap());
         let seen = Seen {
             prometheus: prometheus.clone(),
             lines,
             breaker: breaker.handle(),
+            shed: shed.handle(),
         };
         let layers = ServiceBuilder::new()
-            .layer(ObserveLayer::new((
-                TraceLayer::new(),
-                AccessLogLayer::new(Format::Text, sink),
-                ServerMetricsLayer::new().recorder(prometheus.recorder()),
-            )))
+            .layer(stacks::server(
+                ObserveLayer::new((
+                    TraceLayer::new(),
+                    AccessLogLayer::new(Format::Text, sink),
+                    ServerMetricsLayer::new().recorder(prometheus.recorder()),
+                )),
+                DeadlineLayer::accept(DeadlinePolicy::default()),
+                shed,
+                RateLimitLayer::new(RateLimitPolicy::default()),
+            ))
+            // Its errors are rescued too.
             .layer(RescueLayer::new())
-            .layer(RateLimitLayer::new(RateLimitPolicy::default()))
-            .layer(TimeoutLayer::total(TimeoutPolicy::try_from(total).unwrap()))
             .layer(breaker.until_end());
         (layers, seen)
     }};
@@ -153,7 +165,7 @@ where
     (address.to_string(), drain, serving)
 }
 
-/// The limits of the server and the total timeout go by, one after the other.
+/// The limits of the server and the deadline go by, one after the other.
 async fn an_hour() {
     for _ in 0..360 {
         advance(Duration::from_secs(10)).await;
@@ -232,7 +244,7 @@ async fn a_websocket_that_the_drain_cuts_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_stream_outlives_the_total_timeout() {
+async fn an_event_stream_outlives_the_deadline() {
     let _still = Still::new();
     let (layers, seen) = stack!();
     let (events, numbers) = watch::channel(0);
@@ -254,6 +266,46 @@ async fn an_event_stream_outlives_the_total_timeout() {
     assert!(answer.ends_with("0\r\n\r\n"), "{answer:?}");
     assert_eq!(seen.active(), "0");
     assert_eq!(seen.lines().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grpc_stream_outlives_the_deadline_and_is_judged_by_its_trailers() {
+    let _still = Still::new();
+    let (layers, seen) = stack!();
+    let (mut reporter, health) = tonic_health::server::health_reporter();
+    let app = Routes::new(health).prepare().into_axum_router();
+    let (address, ..) = serve(layers.service(app)).await;
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap();
+    let mut client = HealthClient::new(channel.connect().await.unwrap());
+    let ask = |service: &str| HealthCheckRequest {
+        service: service.into(),
+    };
+    let mut stream = client.watch(ask("")).await.unwrap().into_inner();
+    let first = stream.message().await.unwrap().unwrap();
+    assert_eq!(first.status(), ServingStatus::Serving);
+    for status in [
+        tonic_health::ServingStatus::NotServing,
+        tonic_health::ServingStatus::Serving,
+    ] {
+        an_hour().await;
+        reporter.set_service_status("", status).await;
+        let heard = stream.message().await.unwrap().unwrap();
+        assert_eq!(heard.status() as i32, status as i32);
+        assert_eq!(seen.active(), "1");
+    }
+    // Ends with a status: the service is gone.
+    reporter.clear_service_status("").await;
+    while let Ok(Some(_)) = stream.message().await {}
+    drop(stream);
+    let unknown = client.check(ask("nobody")).await.unwrap_err();
+    assert_eq!(unknown.code(), tonic::Code::NotFound);
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(seen.active(), "0");
+    let lines = seen.lines();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert_eq!(seen.breaker.state().as_str(), "closed");
 }
 
 async fn read_until(client: &mut TcpStream, answer: &mut String, end: &str) {
