@@ -39,7 +39,7 @@ where
 pub async fn passes_beside_a_body<S, B>(mut service: S, script: &Script) -> (bool, bool)
 where
     S: Service<Req, Response = Response<B>> + Clone,
-    B: http_body::Body,
+    B: BodyExt,
 {
     async fn answer<S: Service<Req>>(service: &mut S) -> Option<S::Response> {
         let call = async { service.ready().await.ok()?.call(Req::default()).await.ok() };
@@ -61,7 +61,7 @@ where
     let running = tokio::spawn(service.ready().await.ok().unwrap().call(Req::default()));
     script.reached(1).await;
     running.abort();
-    assert!(running.await.unwrap_err().is_cancelled());
+    assert!(running.await.is_err_and(|error| error.is_cancelled()));
 }
 
 /// How many of three places in the inner service are taken while a call runs and another waits for it.

@@ -15,7 +15,6 @@ mod clock;
 mod heap;
 mod memory;
 mod ours;
-
 mod rate_limit;
 mod retry;
 mod rules;

@@ -4,13 +4,16 @@
 use std::{
     convert::Infallible,
     future::{Ready, ready},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use http::{Method, StatusCode};
+use tokio::sync::Semaphore;
 use tower::{Layer, Service, ServiceExt, limit::ConcurrencyLimit};
 use tower_chassis::{BoxError, prometheus::Prometheus};
+use tower_resilience_bulkhead::BulkheadLayer;
 use tower_resilience_circuitbreaker::{
     CircuitBreakerConfigBuilder, CircuitBreakerError, CircuitBreakerLayer, DefaultClassifier,
     FnClassifier, SlidingWindowType,
@@ -23,7 +26,7 @@ use tower_resilience_router::WeightedRouter;
 use tower_resilience_timelimiter::TimeLimiterLayer;
 
 use crate::{
-    heap, paused, real,
+    bulkhead, heap, paused, real,
     scenario::{self, Req, Res, Saw, TwoReady},
     script::Script,
 };
@@ -207,6 +210,49 @@ pub fn refusal() -> (Duration, RateLimiterServiceError<BoxError>) {
         .build()
         .unwrap();
     paused(scenario::refusal(layer.layer(Script::default())))
+}
+
+/// 20: how long a call waits in a bulkhead of one that is taken, by default; at most an hour.
+pub fn wait_when_full() -> Duration {
+    let script = Script::default();
+    let service = one_at_once().layer(script.clone());
+    paused(bulkhead::wait_when_full(service, &script))
+}
+
+/// 20: whether calls pass beside an unread body and after it.
+pub fn passes_beside_a_body() -> (bool, bool) {
+    let script = Script::default();
+    let service = one_at_once().layer(script.clone());
+    paused(bulkhead::passes_beside_a_body(service, &script))
+}
+
+/// 20: the calls in flight that the gauge shows once a call was cut short.
+pub fn in_flight_after_a_cut() -> String {
+    let (prometheus, script) = (Prometheus::new(), Script::default());
+    metrics::with_local_recorder(&*prometheus.recorder(), || {
+        let service = one_at_once().layer(script.clone());
+        paused(bulkhead::cut(service, &script));
+    });
+    let text = prometheus.render();
+    let gauge = |line: &&str| line.starts_with("bulkhead_concurrent_calls{");
+    let line = text.lines().find(gauge).unwrap();
+    line.rsplit(' ').next().unwrap().to_owned()
+}
+
+/// 20: the places in the inner service that one call that runs and one that waits take.
+pub fn places_taken() -> usize {
+    let (script, places) = (Script::default(), Arc::new(Semaphore::new(3)));
+    let inner = ConcurrencyLimit::with_semaphore(script.clone(), Arc::clone(&places));
+    let service = one_at_once().layer(inner);
+    paused(bulkhead::places_taken(service, &script, &places))
+}
+
+fn one_at_once() -> BulkheadLayer {
+    BulkheadLayer::builder()
+        .max_concurrent_calls(1)
+        .name("a")
+        .build()
+        .unwrap()
 }
 
 /// 21: how many of ten calls are served beside an idle clone, each of the two backends with a limit of one.
