@@ -81,6 +81,25 @@ where
     taken
 }
 
+/// 27: how many calls run at once, one through each of the services.
+pub async fn at_once<S>(services: Vec<S>, script: &Script) -> usize
+where
+    S: Subject<Error: Send>,
+{
+    let hold = script.hold(true);
+    let calls: Vec<_> = services
+        .into_iter()
+        .map(|mut service| tokio::spawn(async move { call(&mut service).await.is_ok() }))
+        .collect();
+    sleep(Duration::from_millis(20)).await;
+    let reached = script.calls();
+    calls.iter().for_each(|_| hold.release());
+    for call in calls {
+        let _ = call.await.unwrap();
+    }
+    reached
+}
+
 /// One call at once, and so many that wait.
 fn one(queue: u32) -> BulkheadLayer {
     let config = BulkheadConfig {
@@ -118,6 +137,14 @@ pub async fn our_places_taken() -> usize {
     places_taken(one(1).layer(inner), &script, &places).await
 }
 
+/// 27: the calls that run at once through one layer with a limit of two over five services.
+pub async fn ours_at_once() -> usize {
+    let script = Script::default();
+    let layer = BulkheadLayer::new(BulkheadPolicy::new(2).unwrap());
+    let routes = (0..5).map(|_| layer.layer(script.clone())).collect();
+    at_once(routes, &script).await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,5 +178,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn fault_20_who_waits_holds_nothing_of_the_inner_service() {
         assert_eq!(our_places_taken().await, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fault_27_one_limit_over_five_services_is_one_limit() {
+        assert_eq!(ours_at_once().await, 2);
     }
 }

@@ -387,6 +387,15 @@ fn others() -> Vec<Fault> {
             ),
         ),
         fault(
+            27,
+            "five calls run at once under one limit of two over five services",
+            both(
+                theirs::at_once(),
+                paused(bulkhead::ours_at_once()),
+                |reached| Outcome::of(reached, reached > 2),
+            ),
+        ),
+        fault(
             29,
             "still shut when a paused clock moved by the open time",
             both(

@@ -247,9 +247,21 @@ pub fn places_taken() -> usize {
     paused(bulkhead::places_taken(service, &script, &places))
 }
 
+/// 27: the calls that run at once through one layer with a limit of two over five services.
+pub fn at_once() -> usize {
+    let script = Script::default();
+    let layer = bulkhead_of(2);
+    let routes = (0..5).map(|_| layer.layer(script.clone())).collect();
+    paused(bulkhead::at_once(routes, &script))
+}
+
 fn one_at_once() -> BulkheadLayer {
+    bulkhead_of(1)
+}
+
+fn bulkhead_of(calls: usize) -> BulkheadLayer {
     BulkheadLayer::builder()
-        .max_concurrent_calls(1)
+        .max_concurrent_calls(calls)
         .name("a")
         .build()
         .unwrap()
