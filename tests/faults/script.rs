@@ -163,7 +163,7 @@ impl<B> Service<Request<B>> for Script {
                 Answer::Reset => return Err(Rejection::new(Kind::Reset, "script").into()),
                 Answer::Panic => panic!("planted"),
                 Answer::FirstBad => !first,
-                Answer::Mixed => number % 2 == 0,
+                Answer::Mixed => number.is_multiple_of(2),
             };
             Ok(script.response(good))
         })
