@@ -13,6 +13,7 @@ use super::*;
 use crate::{Body, BoxError, Endpoint, RescueLayer};
 
 mod streams;
+mod switching;
 mod upgrade;
 
 fn limits() -> ServerConfig {

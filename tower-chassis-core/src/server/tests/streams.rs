@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    upgrade::{Tickets, UPGRADE, head, speak, switch},
+    switching::{Held, Tickets, UPGRADE, head, speak, switch},
     *,
 };
 use crate::{
@@ -47,7 +47,7 @@ where
     client
 }
 
-fn upgradable(tickets: &Tickets, buffer: usize) -> (DuplexStream, upgrade::Held) {
+fn upgradable(tickets: &Tickets, buffer: usize) -> (DuplexStream, Held) {
     let (send, held) = mpsc::unbounded_channel();
     let service = service_fn(move |request: Request<Body>| switch(request, send.clone()));
     let service = Observed::new(service, tickets.clone(), UntilEnd::<Auto>::default());

@@ -1,112 +1,26 @@
 //! Upgraded connections on real sockets. No clock is asserted on; [`soon`] only keeps a fault from hanging.
 
-use std::{
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-};
-
-use http::{StatusCode, header};
 use hyper::upgrade::Upgraded;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
     service::TowerToHyperService,
 };
-use tokio::{
-    net::TcpListener,
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use tokio::{net::TcpListener, sync::mpsc};
 
-use super::*;
+use super::{
+    switching::{Held, Tickets, UPGRADE, head, soon, speak, switch},
+    *,
+};
 use crate::{
-    Verdict,
-    settle::{Observe, UntilEnd, UntilHead},
+    settle::{UntilEnd, UntilHead},
     verdict::{Auto, Class},
-    wire::{Observed, Start},
+    wire::Observed,
 };
 
-pub(super) const UPGRADE: &[u8] =
-    b"GET /hold HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: chassis-test\r\n\r\n";
 const FORGOTTEN: &[u8] =
     b"GET /forget HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: chassis-test\r\n\r\n";
 const UNASKED: &[u8] = b"GET /forget HTTP/1.1\r\nhost: a\r\n\r\n";
-
-pub(super) async fn soon<F: Future>(what: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(60), what)
-        .await
-        .expect("this does not come any more")
-}
-
-/// A layer that counts its tickets.
-#[derive(Clone, Default)]
-pub(super) struct Tickets {
-    given: Arc<AtomicU32>,
-    ended: watch::Sender<Vec<Class>>,
-}
-
-pub(super) struct Ticket(Tickets);
-
-impl<B> Start<Request<B>> for Tickets {
-    type Ticket = Ticket;
-    fn start(&self, _: &mut Request<B>, _: Instant) -> Ticket {
-        self.given.fetch_add(1, Ordering::Relaxed);
-        Ticket(self.clone())
-    }
-}
-
-impl Observe for Ticket {
-    fn done(self, verdict: Verdict, _: Instant) {
-        self.0
-            .ended
-            .send_modify(|ended| ended.push(verdict.class()));
-    }
-}
-
-impl Tickets {
-    /// How those that ended did; there are `open` others.
-    pub(super) fn ended(&self, open: usize) -> Vec<Class> {
-        let ended = self.ended.borrow().clone();
-        let given = self.given.load(Ordering::Relaxed) as usize;
-        assert_eq!(given - ended.len(), open, "{ended:?}");
-        ended
-    }
-
-    pub(super) async fn all_ended(&self) -> Vec<Class> {
-        let all = |ended: &Vec<Class>| ended.len() == self.given.load(Ordering::Relaxed) as usize;
-        soon(self.ended.subscribe().wait_for(all))
-            .await
-            .unwrap()
-            .clone()
-    }
-}
-
-/// The connections that `/hold` was given.
-pub(super) type Held = mpsc::UnboundedReceiver<TokioIo<Upgraded>>;
-
-/// `/hold` hands the upgraded connection to the test, `/forget` nobody.
-pub(super) async fn switch<B>(
-    mut request: Request<B>,
-    held: mpsc::UnboundedSender<TokioIo<Upgraded>>,
-) -> Result<Response<Body>, BoxError> {
-    let mut response = Response::new(Body::empty());
-    match request.uri().path() {
-        "/hold" => {
-            let upgrade = hyper::upgrade::on(&mut request);
-            tokio::spawn(async move { held.send(TokioIo::new(upgrade.await.unwrap())) });
-        }
-        "/forget" => {}
-        _ => return Ok(response),
-    }
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(header::CONNECTION, "upgrade".parse()?);
-    headers.insert(header::UPGRADE, "chassis-test".parse()?);
-    Ok(response)
-}
 
 /// An address, `/hold`'s connections, tickets until the end and until the head, the drain and the server.
 struct Up {
@@ -152,19 +66,6 @@ fn patient() -> ServerConfig {
     }
 }
 
-/// Reads a head, byte by byte: what follows is another protocol's.
-pub(super) async fn head<T: tokio::io::AsyncRead + Unpin>(stream: &mut T) -> String {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        if soon(stream.read(&mut byte)).await.unwrap_or(0) == 0 {
-            break;
-        }
-        head.push(byte[0]);
-    }
-    String::from_utf8(head).unwrap()
-}
-
 async fn ask(address: &str, request: &[u8]) -> (TcpStream, String) {
     let mut client = TcpStream::connect(address).await.unwrap();
     let _ = client.write_all(request).await;
@@ -189,21 +90,6 @@ impl Up {
         })
         .await;
     }
-}
-
-/// Bytes both ways.
-pub(super) async fn speak<A, B>(client: &mut A, server: &mut B)
-where
-    A: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-    B: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-{
-    let mut word = [0; 4];
-    soon(client.write_all(b"ping")).await.unwrap();
-    soon(server.read_exact(&mut word)).await.unwrap();
-    assert_eq!(&word, b"ping");
-    soon(server.write_all(b"pong")).await.unwrap();
-    soon(client.read_exact(&mut word)).await.unwrap();
-    assert_eq!(&word, b"pong");
 }
 
 #[tokio::test]
