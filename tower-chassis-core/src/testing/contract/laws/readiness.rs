@@ -2,7 +2,7 @@ use crate::testing::{
     Plan,
     contract::{
         Rig, Tried,
-        bench::{Bench, LONG, Outcome, Script, finish_call, ready, whole},
+        bench::{Bench, Holding, LONG, Outcome, Script, finish_call, ready, whole},
         subject::Subject,
     },
     hand::{Hand, Polled},
@@ -82,52 +82,69 @@ pub(super) async fn clone_starts_unready(rig: &Rig, tried: &mut Tried) {
     }
 }
 
-pub(super) async fn repeated_ready(rig: &Rig, tried: &mut Tried) {
-    let bench = rig.bench().await;
+/// What was seen of an instance whose readiness was asked for so many times.
+struct Repeated {
+    /// What was held when it was ready.
+    ready: Holding,
+    /// What stays after its call.
+    leaked: Option<String>,
+    /// How many calls others get in beside it.
+    room: usize,
+}
+
+async fn repeat(bench: &Bench, times: usize) -> Option<Repeated> {
     let before = bench.holding();
-    let Some(mut service) = make_ready(&bench, bench.service()).await else {
-        tried.skipped.push("never ready".to_owned());
-        return;
-    };
-    let once = bench.holding_now();
-    for _ in 0..7 {
-        match make_ready(&bench, service).await {
-            Some(back) => service = back,
-            None => {
-                tried
-                    .found
-                    .push(format!("ready, and not any more when asked again; waited {LONG:?}"));
-                return;
-            }
-        }
+    let mut service = bench.service();
+    for _ in 0..times {
+        service = make_ready(bench, service).await?;
     }
-    let again = bench.holding_now();
-    if again != once {
-        tried.found.push(format!("ready once, {once}; eight times, {again}"));
-        return;
+    let ready = bench.holding_now();
+    bench.control.plan(Plan::answer().held());
+    let beside = bench.case.limit.unwrap_or(1) - 1;
+    let mut others: Vec<_> = (0..beside).map(|_| bench.call()).collect();
+    for call in &mut others {
+        bench.poll_through(call);
     }
-    if let Some(limit) = bench.case.limit.filter(|limit| *limit > 1) {
-        bench.control.plan(Plan::answer().held());
-        let mut others: Vec<_> = (1..limit).map(|_| bench.call()).collect();
-        for call in &mut others {
-            bench.poll_through(call);
-        }
-        let got = bench.control.counts().in_flight;
-        if got < limit - 1 {
-            tried.found.push(format!(
-                "one instance that was polled eight times leaves room for {got} calls, with a limit of {limit}"
-            ));
-            return;
-        }
-        bench.control.release();
-        bench.reset();
-        drop(others);
-    }
+    let room = bench.control.counts().in_flight;
+    drop(others);
+    bench.reset();
     let call = Hand::new(finish_call(service.call()));
     drop(service);
     bench.outcome(call).await;
-    if let Some(leak) = bench.leaked(&before).await {
-        tried.found.push(format!("a call after eight `poll_ready`: {leak}"));
+    Some(Repeated {
+        ready,
+        leaked: bench.leaked(&before).await,
+        room,
+    })
+}
+
+pub(super) async fn repeated_ready(rig: &Rig, tried: &mut Tried) {
+    let Some(once) = repeat(&rig.bench().await, 1).await else {
+        tried.skipped.push("never ready".to_owned());
+        return;
+    };
+    let Some(again) = repeat(&rig.bench().await, 8).await else {
+        tried
+            .found
+            .push(format!("ready, and not any more when asked again; waited {LONG:?}"));
+        return;
+    };
+    if again.ready != once.ready {
+        tried.found.push(format!(
+            "ready once, {}; asked eight times, {}",
+            once.ready, again.ready
+        ));
+    }
+    if again.room < once.room {
+        tried.found.push(format!(
+            "beside an instance that was asked once there is room for {} calls; asked eight times, for {}",
+            once.room, again.room
+        ));
+    }
+    if let (None, Some(leak)) = (once.leaked, again.leaked) {
+        tried
+            .found
+            .push(format!("a call after eight `poll_ready`: {leak}"));
     }
 }
 
