@@ -2,6 +2,7 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use http::Response;
@@ -57,6 +58,14 @@ impl<F> LimitFuture<F> {
     }
 }
 
+fn wake_after(time: Duration, cx: &Context<'_>) {
+    let waker = cx.waker().clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(time).await;
+        waker.wake();
+    });
+}
+
 impl<F> Future for LimitFuture<F>
 where
     F: Future<Output = Result<Response<Body>, BoxError>>,
@@ -75,8 +84,11 @@ where
         let result = match polled {
             Poll::Ready(result) => result,
             Poll::Pending => {
-                if *this.flaw == Some(Flaw::SpinsInCall) {
-                    cx.waker().wake_by_ref();
+                match this.flaw {
+                    Some(Flaw::SpinsInCall) => cx.waker().wake_by_ref(),
+                    Some(Flaw::SpinsByTask) => wake_after(Duration::ZERO, cx),
+                    Some(Flaw::Ticks) => wake_after(Duration::from_millis(1), cx),
+                    _ => {}
                 }
                 return Poll::Pending;
             }

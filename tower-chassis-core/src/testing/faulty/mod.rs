@@ -78,6 +78,10 @@ flaws! {
     Spins => SelfWake,
     /// Who waits for the inner service wakes itself.
     SpinsInCall => SelfWake,
+    /// Who waits for the inner service has a task that wakes it at once.
+    SpinsByTask => SelfWake,
+    /// Who waits for the inner service looks again every millisecond.
+    Ticks => SelfWake,
     /// Of those that wait for a permit, only the last is remembered.
     OneWaker => AllWaitersWake,
     /// A permit wakes one that waits, who may have gone.

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use crate::testing::{
     Plan,
     contract::{
@@ -6,6 +8,9 @@ use crate::testing::{
     },
     hand::{Hand, settle},
 };
+
+/// More wakes in a second than anyone needs to look whether something has changed.
+const TICKS: usize = 100;
 
 /// Something that calls wait for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,6 +91,22 @@ pub(super) async fn self_wake(rig: &Rig, tried: &mut Tried) {
             }
             bench.poll_through(&mut call);
         }
+        let storm = !over && call.is_woken();
+        let polls = call.polls();
+        if !over && !storm {
+            let second = tokio::time::sleep(Duration::from_secs(1));
+            let mut second = std::pin::pin!(second);
+            while call.polls() - polls < TICKS {
+                tokio::select! {
+                    biased;
+                    () = &mut second => break,
+                    () = call.woken() => {}
+                }
+                if bench.poll_through(&mut call).is_some() {
+                    break;
+                }
+            }
+        }
         if call.self_wakes() > 0 {
             tried.found.push(format!(
                 "{}: {} of {} polls woke their own task and were pending",
@@ -93,11 +114,15 @@ pub(super) async fn self_wake(rig: &Rig, tried: &mut Tried) {
                 call.self_wakes(),
                 call.polls()
             ));
-        } else if !over && call.is_woken() {
+        } else if storm {
             tried.found.push(format!(
-                "{}: polled {} times, and woken again each time without a cause",
-                wait.text(),
-                call.polls()
+                "{}: polled {polls} times, and woken again each time without a cause",
+                wait.text()
+            ));
+        } else if call.polls() - polls >= TICKS {
+            tried.found.push(format!(
+                "{}: polled {TICKS} times in a second",
+                wait.text()
             ));
         }
     }
