@@ -19,9 +19,7 @@ use tower_chassis::{
     timeout::{TimeoutLayer, TimeoutPolicy},
     trace::{ClientTraceLayer, TraceLayer},
 };
-use tower_chassis_core::testing::{
-    Case, ControlledService, Law, Step, contract, contract_service,
-};
+use tower_chassis_core::testing::{Case, ControlledService, Law, Step, contract, contract_service};
 
 macro_rules! rows {
     ($($layer:ident: $name:ident = $case:expr;)+) => {
@@ -56,13 +54,24 @@ rows! {
         || Case::new(DeadlineLayer::propagate(DeadlinePolicy::default())).calls_once();
     DeadlineLayer: deadline_responding =
         || Case::new(DeadlineLayer::accept(DeadlinePolicy::default()).respond()).calls_once();
-    RetryLayer: retry = || Case::new(RetryLayer::new(RetryPolicy::default()).seed(7));
+    RetryLayer: retry = || {
+        let retry = RetryLayer::new(RetryPolicy::default()).seed(7);
+        let handle = retry.handle();
+        Case::new(retry).reads(move || (handle.retries(), handle.exhausted(), handle.budget()))
+    };
     RetryLayer: retry_rewrapped =
         || Case::new(RetryLayer::new(RetryPolicy::default()).seed(7).rewrap::<Body>());
     RetryLayer: retry_switched_off = || Case::new(RetryLayer::new(one_attempt())).calls_once();
-    BreakerLayer: breaker = || Case::new(BreakerLayer::new(BreakerPolicy::default())).calls_once();
-    BreakerLayer: breaker_until_end =
-        || Case::new(BreakerLayer::new(BreakerPolicy::default()).until_end()).calls_once();
+    BreakerLayer: breaker = || {
+        let breaker = BreakerLayer::new(BreakerPolicy::default()).seed(7);
+        let handle = breaker.handle();
+        Case::new(breaker).reads(move || handle.snapshot()).calls_once()
+    };
+    BreakerLayer: breaker_until_end = || {
+        let breaker = BreakerLayer::new(BreakerPolicy::default()).seed(7).until_end();
+        let handle = breaker.handle();
+        Case::new(breaker).reads(move || handle.snapshot()).calls_once()
+    };
     BreakerLayer: breaker_responding =
         || Case::new(BreakerLayer::new(BreakerPolicy::default()).respond()).calls_once();
     BreakerLayer: breaker_half_open = || half_open(Case::new(BreakerLayer::new(two_probes())));
@@ -70,14 +79,18 @@ rows! {
         || half_open(Case::new(BreakerLayer::new(two_probes()).until_end()));
     KeyedBreakerLayer: breaker_keyed = || {
         let breaker = BreakerLayer::new(BreakerPolicy::default());
-        Case::new(breaker.keyed(|request: &Request<Body>| Some(request.uri().clone()))).calls_once()
+        let breaker = breaker.keyed(|request: &Request<Body>| Some(request.uri().clone()));
+        let handle = breaker.handle();
+        Case::new(breaker).reads(move || handle.keys()).calls_once()
     };
     RateLimitLayer: rate_limit = || Case::new(RateLimitLayer::new(twenty())).calls_once();
     RateLimitLayer: rate_limit_responding =
         || Case::new(RateLimitLayer::new(twenty()).respond()).calls_once();
     RateLimitLayer: rate_limit_keyed = || {
         let limit = RateLimitLayer::new(twenty());
-        Case::new(limit.keyed(|request: &Request<Body>| Some(request.uri().clone()))).calls_once()
+        let limit = limit.keyed(|request: &Request<Body>| Some(request.uri().clone()));
+        let handle = limit.handle();
+        Case::new(limit).reads(move || handle.keys()).calls_once()
     };
     BulkheadLayer: bulkhead_without_a_queue = || {
         let bulkhead = BulkheadLayer::new(BulkheadPolicy::new(2).unwrap());
@@ -183,13 +196,19 @@ fn balanced(
 ) -> Case {
     let discover = StaticDiscover::new();
     discover.set("shop", [endpoint(1), endpoint(2)]);
-    let (balance, worker) =
-        Balance::new(discover.watch("shop"), move |_| inner.clone(), Picker::default());
+    let (balance, worker) = Balance::new(
+        discover.watch("shop"),
+        move |_| inner.clone(),
+        Picker::default(),
+    );
     worker.spawn();
     let handle = balance.handle();
     let pending = move || {
         let endpoints = handle.endpoints();
-        endpoints.iter().map(|status| status.pending).collect::<Vec<_>>()
+        endpoints
+            .iter()
+            .map(|status| status.pending)
+            .collect::<Vec<_>>()
     };
     case(balance).held(pending).calls_once().keep(discover)
 }

@@ -30,16 +30,27 @@ fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The layers that `text` defines: `pub struct XLayer`, or an `observer_layer!` that makes one.
-fn layers_of(text: &str) -> Vec<String> {
-    let plain = Regex::new(r"(?m)^\s*pub struct (\w*Layer)\b").unwrap();
-    // Attributes come first in the invocation, then the name of the layer.
-    let made = Regex::new(r"(?s)\bobserver_layer! \{(?:\s*(?:///[^\n]*|#\[[^\n]*\])\n)*\s*(\w*Layer)\b").unwrap();
-    let mut layers = Vec::new();
-    for pattern in [plain, made] {
-        layers.extend(pattern.captures_iter(text).map(|found| found[1].to_owned()));
-    }
-    layers
+/// The public layers that `text` defines: `pub struct XLayer`, `impl Layer<S> for XLayer`, or a macro that makes one.
+fn layers_of(text: &str) -> BTreeSet<String> {
+    let private = Regex::new(r"(?m)^\s*(?:pub\([^)]*\) )?struct (\w*Layer)\b").unwrap();
+    let private: Vec<&str> = private
+        .captures_iter(text)
+        .map(|found| found.extract::<1>().1[0])
+        .collect();
+    [
+        r"(?m)^\s*pub struct (\w*Layer)\b",
+        r"(?m)^\s*impl.*\bLayer<\w+> for (\w*Layer)\b",
+        // Attributes come first in the invocation, then the name of the layer.
+        r"(?s)\b\w+! \{(?:\s*(?:///[^\n]*|#\[[^\n]*\])\n)*\s*(\w*Layer),",
+    ]
+    .into_iter()
+    .flat_map(|pattern| {
+        let pattern = Regex::new(pattern).unwrap();
+        let found = pattern.captures_iter(text).map(|found| found[1].to_owned());
+        found.collect::<Vec<_>>()
+    })
+    .filter(|layer| !private.contains(&&**layer))
+    .collect()
 }
 
 fn layers() -> BTreeSet<String> {
@@ -87,14 +98,26 @@ fn each_row_is_of_a_layer() {
 
 #[test]
 fn layers_are_found_in_the_sources() {
-    assert_eq!(
-        layers_of("    pub struct XLayer<J = ()> {\npub struct Layered;\nstruct HiddenLayer;"),
-        ["XLayer"]
-    );
-    assert_eq!(
-        layers_of("observer_layer! {\n    /// Words, YLayer.\n    #[doc(alias = \"Z\")]\n    YLayer, Y,\n}"),
-        ["YLayer"]
-    );
+    for (text, found) in [
+        ("pub struct XLayer<J = ()> {", "XLayer"),
+        ("impl<S, J: Clone> Layer<S> for XLayer<J> {", "XLayer"),
+        (
+            "made_layer! {\n    /// Words, YLayer.\n    #[doc(alias = \"Z\")]\n    XLayer, X,\n}",
+            "XLayer",
+        ),
+    ] {
+        assert_eq!(
+            layers_of(text),
+            BTreeSet::from([found.to_owned()]),
+            "{text}"
+        );
+    }
+    for text in [
+        "pub struct Layered;",
+        "pub(crate) struct XLayer;\nimpl<S> Layer<S> for XLayer {",
+    ] {
+        assert!(layers_of(text).is_empty(), "{text}");
+    }
     for known in ["RescueLayer", "TimeoutLayer", "TraceLayer", "TrafficLayer"] {
         assert!(layers().contains(known), "{known}");
     }

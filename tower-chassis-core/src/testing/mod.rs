@@ -20,6 +20,7 @@
 //! | declaration | when |
 //! |---|---|
 //! | [`held`](Case::held) | the layer holds something for its calls that a handle shows: permits, probes, a queue |
+//! | [`reads`](Case::reads) | its handle shows anything else: counts, a state, settings |
 //! | [`limit`](Case::limit) | at most so many calls are let in at once |
 //! | [`answers`](Case::answers) | inner errors become answers |
 //! | [`calls_once`](Case::calls_once) | one call is one inner call (not for a retry) |

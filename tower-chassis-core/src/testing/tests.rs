@@ -3,7 +3,7 @@ use std::{
     future::pending,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Duration,
@@ -11,7 +11,7 @@ use std::{
 
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
-use tower::{Service, ServiceExt, layer::util::Identity, service_fn};
+use tower::{Service, layer::util::Identity, service_fn};
 
 use super::{faulty::*, *};
 use crate::{Body, BoxError, RescueLayer};
@@ -108,13 +108,19 @@ fn a_case_begins_where_its_first_steps_lead() {
     let report = contract(|| {
         case(LimitLayer::with(2, Flaw::LeaksWhenReady)).before([Step::Succeed, Step::Fail])
     });
-    assert!(report.laws().into_iter().eq([Law::DroppedReady]), "{report}");
+    assert!(
+        report.laws().into_iter().eq([Law::DroppedReady]),
+        "{report}"
+    );
 }
 
 #[test]
 fn a_case_that_panics_is_a_finding() {
     let report = contract(|| panic!("no such setting"));
-    assert!(report.findings[0].what.contains("no such setting"), "{report}");
+    assert!(
+        report.findings[0].what.contains("no such setting"),
+        "{report}"
+    );
 }
 
 #[test]
@@ -127,6 +133,45 @@ fn a_protocol_of_ones_own_is_under_the_same_laws() {
     report.assert();
     let skipped: Vec<_> = report.skipped.iter().map(|skipped| skipped.law).collect();
     assert!(skipped.contains(&Law::BodyPasses), "{report}");
+}
+
+#[test]
+fn what_a_handle_shows_is_the_same_over_two_services() {
+    // Counts where it was made, as private counters do.
+    #[derive(Clone, Default)]
+    struct Counts(Arc<AtomicUsize>);
+    impl<S> tower_layer::Layer<S> for Counts {
+        type Service = Counted<S>;
+        fn layer(&self, inner: S) -> Counted<S> {
+            let first = self.0.fetch_add(1, Ordering::Relaxed) == 1;
+            let count = if first {
+                Arc::clone(&self.0)
+            } else {
+                Arc::default()
+            };
+            Counted(inner, count)
+        }
+    }
+    #[derive(Clone)]
+    struct Counted<S>(S, Arc<AtomicUsize>);
+    impl<S: Service<Request<Body>>> Service<Request<Body>> for Counted<S> {
+        type Response = S::Response;
+        type Error = S::Error;
+        type Future = S::Future;
+        fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+            self.0.poll_ready(cx)
+        }
+        fn call(&mut self, request: Request<Body>) -> S::Future {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.call(request)
+        }
+    }
+    let report = contract(|| {
+        let layer = Counts::default();
+        let count = Arc::clone(&layer.0);
+        Case::new(layer).reads(move || count.load(Ordering::Relaxed))
+    });
+    assert!(report.laws().into_iter().eq([Law::SharedState]), "{report}");
 }
 
 #[test]
@@ -246,7 +291,10 @@ async fn a_call_may_take_time() {
 
 #[tokio::test(start_paused = true)]
 async fn settling_lets_tasks_run_and_time_stand() {
-    let (before, ran) = (tokio::time::Instant::now(), Arc::new(AtomicBool::new(false)));
+    let (before, ran) = (
+        tokio::time::Instant::now(),
+        Arc::new(AtomicBool::new(false)),
+    );
     let flag = Arc::clone(&ran);
     tokio::spawn(async move {
         for _ in 0..10 {
@@ -292,7 +340,10 @@ fn a_hand_sees_who_wakes_itself() {
         Poll::<()>::Pending
     }));
     let _ = bad.poll();
-    assert_eq!((bad.is_woken(), bad.self_wakes(), bad.polls()), (true, 1, 1));
+    assert_eq!(
+        (bad.is_woken(), bad.self_wakes(), bad.polls()),
+        (true, 1, 1)
+    );
 }
 
 #[tokio::test]
@@ -337,10 +388,13 @@ async fn a_client_sends_and_reads_all_of_it() {
         let mut response = Response::new(body);
         *response.status_mut() = http::StatusCode::CREATED;
         response.headers_mut().extend(head.headers);
+        response.headers_mut().insert(
+            "x-asked",
+            format!("{} {}", head.method, head.uri).parse().unwrap(),
+        );
         response
-            .headers_mut()
-            .insert("x-asked", format!("{} {}", head.method, head.uri).parse().unwrap());
-        response.extensions_mut().insert(*head.extensions.get::<u32>().unwrap());
+            .extensions_mut()
+            .insert(*head.extensions.get::<u32>().unwrap());
         Ok::<_, Infallible>(response)
     });
     let client = TestClient::new(echo);
@@ -352,7 +406,10 @@ async fn a_client_sends_and_reads_all_of_it() {
         .send()
         .await;
     assert_eq!(response.status(), 201);
-    assert_eq!((response.header("x-tag"), response.header("x-asked")), (Some("1"), Some("POST /a?b")));
+    assert_eq!(
+        (response.header("x-tag"), response.header("x-asked")),
+        (Some("1"), Some("POST /a?b"))
+    );
     assert_eq!((response.text(), response.bytes().len()), ("hello", 5));
     assert_eq!(response.trailers().unwrap()["etag"], "end");
     assert_eq!(response.extension::<u32>(), Some(&7));

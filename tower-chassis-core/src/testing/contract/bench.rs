@@ -60,9 +60,7 @@ fn name(error: &BoxError) -> String {
 }
 
 /// Makes the service ready and hands it back.
-pub(super) async fn ready(
-    mut service: Box<dyn Subject>,
-) -> Result<Box<dyn Subject>, BoxError> {
+pub(super) async fn ready(mut service: Box<dyn Subject>) -> Result<Box<dyn Subject>, BoxError> {
     poll_fn(|cx| service.poll_ready(cx)).await?;
     Ok(service)
 }

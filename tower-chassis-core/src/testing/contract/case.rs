@@ -39,6 +39,7 @@ pub struct Case {
     pub(super) is_layer: bool,
     pub(super) limit: Option<usize>,
     pub(super) held: Option<Arc<dyn Fn() -> String + Send + Sync>>,
+    pub(super) reads: Option<Arc<dyn Fn() -> String + Send + Sync>>,
     pub(super) answers: bool,
     pub(super) once: bool,
     pub(super) before: Vec<Step>,
@@ -134,6 +135,7 @@ impl Case {
             control,
             limit: None,
             held: None,
+            reads: None,
             answers: false,
             once: false,
             before: Vec::new(),
@@ -155,6 +157,14 @@ impl Case {
     #[must_use]
     pub fn held<T: fmt::Debug>(mut self, held: impl Fn() -> T + Send + Sync + 'static) -> Self {
         self.held = Some(Arc::new(move || format!("{:?}", held())));
+        self
+    }
+
+    /// What else the layer's handle shows: counts, a state, settings. It must be the same over one service as over
+    /// two, and must not wait for a call; it need not be after a call as it was before.
+    #[must_use]
+    pub fn reads<T: fmt::Debug>(mut self, reads: impl Fn() -> T + Send + Sync + 'static) -> Self {
+        self.reads = Some(Arc::new(move || format!("{:?}", reads())));
         self
     }
 

@@ -25,7 +25,7 @@ macro_rules! laws {
 }
 
 laws! {
-    /// Reading the state (the `held` probe) never waits for a call: an admin page must answer while calls hang.
+    /// Reading the state (`held`, `reads`) never waits for a call: an admin page must answer while calls hang.
     /// Read on a thread of its own, for five seconds at most.
     ReadsGoOn = "a handle can be read while a call is pending",
     /// `call` uses the very instance of the inner service whose `poll_ready` said yes, and each call its own yes.

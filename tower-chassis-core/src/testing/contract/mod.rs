@@ -61,7 +61,9 @@ pub fn contract(make: impl Fn() -> Case + Send + Sync + 'static) -> Report {
 ///
 /// contract_service(|inner| Case::service(inner)).assert();
 /// ```
-pub fn contract_service(make: impl Fn(ControlledService) -> Case + Send + Sync + 'static) -> Report {
+pub fn contract_service(
+    make: impl Fn(ControlledService) -> Case + Send + Sync + 'static,
+) -> Report {
     run(&Arc::new(Rig {
         make: Box::new(move || {
             let inner = ControlledService::new();

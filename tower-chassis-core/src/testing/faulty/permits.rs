@@ -106,12 +106,10 @@ impl Permits {
                 state.waiting.push_back((name, cx.waker().clone()));
             }
             Some(Flaw::FirstPlace) if state.waiting.iter().any(|(other, _)| *other == name) => {}
-            _ => {
-                match state.waiting.iter_mut().find(|(other, _)| *other == name) {
-                    Some((_, waker)) => waker.clone_from(cx.waker()),
-                    None => state.waiting.push_back((name, cx.waker().clone())),
-                }
-            }
+            _ => match state.waiting.iter_mut().find(|(other, _)| *other == name) {
+                Some((_, waker)) => waker.clone_from(cx.waker()),
+                None => state.waiting.push_back((name, cx.waker().clone())),
+            },
         }
         None
     }

@@ -71,9 +71,9 @@ pub(super) async fn calls_once(rig: &Rig, tried: &mut Tried) {
     }
     let calls = bench.control.counts().calls - before;
     if calls != answered {
-        tried
-            .found
-            .push(format!("{calls} inner calls for {answered} that were answered"));
+        tried.found.push(format!(
+            "{calls} inner calls for {answered} that were answered"
+        ));
     }
 }
 
@@ -137,7 +137,12 @@ pub(super) async fn body_passes(rig: &Rig, tried: &mut Tried) {
     };
     let mut first = Hand::new(async move {
         let frame = body.frame().await;
-        (frame.and_then(Result::ok).is_some_and(|frame| frame.is_data()), body)
+        (
+            frame
+                .and_then(Result::ok)
+                .is_some_and(|frame| frame.is_data()),
+            body,
+        )
     });
     match first.poll() {
         Polled::Ready((true, _)) => {}

@@ -11,7 +11,10 @@ use crate::testing::{
 pub(super) async fn readied_is_called(rig: &Rig, tried: &mut Tried) {
     for (what, plans) in [
         ("a call that is answered", [Plan::answer(), Plan::answer()]),
-        ("a call that fails at first", [Plan::error(), Plan::answer()]),
+        (
+            "a call that fails at first",
+            [Plan::error(), Plan::answer()],
+        ),
     ] {
         let bench = rig.bench().await;
         let before = bench.control.counts().unready_calls;
@@ -50,7 +53,9 @@ pub(super) async fn clone_starts_unready(rig: &Rig, tried: &mut Tried) {
     let bench = rig.bench().await;
     bench.outcome(bench.call()).await;
     if bench.control.counts().unready_calls > 0 {
-        tried.skipped.push("calls the wrong instance anyway".to_owned());
+        tried
+            .skipped
+            .push("calls the wrong instance anyway".to_owned());
         return;
     }
     for close in [false, true] {
@@ -67,7 +72,8 @@ pub(super) async fn clone_starts_unready(rig: &Rig, tried: &mut Tried) {
         let mut counts = bench.control.counts();
         if close && counts.calls > before.calls {
             tried.found.push(
-                "a clone of a ready service called the inner service, which had become not ready".to_owned(),
+                "a clone of a ready service called the inner service, which had become not ready"
+                    .to_owned(),
             );
         }
         bench.control.open();
@@ -124,9 +130,9 @@ pub(super) async fn repeated_ready(rig: &Rig, tried: &mut Tried) {
         return;
     };
     let Some(again) = repeat(&rig.bench().await, 8).await else {
-        tried
-            .found
-            .push(format!("ready, and not any more when asked again; waited {LONG:?}"));
+        tried.found.push(format!(
+            "ready, and not any more when asked again; waited {LONG:?}"
+        ));
         return;
     };
     if again.ready != once.ready {

@@ -203,7 +203,11 @@ pub(super) async fn dropped_body(rig: &Rig, tried: &mut Tried) {
             drop(hand);
             bench.reset();
             if let Some(leak) = bench.leaked(&before).await {
-                let while_pending = if pending { " and one that was waited for" } else { "" };
+                let while_pending = if pending {
+                    " and one that was waited for"
+                } else {
+                    ""
+                };
                 tried.found.push(format!(
                     "a body dropped after {frames} frames{while_pending}: {leak}"
                 ));

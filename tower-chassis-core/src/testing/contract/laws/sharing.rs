@@ -1,8 +1,4 @@
-use std::{
-    sync::{Arc, mpsc},
-    thread,
-    time::Duration,
-};
+use std::{sync::mpsc, thread, time::Duration};
 
 use tokio::runtime::Handle;
 
@@ -40,6 +36,9 @@ async fn play(bench: &Bench, alternate: bool) -> Vec<String> {
     settle().await;
     if let Some(held) = &bench.case.held {
         lines.push(format!("at the end the layer holds {}", held()));
+    }
+    if let Some(reads) = &bench.case.reads {
+        lines.push(format!("at the end the handle shows {}", reads()));
     }
     lines
 }
@@ -107,10 +106,11 @@ pub(super) async fn calls_go_on(rig: &Rig, tried: &mut Tried) {
 pub(super) async fn reads_go_on(rig: &Rig, tried: &mut Tried) {
     for what in ["ready and not made", "in the inner service", "in its body"] {
         let bench = rig.bench().await;
-        let Some(held) = bench.case.held.clone() else {
-            tried.skipped.push("no `held` probe".to_owned());
+        let probes = [bench.case.held.clone(), bench.case.reads.clone()];
+        if probes.iter().all(Option::is_none) {
+            tried.skipped.push("nothing to read".to_owned());
             return;
-        };
+        }
         let mut hand = Hand::new(ready(bench.service()));
         let Polled::Ready(Ok(mut service)) = bench.finish(&mut hand).await else {
             continue;
@@ -127,13 +127,15 @@ pub(super) async fn reads_go_on(rig: &Rig, tried: &mut Tried) {
         // The clock of this runtime is the layer's; it is paused, and the runtime waits for the read.
         let clock = Handle::current();
         let (done, outcome) = mpsc::channel();
-        let probe = Arc::clone(&held);
         let reader = thread::spawn(move || {
             let _clock = clock.enter();
-            let _ = done.send(probe());
+            for probe in probes.into_iter().flatten() {
+                probe();
+            }
+            let _ = done.send(());
         });
         match outcome.recv_timeout(READ_BOUND) {
-            Ok(_) => {}
+            Ok(()) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 drop(reader.join());
                 tried
@@ -159,7 +161,8 @@ pub(super) async fn limit_holds(rig: &Rig, tried: &mut Tried) {
     };
     let peak = |bench: &Bench| {
         let peak = bench.control.counts().in_flight;
-        (peak > limit).then(|| format!("{peak} calls in the inner service at once, with a limit of {limit}"))
+        (peak > limit)
+            .then(|| format!("{peak} calls in the inner service at once, with a limit of {limit}"))
     };
     // One after another.
     bench.control.plan(Plan::answer().held());
@@ -184,9 +187,9 @@ pub(super) async fn limit_holds(rig: &Rig, tried: &mut Tried) {
         bench.poll_through(&mut call);
         calls.push(call);
     }
-    tried.found.extend(
-        peak(&bench).map(|what| format!("made ready first, and then called: {what}")),
-    );
+    tried
+        .found
+        .extend(peak(&bench).map(|what| format!("made ready first, and then called: {what}")));
     drop(calls);
     // Over two services of the layer, and again after errors.
     let bench = rig.bench().await;
@@ -195,9 +198,7 @@ pub(super) async fn limit_holds(rig: &Rig, tried: &mut Tried) {
         script.step(&bench, step, bench.service()).await;
     }
     bench.control.plan(Plan::answer().held());
-    let mut calls: Vec<_> = (0..limit + 3)
-        .map(|_| bench.call())
-        .collect();
+    let mut calls: Vec<_> = (0..limit + 3).map(|_| bench.call()).collect();
     for call in &mut calls {
         bench.poll_through(call);
     }

@@ -120,10 +120,9 @@ pub(super) async fn self_wake(rig: &Rig, tried: &mut Tried) {
                 wait.text()
             ));
         } else if call.polls() - polls >= TICKS {
-            tried.found.push(format!(
-                "{}: polled {TICKS} times in a second",
-                wait.text()
-            ));
+            tried
+                .found
+                .push(format!("{}: polled {TICKS} times in a second", wait.text()));
         }
     }
 }
@@ -196,7 +195,9 @@ pub(super) async fn waiter_gives_up(rig: &Rig, tried: &mut Tried) {
     Wait::Full.end(&bench);
     run_woken(&bench, &mut calls).await;
     if !calls.iter().all(Hand::is_over) {
-        tried.skipped.push("forgets those that wait anyway".to_owned());
+        tried
+            .skipped
+            .push("forgets those that wait anyway".to_owned());
         return;
     }
     for early in [true, false] {
@@ -241,7 +242,9 @@ pub(super) async fn waiter_gives_up(rig: &Rig, tried: &mut Tried) {
             run_woken(&bench, &mut filling).await;
             drop((filling, waiters));
             if let Some(leak) = bench.leaked(&before).await {
-                tried.found.push(format!("after one gave up waiting: {leak}"));
+                tried
+                    .found
+                    .push(format!("after one gave up waiting: {leak}"));
             }
         }
     }
@@ -262,7 +265,11 @@ pub(super) async fn latest_waker(rig: &Rig, tried: &mut Tried) {
         wait.end(&bench);
         run_woken(&bench, &mut filling).await;
         drop(filling);
-        let woken = call.is_woken() || run_woken(&bench, std::slice::from_mut(&mut call)).await.len() == 1;
+        let woken = call.is_woken()
+            || run_woken(&bench, std::slice::from_mut(&mut call))
+                .await
+                .len()
+                == 1;
         if !woken && !call.is_over() {
             tried.found.push(format!(
                 "{}: a call that moved to another task was not woken there",
