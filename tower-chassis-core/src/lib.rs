@@ -11,6 +11,7 @@
 //! | `server` | [`server`](mod@server) | hyper, hyper-util |
 //! | `client` | [`client`](mod@client) | hyper, hyper-util |
 //! | `tls` | https in the client | rustls with the platform's roots |
+//! | `testing` | [`testing`](mod@testing): the laws of layers as a suite | tokio's test clock |
 //! | `config` | [`config`](mod@config), the file source of [`discover`] | saphyr-parser, toml_edit, notify, serde |
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -37,6 +38,8 @@ pub mod rescue;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod settle;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod trace;
 pub mod upgrade;
 pub mod verdict;

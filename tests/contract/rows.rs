@@ -1,0 +1,262 @@
+//! The table: layer, name of the test, case.
+
+use std::time::Duration;
+
+use http::Request;
+use tower_chassis::{
+    Body, BoxError, Endpoint, JudgeLayer, ObserveLayer, RescueLayer, Verdict,
+    access_log::{AccessLogLayer, Format},
+    balance::{Balance, Picker},
+    breaker::{BreakerLayer, BreakerPolicy},
+    bulkhead::{BulkheadLayer, BulkheadPolicy},
+    client::{Client, OriginLayer},
+    deadline::{DeadlineLayer, DeadlinePolicy},
+    discover::{Discover, StaticDiscover},
+    metrics::{CallMetricsLayer, ClientMetricsLayer, ServerMetricsLayer},
+    rate_limit::{RateLimitLayer, RateLimitPolicy},
+    retry::{RetryLayer, RetryPolicy},
+    router::rules::{Destination, Rule, TrafficLayer, TrafficPolicy},
+    timeout::{TimeoutLayer, TimeoutPolicy},
+    trace::{ClientTraceLayer, TraceLayer},
+};
+use tower_chassis_core::testing::{Case, ControlledService, Law, Step, contract, contract_service};
+
+macro_rules! rows {
+    ($($layer:ident: $name:ident = $case:expr;)+) => {
+        pub(crate) const ROWS: &[&str] = &[$(stringify!($layer)),+, "Balance", "Client"];
+        $(
+            #[test]
+            fn $name() {
+                let report = contract($case);
+                println!("{report}");
+                report.assert();
+            }
+        )+
+    };
+}
+
+rows! {
+    // core
+    RescueLayer: rescue = || Case::new(RescueLayer::new()).answers().calls_once();
+    OriginLayer: origin = || Case::new(OriginLayer::new(&endpoint(1))).calls_once();
+    JudgeLayer: judge = || Case::new(JudgeLayer::by_fn(judged)).calls_once();
+
+    // resilience
+    TimeoutLayer: timeout_per_try = || Case::new(TimeoutLayer::per_try(second())).calls_once();
+    TimeoutLayer: timeout_total = || Case::new(TimeoutLayer::total(second())).calls_once();
+    TimeoutLayer: timeout_not_while_uploading =
+        || Case::new(TimeoutLayer::per_try(second()).not_while_uploading()).calls_once();
+    TimeoutLayer: timeout_responding =
+        || Case::new(TimeoutLayer::per_try(second()).respond()).calls_once();
+    DeadlineLayer: deadline_accept =
+        || Case::new(DeadlineLayer::accept(DeadlinePolicy::default())).calls_once();
+    DeadlineLayer: deadline_propagate =
+        || Case::new(DeadlineLayer::propagate(DeadlinePolicy::default())).calls_once();
+    DeadlineLayer: deadline_responding =
+        || Case::new(DeadlineLayer::accept(DeadlinePolicy::default()).respond()).calls_once();
+    RetryLayer: retry = || {
+        let retry = RetryLayer::new(RetryPolicy::default()).seed(7);
+        let handle = retry.handle();
+        Case::new(retry).reads(move || (handle.retries(), handle.exhausted(), handle.budget()))
+    };
+    RetryLayer: retry_rewrapped =
+        || Case::new(RetryLayer::new(RetryPolicy::default()).seed(7).rewrap::<Body>());
+    RetryLayer: retry_switched_off = || Case::new(RetryLayer::new(one_attempt())).calls_once();
+    BreakerLayer: breaker = || {
+        let breaker = BreakerLayer::new(BreakerPolicy::default()).seed(7);
+        let handle = breaker.handle();
+        Case::new(breaker).reads(move || handle.snapshot()).calls_once()
+    };
+    BreakerLayer: breaker_until_end = || {
+        let breaker = BreakerLayer::new(BreakerPolicy::default()).seed(7).until_end();
+        let handle = breaker.handle();
+        Case::new(breaker).reads(move || handle.snapshot()).calls_once()
+    };
+    BreakerLayer: breaker_responding =
+        || Case::new(BreakerLayer::new(BreakerPolicy::default()).respond()).calls_once();
+    BreakerLayer: breaker_half_open = || half_open(Case::new(BreakerLayer::new(two_probes())));
+    BreakerLayer: breaker_half_open_until_end =
+        || half_open(Case::new(BreakerLayer::new(two_probes()).until_end()));
+    KeyedBreakerLayer: breaker_keyed = || {
+        let breaker = BreakerLayer::new(BreakerPolicy::default());
+        let breaker = breaker.keyed(|request: &Request<Body>| Some(request.uri().clone()));
+        let handle = breaker.handle();
+        Case::new(breaker).reads(move || handle.keys()).calls_once()
+    };
+    RateLimitLayer: rate_limit = || Case::new(RateLimitLayer::new(twenty())).calls_once();
+    RateLimitLayer: rate_limit_responding =
+        || Case::new(RateLimitLayer::new(twenty()).respond()).calls_once();
+    RateLimitLayer: rate_limit_keyed = || {
+        let limit = RateLimitLayer::new(twenty());
+        let limit = limit.keyed(|request: &Request<Body>| Some(request.uri().clone()));
+        let handle = limit.handle();
+        Case::new(limit).reads(move || handle.keys()).calls_once()
+    };
+    BulkheadLayer: bulkhead_without_a_queue = || {
+        let bulkhead = BulkheadLayer::new(BulkheadPolicy::new(2).unwrap());
+        let handle = bulkhead.handle();
+        Case::new(bulkhead).limit(2).held(move || handle.in_flight()).calls_once()
+    };
+    BulkheadLayer: bulkhead_with_a_queue = || {
+        let bulkhead = BulkheadLayer::new(queue());
+        let handle = bulkhead.handle();
+        Case::new(bulkhead).limit(2).held(move || (handle.in_flight(), handle.queued())).calls_once()
+    };
+    BulkheadLayer: bulkhead_until_end = || {
+        let bulkhead = BulkheadLayer::new(queue()).until_end();
+        let handle = bulkhead.handle();
+        Case::new(bulkhead).limit(2).held(move || (handle.in_flight(), handle.queued())).calls_once()
+    };
+    BulkheadLayer: bulkhead_responding = || {
+        let bulkhead = BulkheadLayer::new(queue()).respond();
+        let handle = bulkhead.handle();
+        Case::new(bulkhead).limit(2).held(move || (handle.in_flight(), handle.queued())).calls_once()
+    };
+
+    // observe
+    ServerMetricsLayer: server_metrics = || {
+        let metrics = ServerMetricsLayer::new();
+        let handle = metrics.handle();
+        Case::new(metrics).held(move || handle.in_flight()).calls_once()
+    };
+    ClientMetricsLayer: client_metrics = || {
+        let metrics = ClientMetricsLayer::new();
+        let handle = metrics.handle();
+        Case::new(metrics).held(move || handle.in_flight()).calls_once()
+    };
+    CallMetricsLayer: call_metrics = || {
+        let metrics = CallMetricsLayer::new();
+        let handle = metrics.handle();
+        Case::new(metrics).held(move || handle.in_flight()).calls_once()
+    };
+    TraceLayer: trace = || {
+        let trace = TraceLayer::new();
+        let handle = trace.handle();
+        Case::new(trace).held(move || handle.in_flight()).calls_once()
+    };
+    ClientTraceLayer: client_trace = || {
+        let trace = ClientTraceLayer::new();
+        let handle = trace.handle();
+        Case::new(trace).held(move || handle.in_flight()).calls_once()
+    };
+    AccessLogLayer: access_log = || {
+        let log = AccessLogLayer::new(Format::Text, |_: &str| {});
+        let handle = log.handle();
+        Case::new(log).held(move || handle.in_flight()).calls_once()
+    };
+    ObserveLayer: observe = || {
+        let (trace, metrics) = (TraceLayer::new(), ServerMetricsLayer::new());
+        let (spans, calls) = (trace.handle(), metrics.handle());
+        let log = AccessLogLayer::new(Format::Json, |_: &str| {});
+        Case::new(ObserveLayer::new((trace, metrics, log)))
+            .held(move || (spans.in_flight(), calls.in_flight()))
+            .calls_once()
+    };
+    ObserveLayer: observe_until_head = || {
+        let metrics = ServerMetricsLayer::new();
+        let handle = metrics.handle();
+        Case::new(ObserveLayer::new((TraceLayer::new(), metrics)).until_head())
+            .held(move || handle.in_flight())
+            .calls_once()
+    };
+
+    // router
+    TrafficLayer: traffic = || {
+        let parts = [("1", 9), ("2", 1)].map(|(version, weight)| Destination::new([("version", version)], weight));
+        let policy = TrafficPolicy::new(vec![Rule::new("canary", parts)], 7).unwrap();
+        Case::new(TrafficLayer::new(policy)).calls_once()
+    };
+}
+
+#[test]
+fn balance() {
+    let report = contract_service(|inner| balanced(inner, |balance| Case::service(balance)));
+    println!("{report}");
+    report.assert();
+}
+
+#[test]
+fn balance_until_end() {
+    let report =
+        contract_service(|inner| balanced(inner, |balance| Case::service(balance.until_end())));
+    println!("{report}");
+    report.assert();
+}
+
+#[test]
+fn client() {
+    let report = contract_service(|inner| Case::service(Client::with_pool(inner)).calls_once());
+    println!("{report}");
+    report.assert();
+}
+
+fn balanced(
+    inner: ControlledService,
+    case: impl FnOnce(Balance<ControlledService>) -> Case,
+) -> Case {
+    let discover = StaticDiscover::new();
+    discover.set("shop", [endpoint(1), endpoint(2)]);
+    let (balance, worker) = Balance::new(
+        discover.watch("shop"),
+        move |_| inner.clone(),
+        Picker::default(),
+    );
+    worker.spawn();
+    let handle = balance.handle();
+    let pending = move || {
+        let endpoints = handle.endpoints();
+        endpoints
+            .iter()
+            .map(|status| status.pending)
+            .collect::<Vec<_>>()
+    };
+    case(balance).held(pending).calls_once().keep(discover)
+}
+
+fn endpoint(number: u16) -> Endpoint {
+    Endpoint::new(&format!("http://10.0.0.{number}:80")).unwrap()
+}
+
+fn judged(result: Result<&http::Response<Body>, &BoxError>) -> Verdict {
+    match result {
+        Ok(_) => Verdict::SUCCESS,
+        Err(error) => Verdict::of_error(error),
+    }
+}
+
+fn second() -> TimeoutPolicy {
+    TimeoutPolicy::new(Duration::from_secs(1)).unwrap()
+}
+
+fn one_attempt() -> RetryPolicy {
+    let mut config = tower_chassis::retry::RetryConfig::default();
+    config.attempts = 1;
+    config.try_into().unwrap()
+}
+
+fn two_probes() -> BreakerPolicy {
+    let policy = BreakerPolicy::default();
+    policy.with(|config| config.half_open_probes = 2).unwrap()
+}
+
+/// After five failures and the longest open time. What becomes of a probe moves the circuit on, so that its limit
+/// can be looked at only while none is over.
+fn half_open(case: Case) -> Case {
+    let failures = [Step::Fail; 5].into_iter();
+    let moved = "a probe that is over moves the circuit on";
+    case.before(failures.chain([Step::Wait(Duration::from_secs(60))]))
+        .limit(2)
+        .skip(Law::InnerError, moved)
+        .skip(Law::InnerPanic, moved)
+        .skip(Law::DroppedBody, moved)
+        .skip(Law::RepeatedReady, moved)
+        .calls_once()
+}
+
+fn twenty() -> RateLimitPolicy {
+    RateLimitPolicy::new(10.0, 20).unwrap()
+}
+
+fn queue() -> BulkheadPolicy {
+    BulkheadPolicy::throttle(2, 20, Duration::from_secs(60)).unwrap()
+}
