@@ -15,8 +15,11 @@ macro_rules! rows {
 }
 
 mod around_tonic;
+mod auto_traits;
 mod backend;
+mod own_protocol;
 mod plain;
+mod respond;
 mod rows;
 mod under_axum;
 mod under_hyper;

@@ -18,7 +18,7 @@ use tower::{
 use tower_chassis::{
     BoxError, Endpoint, JudgeLayer, RescueLayer, Verdict,
     access_log::{AccessLogLayer, Format},
-    balance::{Balance, Picker, RoundRobin},
+    balance::{Balance, RoundRobin},
     bulkhead::{BulkheadLayer, BulkheadPolicy},
     breaker::{BreakerLayer, BreakerPolicy, State},
     deadline::{Accept, DeadlineLayer, DeadlinePolicy, Propagate},
@@ -216,17 +216,17 @@ pub fn propagate() -> Row<DeadlineLayer<Propagate>> {
     })
 }
 
-/// [`Balance`] as a layer: two endpoints that are both the service inside.
+/// [`Balance`] as a layer: endpoints that are all the service inside.
 #[derive(Clone, Copy, Debug)]
-pub struct BalanceLayer;
+pub struct BalanceLayer(pub &'static [&'static str]);
 
 impl<S: Clone + Send + Sync + 'static> Layer<S> for BalanceLayer {
     type Service = Balance<S, RoundRobin>;
 
     fn layer(&self, inner: S) -> Self::Service {
         let discover = StaticDiscover::new();
-        let endpoints = ["http://10.0.0.1:80", "http://10.0.0.2:80"];
-        discover.set("shop", endpoints.map(|at| Endpoint::new(at).unwrap()));
+        let endpoints = self.0.iter().map(|at| Endpoint::new(at).unwrap());
+        discover.set("shop", endpoints);
         let make = move |_: &_| inner.clone();
         let (balance, worker) = Balance::new(discover.watch("shop"), make, RoundRobin::default());
         worker.spawn();
@@ -236,7 +236,7 @@ impl<S: Clone + Send + Sync + 'static> Layer<S> for BalanceLayer {
 
 pub fn balance() -> Row<BalanceLayer> {
     Row::new(
-        BalanceLayer,
+        BalanceLayer(&["http://10.0.0.1:80", "http://10.0.0.2:80"]),
         &[(Ask::One, Fine), (Ask::Broken, Broken), (Ask::Two, Fine)],
         |backend| backend.calls() == 3,
     )
