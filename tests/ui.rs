@@ -21,5 +21,7 @@ fn the_compiler_says_what_to_do() {
         "\nSKIPPED: nothing in tests/ui was compiled. Its pins are the words of rustc {RUSTC}, and this is {}.\n",
         version.trim(),
     );
-    std::io::stderr().write_all(skipped.as_bytes()).expect("stderr is open");
+    std::io::stderr()
+        .write_all(skipped.as_bytes())
+        .expect("stderr is open");
 }

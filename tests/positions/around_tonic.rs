@@ -12,7 +12,6 @@ use tonic_health::pb::{health_client::HealthClient, health_server::HealthServer}
 use tower::{Layer, ServiceBuilder};
 use tower_chassis::{
     BoxError, breaker::BreakerLayer, bulkhead::BulkheadLayer, invocation::Idempotent,
-    retry::RetryLayer,
 };
 
 use crate::{

@@ -12,7 +12,7 @@ use std::{
 use http::{Request, Response};
 use tower::{Layer, Service};
 use tower_chassis::{
-    Body, BoxError, JudgeLayer, Live, ObserveLayer, RescueLayer, Respond, Verdict,
+    Body, BoxError, JudgeLayer, Live, ObserveLayer, RescueLayer, Respond,
     access_log::{AccessLogLayer, Format},
     balance::{Balance, BalanceHandle, RoundRobin, Worker},
     breaker::{BreakerHandle, BreakerLayer, KeyedBreakerLayer},
@@ -21,11 +21,11 @@ use tower_chassis::{
     keyed::By,
     metrics::{ClientMetricsLayer, ServerMetricsLayer},
     rate_limit::{RateLimitHandle, RateLimitLayer},
-    retry::{Buffered, Cloned, RetryHandle, RetryLayer},
+    retry::{RetryHandle, RetryLayer},
     settle::{UntilEnd, UntilHead},
     timeout::{TimeoutHandle, TimeoutLayer},
     trace::{ClientTraceLayer, TraceLayer},
-    verdict::Auto,
+    verdict::{Auto, ByFn, OkIsSuccess},
 };
 
 use crate::rows::{BalanceLayer, Judge};
@@ -34,7 +34,7 @@ use crate::rows::{BalanceLayer, Judge};
 #[derive(Clone, Debug)]
 struct Inner<M>(M);
 
-impl<M: Clone> Service<Request<Body>> for Inner<M> {
+impl<M: Clone, B> Service<Request<B>> for Inner<M> {
     type Response = Response<Body>;
     type Error = BoxError;
     type Future = Answers<M>;
@@ -42,7 +42,7 @@ impl<M: Clone> Service<Request<Body>> for Inner<M> {
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
-    fn call(&mut self, _: Request<Body>) -> Answers<M> {
+    fn call(&mut self, _: Request<B>) -> Answers<M> {
         Answers(self.0.clone())
     }
 }
@@ -95,21 +95,31 @@ macro_rules! is {
 /// A layer may go anywhere; its service and its future may go where the inner ones may.
 macro_rules! as_inner {
     ($($layer:ty;)*) => {$(
+        as_inner!(@common $layer);
+        is! {
+            Call<$layer, ()>: Unpin;
+            Call<$layer, Pinned>: !Unpin;
+        }
+    )*};
+    (with a timer: $($layer:ty;)*) => {$(
+        as_inner!(@common $layer);
+        is! { Call<$layer, ()>: !Unpin; }
+    )*};
+    (@common $layer:ty) => {
         is! {
             $layer: Send & Sync & Clone & Unpin;
             Of<$layer, ()>: Send & Sync & Clone & Unpin;
             Of<$layer, Unshared>: Send & !Sync & Clone & Unpin;
             Of<$layer, Unsent>: !Send & !Sync & Clone & Unpin;
-            Call<$layer, ()>: Send & !Clone & Unpin;
-            Call<$layer, Unshared>: Send & !Sync & Unpin;
-            Call<$layer, Unsent>: !Send & !Sync & Unpin;
-            Call<$layer, Pinned>: Send & !Unpin;
+            Call<$layer, ()>: Send & !Clone;
+            Call<$layer, Unshared>: Send & !Sync;
+            Call<$layer, Unsent>: !Send & !Sync;
         }
-    )*};
+    };
 }
 
 type Key = By<fn(&Request<Body>) -> Option<u32>, u32>;
-type Judges = JudgeLayer<tower_chassis::verdict::ByFn<Judge<Body, BoxError>>>;
+type Judges = JudgeLayer<ByFn<Judge<Body, BoxError>>>;
 
 #[test]
 fn layers_services_and_futures() {
@@ -120,16 +130,19 @@ fn layers_services_and_futures() {
     }
     // resilience
     as_inner! {
-        TimeoutLayer;
-        RetryLayer<Buffered>;
         BreakerLayer;
         BreakerLayer<UntilEnd<Auto>>;
         BreakerLayer<Respond<UntilHead<Auto>>>;
         KeyedBreakerLayer<Key, u32>;
         RateLimitLayer;
         RateLimitLayer<Key, u32>;
+    }
+    as_inner! {
+        with a timer:
         BulkheadLayer;
-        BulkheadLayer<UntilEnd<Auto>>;
+        BulkheadLayer<UntilEnd<OkIsSuccess>>;
+        TimeoutLayer;
+        RetryLayer;
         DeadlineLayer<Accept>;
         DeadlineLayer<Propagate>;
         DeadlineLayer<Accept, Respond>;

@@ -22,7 +22,7 @@ use tower_chassis::{Body, BoxError, Invocation};
 
 /// What is asked: a route each, or the name of a service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Ask {
+pub(crate) enum Ask {
     One,
     Two,
     /// Never answers.
@@ -34,9 +34,9 @@ pub enum Ask {
 }
 
 impl Ask {
-    pub const ALL: [Self; 5] = [Self::One, Self::Two, Self::Slow, Self::Broken, Self::Flaky];
+    pub(crate) const ALL: [Self; 5] = [Self::One, Self::Two, Self::Slow, Self::Broken, Self::Flaky];
 
-    pub const fn path(self) -> &'static str {
+    pub(crate) const fn path(self) -> &'static str {
         match self {
             Self::One => "/one",
             Self::Two => "/two",
@@ -54,7 +54,7 @@ impl Ask {
 
 /// What comes of it, in any protocol.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Answer {
+pub(crate) enum Answer {
     Ok,
     /// 500, `INTERNAL`.
     Broken,
@@ -91,19 +91,19 @@ impl Answer {
         ),
     ];
 
-    pub fn of_status(status: StatusCode) -> Self {
+    pub(crate) fn of_status(status: StatusCode) -> Self {
         let row = Self::TABLE.into_iter().find(|row| row.1 == status);
         row.unwrap_or_else(|| panic!("answered by {status}")).0
     }
 
-    pub fn of_grpc<T>(result: &Result<T, tonic::Status>) -> Self {
+    pub(crate) fn of_grpc<T>(result: &Result<T, tonic::Status>) -> Self {
         let code = result.as_ref().err().map_or(Code::Ok, tonic::Status::code);
         let row = Self::TABLE.into_iter().find(|row| row.2 == code);
         row.unwrap_or_else(|| panic!("answered by {:?}", result.as_ref().err()))
             .0
     }
 
-    pub fn status(self) -> StatusCode {
+    pub(crate) fn status(self) -> StatusCode {
         let row = Self::TABLE.into_iter().find(|row| row.0 == self);
         row.unwrap().1
     }
@@ -116,7 +116,7 @@ impl Answer {
 
 /// The service behind the layers. Clones are one.
 #[derive(Clone, Debug, Default)]
-pub struct Backend(Arc<Seen>);
+pub(crate) struct Backend(Arc<Seen>);
 
 #[derive(Debug)]
 struct Seen {
@@ -161,27 +161,27 @@ impl Drop for Flight {
 }
 
 impl Backend {
-    pub fn calls(&self) -> usize {
+    pub(crate) fn calls(&self) -> usize {
         self.0.calls.load(Relaxed)
     }
-    pub fn traced(&self) -> usize {
+    pub(crate) fn traced(&self) -> usize {
         self.0.traced.load(Relaxed)
     }
-    pub fn bounded(&self) -> usize {
+    pub(crate) fn bounded(&self) -> usize {
         self.0.bounded.load(Relaxed)
     }
-    pub fn told(&self) -> usize {
+    pub(crate) fn told(&self) -> usize {
         self.0.told.load(Relaxed)
     }
     /// The most calls that were in flight at once.
-    pub fn most(&self) -> usize {
+    pub(crate) fn most(&self) -> usize {
         self.0.most.load(Relaxed)
     }
-    pub fn crowd(&self, crowded: bool) {
+    pub(crate) fn crowd(&self, crowded: bool) {
         self.0.crowded.store(crowded, Relaxed);
     }
 
-    pub async fn answer(self, ask: Ask, told: bool, extensions: &Extensions) -> Answer {
+    pub(crate) async fn answer(self, ask: Ask, told: bool, extensions: &Extensions) -> Answer {
         let seen = &self.0;
         seen.calls.fetch_add(1, Relaxed);
         let most = seen.in_flight.fetch_add(1, Relaxed) + 1;
@@ -213,7 +213,7 @@ impl Backend {
     }
 
     /// Over HTTP. The traces of a client are counted where they are in the headers.
-    pub async fn http<B>(self, request: Request<B>) -> Response<Body> {
+    pub(crate) async fn http<B>(self, request: Request<B>) -> Response<Body> {
         let ask = Ask::at(request.uri().path());
         let told = self.look(request.headers());
         let answer = self.answer(ask, told, request.extensions()).await;

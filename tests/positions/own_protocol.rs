@@ -10,9 +10,7 @@ use std::{
 
 use http::Extensions;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
-use tower_chassis::{
-    BoxError, Carrier, Rejection, Verdict, retry::RetryLayer, verdict::Outcome,
-};
+use tower_chassis::{BoxError, Carrier, Rejection, Verdict, retry::RetryLayer, verdict::Outcome};
 
 use crate::{
     backend::{Answer, Ask, Backend},

@@ -15,7 +15,8 @@ use crate::{
 async fn run<L, B>(row: Row<L>)
 where
     L: Layer<Backend>,
-    L::Service: Service<Request<Full<Bytes>>, Response = Response<B>, Error: Into<BoxError>> + Clone,
+    L::Service:
+        Service<Request<Full<Bytes>>, Response = Response<B>, Error: Into<BoxError>> + Clone,
     B: HttpBody,
 {
     let backend = Backend::default();

@@ -105,7 +105,10 @@ impl App {
         let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(problem["status"], status);
         let verdict = self.outside.0.lock().unwrap().take().unwrap();
-        assert_eq!((verdict.class(), verdict.http_status()), (class, Some(status)));
+        assert_eq!(
+            (verdict.class(), verdict.http_status()),
+            (class, Some(status))
+        );
     }
 }
 
@@ -166,7 +169,8 @@ async fn bulkhead() {
         let polled = poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_pending()));
         assert!(polled.await);
     }
-    app.refuses(Ask::One, 503, "overloaded", Class::Refused).await;
+    app.refuses(Ask::One, 503, "overloaded", Class::Refused)
+        .await;
     drop(held);
     app.outside.0.lock().unwrap().take();
     app.passes(Ask::Two).await;

@@ -11,16 +11,13 @@ use std::{
 };
 
 use http::Response;
-use tower::{
-    Layer, Service,
-    layer::util::Stack,
-};
+use tower::{Layer, Service, layer::util::Stack};
 use tower_chassis::{
     BoxError, Endpoint, JudgeLayer, RescueLayer, Verdict,
     access_log::{AccessLogLayer, Format},
     balance::{Balance, RoundRobin},
-    bulkhead::{BulkheadLayer, BulkheadPolicy},
     breaker::{BreakerLayer, BreakerPolicy, State},
+    bulkhead::{BulkheadLayer, BulkheadPolicy},
     deadline::{Accept, DeadlineLayer, DeadlinePolicy, Propagate},
     discover::{Discover, StaticDiscover},
     metrics::{ClientMetricsLayer, ServerMetricsLayer},
@@ -38,13 +35,13 @@ use crate::backend::{
 };
 
 /// A layer, and what shows that it works.
-pub struct Row<L> {
-    pub layer: L,
-    pub play: Play,
+pub(crate) struct Row<L> {
+    pub(crate) layer: L,
+    pub(crate) play: Play,
 }
 
 /// What is asked, one after the other, and what is to come of it.
-pub struct Play {
+pub(crate) struct Play {
     script: &'static [(Ask, Answer)],
     /// Then all of five at once, twice.
     crowd: bool,
@@ -53,7 +50,7 @@ pub struct Play {
 }
 
 impl Play {
-    pub async fn act(self, backend: &Backend, ask: impl AsyncFn(Ask) -> Answer) {
+    pub(crate) async fn act(self, backend: &Backend, ask: impl AsyncFn(Ask) -> Answer) {
         for (step, &(question, answer)) in self.script.iter().enumerate() {
             let came = if question == Ask::Slow && answer == Late {
                 // Sockets do not wait for a clock: only a timer is left to go on, and the clock goes there.
@@ -102,7 +99,7 @@ impl<L> Row<L> {
     }
 
     /// The same row with a change of its layer.
-    pub fn with<M>(self, change: impl FnOnce(L) -> M) -> Row<M> {
+    pub(crate) fn with<M>(self, change: impl FnOnce(L) -> M) -> Row<M> {
         Row {
             layer: change(self.layer),
             play: self.play,
@@ -110,12 +107,12 @@ impl<L> Row<L> {
     }
 
     /// What the layer refuses is answered outside of it.
-    pub fn rescued(self) -> Row<Stack<L, RescueLayer>> {
+    pub(crate) fn rescued(self) -> Row<Stack<L, RescueLayer>> {
         self.with(|layer| Stack::new(layer, RescueLayer::new()))
     }
 }
 
-pub fn timeout() -> Row<TimeoutLayer> {
+pub(crate) fn timeout() -> Row<TimeoutLayer> {
     let policy = TimeoutPolicy::new(Duration::from_secs(60)).unwrap();
     Row::new(
         TimeoutLayer::per_try(policy),
@@ -129,7 +126,7 @@ pub fn timeout() -> Row<TimeoutLayer> {
     )
 }
 
-pub fn retry() -> Row<RetryLayer> {
+pub(crate) fn retry() -> Row<RetryLayer> {
     let layer = RetryLayer::new(RetryPolicy::default());
     let handle = layer.handle();
     Row::new(
@@ -148,7 +145,7 @@ fn circuit() -> BreakerLayer {
     BreakerLayer::new(policy.unwrap())
 }
 
-pub fn breaker() -> Row<BreakerLayer> {
+pub(crate) fn breaker() -> Row<BreakerLayer> {
     let layer = circuit();
     let handle = layer.handle();
     Row::new(
@@ -166,7 +163,7 @@ pub fn breaker() -> Row<BreakerLayer> {
     )
 }
 
-pub fn rate_limit() -> Row<RateLimitLayer> {
+pub(crate) fn rate_limit() -> Row<RateLimitLayer> {
     let policy = RateLimitPolicy::new(1.0, 3).unwrap();
     let policy = policy.with(|config| config.per = Duration::from_secs(3600));
     Row::new(
@@ -183,7 +180,7 @@ pub fn rate_limit() -> Row<RateLimitLayer> {
 }
 
 /// The most of calls in flight is two, of ten that come at once on five routes.
-pub fn bulkhead() -> Row<BulkheadLayer> {
+pub(crate) fn bulkhead() -> Row<BulkheadLayer> {
     let policy = BulkheadPolicy::new(2).unwrap();
     let policy = policy.with(|config| {
         config.queue = 8;
@@ -202,14 +199,14 @@ pub fn bulkhead() -> Row<BulkheadLayer> {
 
 const BOUNDED: &[(Ask, Answer)] = &[(Ask::One, Fine), (Ask::Slow, Late), (Ask::Two, Fine)];
 
-pub fn accept() -> Row<DeadlineLayer<Accept>> {
+pub(crate) fn accept() -> Row<DeadlineLayer<Accept>> {
     let layer = DeadlineLayer::accept(DeadlinePolicy::default());
     Row::new(layer, BOUNDED, |backend| {
         backend.calls() == 3 && backend.bounded() == 3
     })
 }
 
-pub fn propagate() -> Row<DeadlineLayer<Propagate>> {
+pub(crate) fn propagate() -> Row<DeadlineLayer<Propagate>> {
     let layer = DeadlineLayer::propagate(DeadlinePolicy::default());
     Row::new(layer, BOUNDED, |backend| {
         backend.calls() == 3 && backend.told() == 3
@@ -218,7 +215,7 @@ pub fn propagate() -> Row<DeadlineLayer<Propagate>> {
 
 /// [`Balance`] as a layer: endpoints that are all the service inside.
 #[derive(Clone, Copy, Debug)]
-pub struct BalanceLayer(pub &'static [&'static str]);
+pub(crate) struct BalanceLayer(pub(crate) &'static [&'static str]);
 
 impl<S: Clone + Send + Sync + 'static> Layer<S> for BalanceLayer {
     type Service = Balance<S, RoundRobin>;
@@ -227,14 +224,14 @@ impl<S: Clone + Send + Sync + 'static> Layer<S> for BalanceLayer {
         let discover = StaticDiscover::new();
         let endpoints = self.0.iter().map(|at| Endpoint::new(at).unwrap());
         discover.set("shop", endpoints);
-        let make = move |_: &_| inner.clone();
-        let (balance, worker) = Balance::new(discover.watch("shop"), make, RoundRobin::default());
+        let watch = discover.watch("shop");
+        let (balance, worker) = Balance::new(watch, move |_| inner.clone(), RoundRobin::default());
         worker.spawn();
         balance
     }
 }
 
-pub fn balance() -> Row<BalanceLayer> {
+pub(crate) fn balance() -> Row<BalanceLayer> {
     Row::new(
         BalanceLayer(&["http://10.0.0.1:80", "http://10.0.0.2:80"]),
         &[(Ask::One, Fine), (Ask::Broken, Broken), (Ask::Two, Fine)],
@@ -255,7 +252,7 @@ fn recorded(prometheus: &Prometheus, name: &str) -> (u64, u64) {
     })
 }
 
-pub fn metrics() -> Row<ServerMetricsLayer> {
+pub(crate) fn metrics() -> Row<ServerMetricsLayer> {
     let prometheus = Prometheus::new();
     let layer = ServerMetricsLayer::new().recorder(prometheus.recorder());
     Row::new(layer, OBSERVED, move |_| {
@@ -263,7 +260,7 @@ pub fn metrics() -> Row<ServerMetricsLayer> {
     })
 }
 
-pub fn client_metrics() -> Row<ClientMetricsLayer> {
+pub(crate) fn client_metrics() -> Row<ClientMetricsLayer> {
     let prometheus = Prometheus::new();
     let layer = ClientMetricsLayer::new().recorder(prometheus.recorder());
     Row::new(layer, OBSERVED, move |_| {
@@ -271,16 +268,16 @@ pub fn client_metrics() -> Row<ClientMetricsLayer> {
     })
 }
 
-pub fn trace() -> Row<TraceLayer> {
+pub(crate) fn trace() -> Row<TraceLayer> {
     Row::new(TraceLayer::new(), OBSERVED, |backend| backend.traced() == 3)
 }
 
-pub fn client_trace() -> Row<ClientTraceLayer> {
+pub(crate) fn client_trace() -> Row<ClientTraceLayer> {
     let layer = ClientTraceLayer::new();
     Row::new(layer, OBSERVED, |backend| backend.traced() == 3)
 }
 
-pub fn access_log() -> Row<AccessLogLayer> {
+pub(crate) fn access_log() -> Row<AccessLogLayer> {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&lines);
     let sink = move |line: &str| sink.lock().unwrap().push(line.to_owned());
@@ -294,11 +291,11 @@ pub fn access_log() -> Row<AccessLogLayer> {
 
 /// What a rescue is for: every third call fails with an error that nobody knows.
 #[derive(Clone, Debug, Default)]
-pub struct ThirdFailsLayer(Arc<AtomicU32>);
+pub(crate) struct ThirdFailsLayer(Arc<AtomicU32>);
 
 /// The service of [`ThirdFailsLayer`].
 #[derive(Clone, Debug)]
-pub struct ThirdFails<S> {
+pub(crate) struct ThirdFails<S> {
     inner: S,
     calls: Arc<AtomicU32>,
 }
@@ -331,7 +328,7 @@ where
     }
 }
 
-pub fn rescue() -> Row<Stack<ThirdFailsLayer, RescueLayer>> {
+pub(crate) fn rescue() -> Row<Stack<ThirdFailsLayer, RescueLayer>> {
     let script = &[
         (Ask::One, Fine),
         (Ask::Two, Fine),
@@ -345,7 +342,7 @@ pub fn rescue() -> Row<Stack<ThirdFailsLayer, RescueLayer>> {
 }
 
 /// The judge calls everything a success, and a breaker of two failures outside of it stays closed.
-pub fn judge<B, E>() -> Row<Stack<JudgeLayer<ByFn<Judge<B, E>>>, BreakerLayer>> {
+pub(crate) fn judge<B, E>() -> Row<Stack<JudgeLayer<ByFn<Judge<B, E>>>, BreakerLayer>> {
     let say = |_: Result<&Response<B>, &E>| Verdict::SUCCESS;
     let breaker = circuit();
     let handle = breaker.handle();
@@ -362,4 +359,4 @@ pub fn judge<B, E>() -> Row<Stack<JudgeLayer<ByFn<Judge<B, E>>>, BreakerLayer>> 
 }
 
 /// A judge of responses with the body `B`.
-pub type Judge<B, E> = fn(Result<&Response<B>, &E>) -> Verdict;
+pub(crate) type Judge<B, E> = fn(Result<&Response<B>, &E>) -> Verdict;

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The five routes, each of them wrapped.
-pub fn router<L>(backend: &Backend, layer: L) -> Router
+pub(crate) fn router<L>(backend: &Backend, layer: L) -> Router
 where
     L: Layer<Route> + Clone + Send + Sync + 'static,
     L::Service: Service<

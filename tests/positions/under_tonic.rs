@@ -22,7 +22,7 @@ use crate::{
     rows::{self, Row},
 };
 
-pub fn question(ask: Ask) -> tonic::Request<HealthCheckRequest> {
+pub(crate) fn question(ask: Ask) -> tonic::Request<HealthCheckRequest> {
     tonic::Request::new(HealthCheckRequest {
         service: ask.path().into(),
     })
