@@ -1,0 +1,66 @@
+//! Around the `Channel` of a tonic client, over a socket, to a tonic server without layers.
+
+use bytes::Bytes;
+use http_body::Body as HttpBody;
+use tokio::net::TcpListener;
+use tonic::{
+    body::Body as TonicBody,
+    client::GrpcService,
+    transport::{Channel, Error, Server, server::TcpIncoming},
+};
+use tonic_health::pb::{health_client::HealthClient, health_server::HealthServer};
+use tower::{Layer, ServiceBuilder};
+use tower_chassis::{
+    BoxError, breaker::BreakerLayer, bulkhead::BulkheadLayer, invocation::Idempotent,
+};
+
+use crate::{
+    backend::{Answer, Ask, Backend},
+    rows::{self, Row},
+    under_tonic::question,
+};
+
+async fn run<L>(row: Row<L>)
+where
+    L: Layer<Channel>,
+    L::Service: GrpcService<
+            TonicBody,
+            Error: Into<BoxError>,
+            ResponseBody: HttpBody<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
+        > + Clone,
+{
+    let backend = Backend::default();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = Server::builder()
+        .add_service(HealthServer::new(backend.clone()))
+        .serve_with_incoming(TcpIncoming::from(listener));
+    let server = tokio::spawn(server);
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap();
+    let channel = channel.connect().await.unwrap();
+    let client = HealthClient::new(ServiceBuilder::new().layer(row.layer).service(channel));
+    let ask = async |ask: Ask| {
+        let mut request = question(ask);
+        // What gRPC cannot say of a method.
+        request.extensions_mut().insert(Idempotent);
+        Answer::of_grpc(&client.clone().check(request).await)
+    };
+    row.play.act(&backend, ask).await;
+    server.abort();
+}
+
+rows! { run;
+    timeout: rows::timeout().rescued(),
+    retry: rows::retry().with(|layer| layer.rewrap_with(TonicBody::new)).rescued(),
+    breaker: rows::breaker().rescued(),
+    breaker_until_end: rows::breaker().with(BreakerLayer::until_end).rescued(),
+    rate_limit: rows::rate_limit().rescued(),
+    balance: rows::balance().rescued(),
+    bulkhead: rows::bulkhead().rescued(),
+    bulkhead_until_end: rows::bulkhead().with(BulkheadLayer::until_end).rescued(),
+    deadline: rows::propagate().rescued(),
+    metrics: rows::client_metrics(),
+    trace: rows::client_trace(),
+    rescue: rows::rescue(),
+    judge: rows::judge::<TonicBody, Error>().rescued(),
+}

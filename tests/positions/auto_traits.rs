@@ -1,0 +1,184 @@
+//! What may be sent, shared, cloned and moved: each layer, its service, its future and its handle. A line that is
+//! not true does not compile.
+
+use std::{
+    cell::Cell,
+    marker::PhantomPinned,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use tower::{Layer, Service};
+use tower_chassis::{
+    Body, BoxError, JudgeLayer, Live, ObserveLayer, RescueLayer, Respond,
+    access_log::{AccessLogLayer, Format},
+    balance::{Balance, BalanceHandle, RoundRobin, Worker},
+    breaker::{BreakerHandle, BreakerLayer, KeyedBreakerLayer},
+    bulkhead::{BulkheadHandle, BulkheadLayer},
+    deadline::{Accept, DeadlineHandle, DeadlineLayer, Propagate},
+    keyed::By,
+    metrics::{ClientMetricsLayer, ServerMetricsLayer},
+    rate_limit::{RateLimitHandle, RateLimitLayer},
+    retry::{RetryHandle, RetryLayer},
+    settle::{UntilEnd, UntilHead},
+    timeout::{TimeoutHandle, TimeoutLayer},
+    trace::{ClientTraceLayer, TraceLayer},
+    verdict::{Auto, ByFn, OkIsSuccess},
+};
+
+use crate::rows::{BalanceLayer, Judge};
+
+/// A service, and its future, that are what `M` is.
+#[derive(Clone, Debug)]
+struct Inner<M>(M);
+
+impl<M: Clone, B> Service<Request<B>> for Inner<M> {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = Answers<M>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+    fn call(&mut self, _: Request<B>) -> Answers<M> {
+        Answers(self.0.clone())
+    }
+}
+
+struct Answers<M>(#[allow(dead_code, reason = "it is its type that counts")] M);
+
+impl<M> Future for Answers<M> {
+    type Output = Result<Response<Body>, BoxError>;
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Ok(Response::default()))
+    }
+}
+
+/// May be moved, not be polled by two.
+type Unshared = Cell<()>;
+/// May not leave its thread.
+type Unsent = Rc<()>;
+/// May not be moved.
+type Pinned = PhantomPinned;
+
+type Of<L, M> = <L as Layer<Inner<M>>>::Service;
+type Call<L, M> = <Of<L, M> as Service<Request<Body>>>::Future;
+
+/// `Type: Trait & !Trait`, any number of them.
+macro_rules! is {
+    ($($type:ty: $(! $not:ident)? $($trait:ident)? $(& $(! $nots:ident)? $($traits:ident)?)*;)*) => {$(
+        $(is!(@not $type, $not);)? $(is!(@yes $type, $trait);)?
+        $($(is!(@not $type, $nots);)? $(is!(@yes $type, $traits);)?)*
+    )*};
+    (@yes $type:ty, $trait:ident) => {
+        const _: fn() = || {
+            fn holds<T: $trait>() {}
+            holds::<$type>();
+        };
+    };
+    (@not $type:ty, $trait:ident) => {
+        const _: fn() = || {
+            // With the trait there are two ways to read `_`.
+            trait Unless<A> {
+                fn holds() {}
+            }
+            struct Has;
+            impl<T> Unless<()> for T {}
+            impl<T: $trait> Unless<Has> for T {}
+            <$type as Unless<_>>::holds();
+        };
+    };
+}
+
+/// A layer may go anywhere; its service and its future may go where the inner ones may.
+macro_rules! as_inner {
+    ($($layer:ty;)*) => {$(
+        as_inner!(@common $layer);
+        is! {
+            Call<$layer, ()>: Unpin;
+            Call<$layer, Pinned>: !Unpin;
+        }
+    )*};
+    (with a timer: $($layer:ty;)*) => {$(
+        as_inner!(@common $layer);
+        is! { Call<$layer, ()>: !Unpin; }
+    )*};
+    (@common $layer:ty) => {
+        is! {
+            $layer: Send & Sync & Clone & Unpin;
+            Of<$layer, ()>: Send & Sync & Clone & Unpin;
+            Of<$layer, Unshared>: Send & !Sync & Clone & Unpin;
+            Of<$layer, Unsent>: !Send & !Sync & Clone & Unpin;
+            Call<$layer, ()>: Send & !Clone;
+            Call<$layer, Unshared>: Send & !Sync;
+            Call<$layer, Unsent>: !Send & !Sync;
+        }
+    };
+}
+
+type Key = By<fn(&Request<Body>) -> Option<u32>, u32>;
+type Judges = JudgeLayer<ByFn<Judge<Body, BoxError>>>;
+
+#[test]
+fn layers_services_and_futures() {
+    // core
+    as_inner! {
+        RescueLayer;
+        Judges;
+    }
+    // resilience
+    as_inner! {
+        BreakerLayer;
+        BreakerLayer<UntilEnd<Auto>>;
+        BreakerLayer<Respond<UntilHead<Auto>>>;
+        KeyedBreakerLayer<Key, u32>;
+        RateLimitLayer;
+        RateLimitLayer<Key, u32>;
+    }
+    as_inner! {
+        with a timer:
+        BulkheadLayer;
+        BulkheadLayer<UntilEnd<OkIsSuccess>>;
+        TimeoutLayer;
+        RetryLayer;
+        DeadlineLayer<Accept>;
+        DeadlineLayer<Propagate>;
+        DeadlineLayer<Accept, Respond>;
+    }
+    // observe
+    as_inner! {
+        ServerMetricsLayer;
+        ClientMetricsLayer;
+        TraceLayer;
+        ClientTraceLayer;
+        AccessLogLayer;
+        ObserveLayer<(TraceLayer, ServerMetricsLayer)>;
+    }
+}
+
+#[test]
+fn balance_is_no_layer_and_its_endpoints_are_shared() {
+    is! {
+        Of<BalanceLayer, ()>: Send & Sync & Clone & Unpin;
+        Call<BalanceLayer, ()>: Send & !Clone;
+        // What serves an endpoint is shared by all clones: `Balance::new` asks for `Send + Sync`.
+        Balance<Inner<Unshared>, RoundRobin>: !Send & !Sync & Clone & Unpin;
+        Worker: Send & !Clone;
+    }
+}
+
+#[test]
+fn handles() {
+    is! {
+        TimeoutHandle: Send & Sync & Clone & Unpin;
+        RetryHandle: Send & Sync & Clone & Unpin;
+        BreakerHandle: Send & Sync & Clone & Unpin;
+        RateLimitHandle: Send & Sync & Clone & Unpin;
+        BulkheadHandle: Send & Sync & Clone & Unpin;
+        DeadlineHandle: Send & Sync & Clone & Unpin;
+        BalanceHandle: Send & Sync & Clone & Unpin;
+        Live<Format>: Send & Sync & Clone & Unpin;
+    }
+}

@@ -1,0 +1,362 @@
+//! Each layer with what is asked of it and what is to come of that.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::Response;
+use tower::{Layer, Service, layer::util::Stack};
+use tower_chassis::{
+    BoxError, Endpoint, JudgeLayer, RescueLayer, Verdict,
+    access_log::{AccessLogLayer, Format},
+    balance::{Balance, RoundRobin},
+    breaker::{BreakerLayer, BreakerPolicy, State},
+    bulkhead::{BulkheadLayer, BulkheadPolicy},
+    deadline::{Accept, DeadlineLayer, DeadlinePolicy, Propagate},
+    discover::{Discover, StaticDiscover},
+    metrics::{ClientMetricsLayer, ServerMetricsLayer},
+    prometheus::Prometheus,
+    rate_limit::{RateLimitLayer, RateLimitPolicy},
+    retry::{RetryLayer, RetryPolicy},
+    timeout::{TimeoutLayer, TimeoutPolicy},
+    trace::{ClientTraceLayer, TraceLayer},
+    verdict::ByFn,
+};
+
+use crate::backend::{
+    Answer::{self, Broken, Late, Ok as Fine, TooMany, Unavailable},
+    Ask, Backend,
+};
+
+/// A layer, and what shows that it works.
+pub(crate) struct Row<L> {
+    pub(crate) layer: L,
+    pub(crate) play: Play,
+}
+
+/// What is asked, one after the other, and what is to come of it.
+pub(crate) struct Play {
+    script: &'static [(Ask, Answer)],
+    /// Then all of five at once, twice.
+    crowd: bool,
+    /// True at last, when all is over.
+    holds: Box<dyn Fn(&Backend) -> bool>,
+}
+
+impl Play {
+    pub(crate) async fn act(self, backend: &Backend, ask: impl AsyncFn(Ask) -> Answer) {
+        for (step, &(question, answer)) in self.script.iter().enumerate() {
+            let came = if question == Ask::Slow && answer == Late {
+                // Sockets do not wait for a clock: only a timer is left to go on, and the clock goes there.
+                tokio::time::pause();
+                let came = ask(question).await;
+                tokio::time::resume();
+                came
+            } else {
+                ask(question).await
+            };
+            assert_eq!(came, answer, "step {step}: {question:?}");
+        }
+        if self.crowd {
+            backend.crowd(true);
+            let five = async || {
+                let [one, two, slow, broken, flaky] = Ask::ALL;
+                let all = tokio::join!(ask(one), ask(two), ask(slow), ask(broken), ask(flaky));
+                assert_eq!(all, (Fine, Fine, Fine, Fine, Fine));
+            };
+            tokio::join!(five(), five());
+            backend.crowd(false);
+        }
+        // A server may end a body after its client has read it.
+        for _ in 0..1_000 {
+            if (self.holds)(backend) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("what was to come of it did not: {backend:?}");
+    }
+}
+
+impl<L> Row<L> {
+    fn new(
+        layer: L,
+        script: &'static [(Ask, Answer)],
+        holds: impl Fn(&Backend) -> bool + 'static,
+    ) -> Self {
+        let play = Play {
+            script,
+            crowd: false,
+            holds: Box::new(holds),
+        };
+        Self { layer, play }
+    }
+
+    /// The same row with a change of its layer.
+    pub(crate) fn with<M>(self, change: impl FnOnce(L) -> M) -> Row<M> {
+        Row {
+            layer: change(self.layer),
+            play: self.play,
+        }
+    }
+
+    /// What the layer refuses is answered outside of it.
+    pub(crate) fn rescued(self) -> Row<Stack<L, RescueLayer>> {
+        self.with(|layer| Stack::new(layer, RescueLayer::new()))
+    }
+}
+
+pub(crate) fn timeout() -> Row<TimeoutLayer> {
+    let policy = TimeoutPolicy::new(Duration::from_secs(60)).unwrap();
+    Row::new(
+        TimeoutLayer::per_try(policy),
+        &[
+            (Ask::One, Fine),
+            (Ask::Slow, Late),
+            (Ask::Two, Fine),
+            (Ask::Broken, Broken),
+        ],
+        |backend| backend.calls() == 4,
+    )
+}
+
+pub(crate) fn retry() -> Row<RetryLayer> {
+    let layer = RetryLayer::new(RetryPolicy::default());
+    let handle = layer.handle();
+    Row::new(
+        layer,
+        &[(Ask::One, Fine), (Ask::Flaky, Fine), (Ask::Flaky, Fine)],
+        move |backend| backend.calls() == 5 && handle.retries() == 2,
+    )
+}
+
+fn circuit() -> BreakerLayer {
+    let policy = BreakerPolicy::default().with(|config| {
+        config.consecutive_failures = 2;
+        config.open_max = Duration::from_secs(3600);
+        config.open_base = config.open_max;
+    });
+    BreakerLayer::new(policy.unwrap())
+}
+
+pub(crate) fn breaker() -> Row<BreakerLayer> {
+    let layer = circuit();
+    let handle = layer.handle();
+    Row::new(
+        layer,
+        &[
+            (Ask::One, Fine),
+            (Ask::Broken, Broken),
+            (Ask::Broken, Broken),
+            (Ask::One, Unavailable),
+            (Ask::Two, Unavailable),
+            (Ask::Slow, Unavailable),
+            (Ask::Flaky, Unavailable),
+        ],
+        move |backend| backend.calls() == 3 && handle.state() == State::Open,
+    )
+}
+
+pub(crate) fn rate_limit() -> Row<RateLimitLayer> {
+    let policy = RateLimitPolicy::new(1.0, 3).unwrap();
+    let policy = policy.with(|config| config.per = Duration::from_secs(3600));
+    Row::new(
+        RateLimitLayer::new(policy.unwrap()),
+        &[
+            (Ask::One, Fine),
+            (Ask::Two, Fine),
+            (Ask::Broken, Broken),
+            (Ask::One, TooMany),
+            (Ask::Slow, TooMany),
+        ],
+        |backend| backend.calls() == 3,
+    )
+}
+
+/// The most of calls in flight is two, of ten that come at once on five routes.
+pub(crate) fn bulkhead() -> Row<BulkheadLayer> {
+    let policy = BulkheadPolicy::new(2).unwrap();
+    let policy = policy.with(|config| {
+        config.queue = 8;
+        config.max_wait = Duration::from_secs(3600);
+    });
+    let layer = BulkheadLayer::new(policy.unwrap());
+    let handle = layer.handle();
+    let mut row = Row::new(
+        layer,
+        &[(Ask::One, Fine), (Ask::Broken, Broken)],
+        move |backend| backend.calls() == 12 && backend.most() == 2 && handle.in_flight() == 0,
+    );
+    row.play.crowd = true;
+    row
+}
+
+const BOUNDED: &[(Ask, Answer)] = &[(Ask::One, Fine), (Ask::Slow, Late), (Ask::Two, Fine)];
+
+pub(crate) fn accept() -> Row<DeadlineLayer<Accept>> {
+    let layer = DeadlineLayer::accept(DeadlinePolicy::default());
+    Row::new(layer, BOUNDED, |backend| {
+        backend.calls() == 3 && backend.bounded() == 3
+    })
+}
+
+pub(crate) fn propagate() -> Row<DeadlineLayer<Propagate>> {
+    let layer = DeadlineLayer::propagate(DeadlinePolicy::default());
+    Row::new(layer, BOUNDED, |backend| {
+        backend.calls() == 3 && backend.told() == 3
+    })
+}
+
+/// [`Balance`] as a layer: endpoints that are all the service inside.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BalanceLayer(pub(crate) &'static [&'static str]);
+
+impl<S: Clone + Send + Sync + 'static> Layer<S> for BalanceLayer {
+    type Service = Balance<S, RoundRobin>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let discover = StaticDiscover::new();
+        let endpoints = self.0.iter().map(|at| Endpoint::new(at).unwrap());
+        discover.set("shop", endpoints);
+        let watch = discover.watch("shop");
+        let (balance, worker) = Balance::new(watch, move |_| inner.clone(), RoundRobin::default());
+        worker.spawn();
+        balance
+    }
+}
+
+pub(crate) fn balance() -> Row<BalanceLayer> {
+    Row::new(
+        BalanceLayer(&["http://10.0.0.1:80", "http://10.0.0.2:80"]),
+        &[(Ask::One, Fine), (Ask::Broken, Broken), (Ask::Two, Fine)],
+        |backend| backend.calls() == 3,
+    )
+}
+
+const OBSERVED: &[(Ask, Answer)] = &[(Ask::One, Fine), (Ask::Broken, Broken), (Ask::Two, Fine)];
+
+/// How many calls were recorded, and how many of them failed.
+fn recorded(prometheus: &Prometheus, name: &str) -> (u64, u64) {
+    let text = prometheus.render();
+    let lines = text.lines().filter(|line| line.starts_with(name));
+    lines.fold((0, 0), |(all, failed), line| {
+        let count: u64 = line.rsplit(' ').next().unwrap().parse().unwrap();
+        let fails = line.contains("error_type=");
+        (all + count, failed + if fails { count } else { 0 })
+    })
+}
+
+pub(crate) fn metrics() -> Row<ServerMetricsLayer> {
+    let prometheus = Prometheus::new();
+    let layer = ServerMetricsLayer::new().recorder(prometheus.recorder());
+    Row::new(layer, OBSERVED, move |_| {
+        recorded(&prometheus, "http_server_request_duration_seconds_count") == (3, 1)
+    })
+}
+
+pub(crate) fn client_metrics() -> Row<ClientMetricsLayer> {
+    let prometheus = Prometheus::new();
+    let layer = ClientMetricsLayer::new().recorder(prometheus.recorder());
+    Row::new(layer, OBSERVED, move |_| {
+        recorded(&prometheus, "http_client_request_duration_seconds_count") == (3, 1)
+    })
+}
+
+pub(crate) fn trace() -> Row<TraceLayer> {
+    Row::new(TraceLayer::new(), OBSERVED, |backend| backend.traced() == 3)
+}
+
+pub(crate) fn client_trace() -> Row<ClientTraceLayer> {
+    let layer = ClientTraceLayer::new();
+    Row::new(layer, OBSERVED, |backend| backend.traced() == 3)
+}
+
+pub(crate) fn access_log() -> Row<AccessLogLayer> {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&lines);
+    let sink = move |line: &str| sink.lock().unwrap().push(line.to_owned());
+    let layer = AccessLogLayer::new(Format::Text, sink);
+    Row::new(layer, OBSERVED, move |_| {
+        let lines = lines.lock().unwrap();
+        let failed = |line: &&String| line.contains("class=failure");
+        lines.len() == 3 && lines.iter().filter(failed).count() == 1
+    })
+}
+
+/// What a rescue is for: every third call fails with an error that nobody knows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ThirdFailsLayer(Arc<AtomicU32>);
+
+/// The service of [`ThirdFailsLayer`].
+#[derive(Clone, Debug)]
+pub(crate) struct ThirdFails<S> {
+    inner: S,
+    calls: Arc<AtomicU32>,
+}
+
+impl<S> Layer<S> for ThirdFailsLayer {
+    type Service = ThirdFails<S>;
+    fn layer(&self, inner: S) -> ThirdFails<S> {
+        let calls = Arc::clone(&self.0);
+        ThirdFails { inner, calls }
+    }
+}
+
+impl<S, Req> Service<Req> for ThirdFails<S>
+where
+    S: Service<Req, Error: Into<BoxError>, Future: Send + 'static>,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+    fn call(&mut self, request: Req) -> Self::Future {
+        if self.calls.fetch_add(1, Ordering::Relaxed) % 3 == 2 {
+            return Box::pin(async { Err("a wire broke".into()) });
+        }
+        let future = self.inner.call(request);
+        Box::pin(async { future.await.map_err(Into::into) })
+    }
+}
+
+pub(crate) fn rescue() -> Row<Stack<ThirdFailsLayer, RescueLayer>> {
+    let script = &[
+        (Ask::One, Fine),
+        (Ask::Two, Fine),
+        (Ask::One, Broken),
+        (Ask::Two, Fine),
+    ];
+    let row = Row::new(ThirdFailsLayer::default(), script, |backend| {
+        backend.calls() == 3
+    });
+    row.rescued()
+}
+
+/// The judge calls everything a success, and a breaker of two failures outside of it stays closed.
+pub(crate) fn judge<B, E>() -> Row<Stack<JudgeLayer<ByFn<Judge<B, E>>>, BreakerLayer>> {
+    let say = |_: Result<&Response<B>, &E>| Verdict::SUCCESS;
+    let breaker = circuit();
+    let handle = breaker.handle();
+    Row::new(
+        Stack::new(JudgeLayer::by_fn(say as Judge<B, E>), breaker),
+        &[
+            (Ask::Broken, Broken),
+            (Ask::Broken, Broken),
+            (Ask::Broken, Broken),
+            (Ask::One, Fine),
+        ],
+        move |backend| backend.calls() == 4 && handle.state() == State::Closed,
+    )
+}
+
+/// A judge of responses with the body `B`.
+pub(crate) type Judge<B, E> = fn(Result<&Response<B>, &E>) -> Verdict;

@@ -1,0 +1,22 @@
+//! A response that does not say how its call went, under a breaker.
+
+use std::convert::Infallible;
+
+use tower::{ServiceBuilder, ServiceExt, service_fn};
+use tower_chassis::breaker::{BreakerLayer, BreakerPolicy};
+
+struct Ask;
+
+struct Reply;
+
+async fn serve(_: Ask) -> Result<Reply, Infallible> {
+    Ok(Reply)
+}
+
+#[tokio::main]
+async fn main() {
+    let service = ServiceBuilder::new()
+        .layer(BreakerLayer::new(BreakerPolicy::default()))
+        .service(service_fn(serve));
+    let _ = service.oneshot(Ask).await;
+}
