@@ -5,6 +5,7 @@ mod case;
 mod law;
 mod laws;
 mod report;
+mod script;
 mod subject;
 
 use std::{

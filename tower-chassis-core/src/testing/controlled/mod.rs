@@ -35,16 +35,16 @@ use crate::{Body, BoxError};
 ///
 /// ```
 /// use http::Request;
-/// use tower::{Service, ServiceExt};
+/// use tower::ServiceExt;
 /// use tower_chassis_core::{BoxError, testing::{ControlledService, Plan}};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
-/// let mut inner = ControlledService::new();
+/// let inner = ControlledService::new();
 /// let control = inner.control();
 /// control.next(Plan::error());
-/// assert!(inner.ready().await?.call(Request::new(())).await.is_err());
-/// assert_eq!(inner.ready().await?.call(Request::new(())).await?.status(), 200);
+/// assert!(inner.clone().oneshot(Request::new(())).await.is_err());
+/// assert_eq!(inner.oneshot(Request::new(())).await?.status(), 200);
 /// assert_eq!(control.counts().calls, 2);
 /// # Ok(())
 /// # }

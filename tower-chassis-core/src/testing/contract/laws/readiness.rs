@@ -2,7 +2,8 @@ use crate::testing::{
     Plan,
     contract::{
         Rig, Tried,
-        bench::{Bench, Holding, LONG, Outcome, Script, finish_call, ready, whole},
+        bench::{Bench, Holding, LONG, Outcome, finish_call, ready, whole},
+        script::Script,
         subject::Subject,
     },
     hand::{Hand, Polled},

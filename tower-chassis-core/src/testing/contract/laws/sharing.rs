@@ -6,7 +6,8 @@ use crate::testing::{
     Plan,
     contract::{
         Rig, Step, Tried,
-        bench::{Bench, Outcome, Script, finish_call, ready},
+        bench::{Bench, Outcome, finish_call, ready},
+        script::Script,
     },
     hand::{Hand, Polled, settle},
 };
