@@ -14,7 +14,7 @@ use tower_chassis::{
     discover::{Discover, StaticDiscover},
     metrics::{CallMetricsLayer, ClientMetricsLayer, ServerMetricsLayer},
     rate_limit::{RateLimitLayer, RateLimitPolicy},
-    retry::{RetryLayer, RetryPolicy},
+    retry::{RetryConfig, RetryLayer, RetryPolicy},
     router::rules::{Destination, Rule, TrafficLayer, TrafficPolicy},
     timeout::{TimeoutLayer, TimeoutPolicy},
     trace::{ClientTraceLayer, TraceLayer},
@@ -229,8 +229,10 @@ fn second() -> TimeoutPolicy {
 }
 
 fn one_attempt() -> RetryPolicy {
-    let mut config = tower_chassis::retry::RetryConfig::default();
-    config.attempts = 1;
+    let config = RetryConfig {
+        attempts: 1,
+        ..Default::default()
+    };
     config.try_into().unwrap()
 }
 
