@@ -170,7 +170,7 @@ rows! {
 
 #[test]
 fn balance() {
-    let report = contract_service(|inner| balanced(inner, |balance| Case::service(balance)));
+    let report = contract_service(|inner| balanced(inner, Case::service));
     println!("{report}");
     report.assert();
 }
