@@ -98,6 +98,7 @@
 mod config;
 mod future;
 mod handle;
+mod keyed;
 mod layer;
 mod permits;
 mod queue;
@@ -110,6 +111,7 @@ mod tests;
 pub use config::{BulkheadConfig, BulkheadPolicy};
 pub use future::BulkheadFuture;
 pub use handle::BulkheadHandle;
+pub use keyed::{KeyedBulkhead, KeyedBulkheadHandle, KeyedBulkheadLayer};
 pub use layer::BulkheadLayer;
 pub use service::Bulkhead;
 pub use shared::Ticket;
