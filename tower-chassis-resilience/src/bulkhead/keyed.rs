@@ -82,7 +82,7 @@ where
         self.set_up(|setup| setup.events = events)
     }
 
-    /// How many keys have a limit of their own. Default 10,000, at least 1; one holds some 500 bytes.
+    /// How many keys have a limit of their own. Default 10,000, at least 1; one holds some 400 bytes.
     ///
     /// Beyond, the keys that find no room share 64 limits by their hash. For the set-up: begins with no call in
     /// flight.

@@ -243,4 +243,47 @@ mod tests {
         }
         assert!(store.len() <= 2 * SHARDS * FIRST_SWEEP, "{}", store.len());
     }
+
+    /// Whoever publishes a value and then acts on all states finds those that were made from the one before, own
+    /// and shared.
+    #[test]
+    fn a_state_that_is_being_made_is_not_missed() {
+        struct Made(AtomicBool);
+        impl Forget for Made {
+            fn is_idle(&self, _: Instant) -> bool {
+                false
+            }
+        }
+        for (key, own) in [(0, true), (1, false)] {
+            let store = Store::<u32, Made>::new(1);
+            let published = AtomicBool::new(false);
+            let make = || Arc::new(Made(AtomicBool::new(published.load(Ordering::SeqCst))));
+            if !own {
+                store.get(0, Instant::now, make);
+            }
+            let (reads, go) = std::sync::mpsc::channel();
+            std::thread::scope(|scope| {
+                let (store, published) = (&store, &published);
+                let writer = scope.spawn(move || {
+                    go.recv().unwrap();
+                    published.store(true, Ordering::SeqCst);
+                    store.for_all(|made| made.0.store(true, Ordering::SeqCst));
+                });
+                let made = store.get(key, Instant::now, || {
+                    let made = make();
+                    reads.send(()).unwrap();
+                    while !published.load(Ordering::SeqCst) {
+                        std::thread::yield_now();
+                    }
+                    // The writer has all the time to pass by.
+                    for _ in 0..1_000 {
+                        std::thread::yield_now();
+                    }
+                    made
+                });
+                writer.join().unwrap();
+                assert!(made.0.load(Ordering::SeqCst), "own {own}");
+            });
+        }
+    }
 }
