@@ -112,10 +112,10 @@ async fn readiness_is_that_of_the_inner_service_and_goes_with_the_call_or_the_re
     }
     assert_eq!((slots.reserved(), handle.keys()), (1, 0));
     // The one that was readied is the one that is called; its clone is not.
-    let clone = service.clone();
+    let mut clone = service.clone();
     assert_eq!(service.call(10).await.unwrap(), 10);
     assert_eq!(slots.reserved(), 0);
-    assert_eq!(send(&clone, 11).await.unwrap(), 11);
+    assert_eq!(clone.call(11).await.unwrap(), 11);
 
     // The limit of this key is used up; that of the others is not.
     let never = service_fn(|_: u32| std::future::pending::<Result<u32, Infallible>>());

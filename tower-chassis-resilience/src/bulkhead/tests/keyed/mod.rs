@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{sync::Semaphore, time, time::Instant};
 use tower::{Service, ServiceExt, service_fn};
-use tower_chassis_core::{Events, Kind, Live, clock, events::Event};
+use tower_chassis_core::{BoxError, Events, Kind, Live, clock, events::Event};
 use tower_layer::Layer;
 
 use super::{
@@ -45,6 +45,18 @@ fn keyed(policy: impl Into<Live<BulkheadPolicy>>) -> Layered {
     BulkheadLayer::new(policy).keyed(tenant)
 }
 
+/// Why a call is refused, at once.
+async fn refusal<S>(service: &S, call: Call) -> Kind
+where
+    S: Service<Call, Response = u32, Error = BoxError> + Clone,
+{
+    let began = Instant::now();
+    let result = time::timeout(SECOND, send(service, call)).await;
+    let kind = kind(&result.expect("it waits, or was called").unwrap_err());
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    kind
+}
+
 /// In flight and waiting, of a key that has a limit of its own.
 fn of<F>(handle: &KeyedBulkheadHandle<F, u32>, key: u32) -> Option<(u32, u32)> {
     handle.get(key).map(|one| counts(&one))
@@ -66,8 +78,8 @@ async fn each_key_has_its_limit_and_two_services_share_it() {
         held.push(a.ready().await.unwrap().call((key, 0)));
         held.push(b.ready().await.unwrap().call((key, 1)));
         for service in [&a, &b] {
-            let refused = send(service, (key, 2)).await.unwrap_err();
-            assert_eq!(kind(&refused), Kind::Overloaded, "{key:?}");
+            let refusal = refusal(service, (key, 2)).await;
+            assert_eq!(refusal, Kind::Overloaded, "{key:?}");
         }
     }
     assert_eq!(*heard.lock().unwrap(), 4);
@@ -121,6 +133,11 @@ async fn a_flood_of_keys_is_bounded_and_forgets_nobody_in_flight_or_waiting() {
         );
         assert!(handle.keys() <= 64);
     }
+    // None of these is idle.
+    let busy: Vec<_> = (5_000..5_500)
+        .map(|key| service.call((Some(key), 0)))
+        .collect();
+    assert_eq!(handle.keys(), 64);
     for (key, left) in [(0, (1, 0)), (1, (1, 1)), (2, (1, 0)), (3, (0, 0))] {
         assert_eq!(of(&handle, key), Some(left), "{key}");
     }
@@ -133,8 +150,8 @@ async fn a_flood_of_keys_is_bounded_and_forgets_nobody_in_flight_or_waiting() {
         "handed over to the one who waits"
     );
 
-    drop((in_flight, waits, granted, held, looks));
-    for key in 5_000..10_000 {
+    drop((in_flight, waits, granted, held, looks, busy));
+    for key in 10_000..15_000 {
         time::advance(Duration::from_millis(1)).await;
         send(&layer.layer(service_fn(echo)), (Some(key), 0))
             .await
@@ -272,8 +289,8 @@ async fn a_key_never_has_two_limits_at_once() {
     assert_eq!((of(&handle, 1), of(&handle, 2)), (Some((1, 0)), None));
     drop(first);
     time::advance(SECOND).await;
-    let error = send(&service, (Some(2), 1)).await.unwrap_err();
-    assert_eq!(kind(&error), Kind::Overloaded);
+    let refusal = refusal(&service, (Some(2), 1)).await;
+    assert_eq!(refusal, Kind::Overloaded);
     drop(shares);
     let own = service.call((Some(2), 2));
     assert_eq!(of(&handle, 2), Some((1, 0)));
