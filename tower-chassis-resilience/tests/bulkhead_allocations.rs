@@ -69,6 +69,21 @@ fn a_call_that_finds_a_permit_allocates_nothing() {
     }
 }
 
+/// A new key makes its state; its next calls find it.
+#[test]
+fn a_call_of_a_known_key_allocates_nothing() {
+    let keyed = layer(1).keyed(|n: &u32| Some(n % 2));
+    let mut service = keyed.layer(service_fn(echo));
+    let mut cx = Context::from_waker(Waker::noop());
+    for n in 0..6 {
+        let before = MADE.get();
+        assert!(service.poll_ready(&mut cx).is_ready());
+        let mut call = pin!(service.call(n));
+        while call.as_mut().poll(&mut cx).is_pending() {}
+        assert_eq!(MADE.get() == before, n >= 2, "{n}");
+    }
+}
+
 /// The list of those who wait is kept, and the timer is part of the future.
 #[tokio::test]
 async fn a_call_that_waits_allocates_nothing_after_the_first() {

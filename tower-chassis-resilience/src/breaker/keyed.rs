@@ -188,7 +188,7 @@ where
     fn admit(&self, request: &mut Req, now: Instant) -> Result<Ticket, Rejection> {
         let keys = &*self.0;
         match keys.key.key_of(request) {
-            Some(key) => admit(&keys.circuits.get(key, now, || keys.one.fresh()), now),
+            Some(key) => admit(&keys.circuits.get(key, || now, || keys.one.fresh()), now),
             None => admit(&keys.one, now),
         }
     }

@@ -13,7 +13,7 @@ impl BulkheadHandle {
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.0.setup.name
+        self.0.name()
     }
 
     /// How many calls hold a permit.
@@ -47,7 +47,7 @@ impl BulkheadHandle {
     /// The settings, shared with every layer that was made from the same [`Live`].
     #[must_use]
     pub fn config(&self) -> &Live<BulkheadPolicy> {
-        &self.0.live
+        &self.0.common.live
     }
 
     /// Changes settings: `handle.update(|config| config.limit = 50)`.
@@ -58,7 +58,8 @@ impl BulkheadHandle {
     /// # Errors
     /// The first field that the change put out of its range; the old settings stay.
     pub fn update(&self, change: impl FnOnce(&mut BulkheadConfig)) -> Result<(), Invalid> {
-        self.0.live.update(|policy| change(policy.config_mut()))
+        let live = &self.0.common.live;
+        live.update(|policy| change(policy.config_mut()))
     }
 }
 

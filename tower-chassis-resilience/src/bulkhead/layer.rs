@@ -81,7 +81,7 @@ impl<J> BulkheadLayer<J> {
         J: Clone,
     {
         Self {
-            shared: Shared::new(self.shared.live.clone(), self.shared.setup.clone()),
+            shared: self.shared.fresh(),
             settle: self.settle.clone(),
         }
     }
@@ -92,11 +92,13 @@ impl<J> BulkheadLayer<J> {
         BulkheadHandle(Arc::clone(&self.shared))
     }
 
+    pub(super) fn into_parts(self) -> (Arc<Shared>, J) {
+        (self.shared, self.settle)
+    }
+
     fn set_up(self, change: impl FnOnce(&mut Setup)) -> Self {
-        let mut setup = self.shared.setup.clone();
-        change(&mut setup);
         Self {
-            shared: Shared::new(self.shared.live.clone(), setup),
+            shared: self.shared.fresh_with(change),
             settle: self.settle,
         }
     }
@@ -114,8 +116,8 @@ impl<J: Clone> Clone for BulkheadLayer<J> {
 impl<J> fmt::Debug for BulkheadLayer<J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BulkheadLayer")
-            .field("name", &self.shared.setup.name)
-            .field("policy", &self.shared.live)
+            .field("name", self.shared.name())
+            .field("policy", &self.shared.common.live)
             .finish_non_exhaustive()
     }
 }

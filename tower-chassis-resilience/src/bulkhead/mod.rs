@@ -62,7 +62,47 @@
 //! `ThrottleBacklog` is [`BulkheadPolicy::throttle`]; chi answers 429, this is a 503.
 //!
 //! One layer is one limit, however often it is layered or cloned; [`fresh`](BulkheadLayer::fresh)
-//! makes another with the same settings, one for each endpoint for example.
+//! makes another with the same settings, one for each endpoint for example, and
+//! [`keyed`](BulkheadLayer::keyed) one for each key that is found in a request.
+//!
+//! # Keys
+//!
+//! So that one tenant, route or host that has become slow does not take the permits of all others:
+//!
+//! ```
+//! use std::convert::Infallible;
+//!
+//! use tower::{Service, ServiceExt, service_fn};
+//! use tower_chassis_resilience::bulkhead::{BulkheadLayer, BulkheadPolicy};
+//! use tower_layer::Layer;
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), tower_chassis_core::BoxError> {
+//! let tenants = BulkheadLayer::new(BulkheadPolicy::new(1)?)
+//!     .keyed(|(tenant, _): &(&'static str, u32)| Some(*tenant));
+//! let handle = tenants.handle();
+//! let mut stock = tenants.layer(service_fn(async |(_, item)| Ok::<u32, Infallible>(item)));
+//!
+//! let runs = stock.ready().await?.call(("acme", 1));
+//! assert!(stock.ready().await?.call(("acme", 2)).await.is_err());
+//! assert_eq!(stock.ready().await?.call(("initech", 3)).await?, 3);
+//! assert_eq!(handle.get("acme").map(|acme| acme.in_flight()), Some(1));
+//! assert_eq!(runs.await?, 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Each key has the whole limit and a queue of its own; the settings are those of all, and a change
+//! reaches each. Calls without a key share one more limit. Up to
+//! [`max_keys`](KeyedBulkheadLayer::max_keys) keys have one, 10,000 unless set. Those with no call in
+//! flight and none that waits are forgotten as others come; one with calls never is, nor one that a
+//! handle looks at. While all of them are in use, the keys that come share 64 more limits by their
+//! hash: they get less than their limit, never more. A key stays with a limit that it shares until
+//! nothing of that is in use. In all there is no limit but those of the keys: put another bulkhead
+//! outside for that.
+//!
+//! Whose call it will be is not known before it is made, so readiness is that of the inner service
+//! alone, and one that is not ready is waited for outside of the queues.
 //!
 //! # Order
 //!
@@ -94,10 +134,17 @@
 //! was given back in the instant of the search; below, it is exact. The limit itself is never exceeded.
 //! A refusal without a queue, or with a full one, takes no lock. Who waits, and who gives back while
 //! somebody waits, takes one for some operations of constant time.
+//!
+//! With keys, each call hashes its key and takes the lock of a shard to find its limit, two reference
+//! counts more; a key that is new allocates some 400 bytes and now and then looks for idle ones in
+//! its shard. The permits of a key are in one word, whatever the limit: exact, and never spread over
+//! the cores. A queue that was used keeps 48 bytes for each of its places, up to 1,024, until its key
+//! is forgotten.
 
 mod config;
 mod future;
 mod handle;
+mod keyed;
 mod layer;
 mod permits;
 mod queue;
@@ -110,6 +157,7 @@ mod tests;
 pub use config::{BulkheadConfig, BulkheadPolicy};
 pub use future::BulkheadFuture;
 pub use handle::BulkheadHandle;
+pub use keyed::{KeyedBulkhead, KeyedBulkheadHandle, KeyedBulkheadLayer};
 pub use layer::BulkheadLayer;
 pub use service::Bulkhead;
 pub use shared::Ticket;

@@ -183,6 +183,12 @@ impl Permits {
         u32::try_from(i64::from(self.limit.load(Relaxed)) - free).unwrap_or(0)
     }
 
+    /// Over how many words the permits can be spread.
+    #[cfg(test)]
+    pub(super) const fn width(&self) -> usize {
+        self.width
+    }
+
     /// How many places the queue has memory for.
     #[cfg(test)]
     pub(super) fn kept(&self) -> usize {

@@ -1,5 +1,5 @@
 use std::{
-    fmt,
+    fmt, mem,
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -19,50 +19,36 @@ use super::{
 
 /// The service of a [`BulkheadLayer`](super::BulkheadLayer).
 pub struct Bulkhead<S, J = UntilHead<OkIsSuccess>> {
-    inner: S,
+    inner: Inner<S>,
     shared: Arc<Shared>,
     settle: J,
-    /// The inner service answered that it is ready, and was not called since.
-    readied: bool,
 }
 
 impl<S, J> Bulkhead<S, J> {
     pub(super) const fn new(inner: S, shared: Arc<Shared>, settle: J) -> Self {
         Self {
-            inner,
+            inner: Inner::new(inner),
             shared,
             settle,
-            readied: false,
-        }
-    }
-
-    /// Lets go of what readiness reserved in the inner service.
-    fn unready(&mut self)
-    where
-        S: Clone,
-    {
-        if std::mem::take(&mut self.readied) {
-            self.inner = self.inner.clone();
         }
     }
 }
 
 impl<S: Clone, J: Clone> Clone for Bulkhead<S, J> {
     fn clone(&self) -> Self {
-        // A clone starts unready.
-        Self::new(
-            self.inner.clone(),
-            Arc::clone(&self.shared),
-            self.settle.clone(),
-        )
+        Self {
+            inner: self.inner.clone(),
+            shared: Arc::clone(&self.shared),
+            settle: self.settle.clone(),
+        }
     }
 }
 
 impl<S: fmt::Debug, J> fmt::Debug for Bulkhead<S, J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bulkhead")
-            .field("name", &self.shared.setup.name)
-            .field("inner", &self.inner)
+            .field("name", self.shared.name())
+            .field("inner", &self.inner.service)
             .finish_non_exhaustive()
     }
 }
@@ -82,24 +68,72 @@ where
         if !self.shared.is_free() {
             return Poll::Ready(Ok(()));
         }
-        self.readied = false;
-        ready!(self.inner.poll_ready(cx)).map_err(J::error)?;
-        self.readied = true;
-        Poll::Ready(Ok(()))
+        self.inner.poll_ready(cx).map_err(J::error)
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
         let grpc = J::is_grpc(&request);
-        match self.shared.enter() {
+        let turn = self.shared.enter();
+        self.inner.begin(turn, request, &self.settle, grpc)
+    }
+}
+
+/// The inner service, and whether it was readied.
+#[derive(Debug)]
+pub(super) struct Inner<S> {
+    pub(super) service: S,
+    /// It answered that it is ready, and was not called since.
+    readied: bool,
+}
+
+impl<S: Clone> Clone for Inner<S> {
+    fn clone(&self) -> Self {
+        // A clone starts unready.
+        Self::new(self.service.clone())
+    }
+}
+
+impl<S> Inner<S> {
+    pub(super) const fn new(service: S) -> Self {
+        Self {
+            service,
+            readied: false,
+        }
+    }
+
+    pub(super) fn poll_ready<Req>(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>>
+    where
+        S: Service<Req>,
+    {
+        self.readied = false;
+        ready!(self.service.poll_ready(cx))?;
+        self.readied = true;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Begins a call in its turn.
+    pub(super) fn begin<Req, J>(
+        &mut self,
+        turn: Turn,
+        request: Req,
+        settle: &J,
+        grpc: bool,
+    ) -> BulkheadFuture<S, Req, J>
+    where
+        S: Service<Req> + Clone,
+        J: Clone,
+    {
+        let settle = settle.clone();
+        match turn {
             Turn::Now(ticket) if self.readied => {
                 self.readied = false;
-                let inner = self.inner.call(request);
-                BulkheadFuture::called(inner, ticket, self.settle.clone())
+                let inner = self.service.call(request);
+                BulkheadFuture::called(inner, ticket, settle)
             }
-            Turn::Now(ticket) => BulkheadFuture::readying(ticket, self.later(request)),
+            Turn::Now(ticket) => BulkheadFuture::readying(ticket, self.later(request, settle)),
             Turn::Wait(waiter) => {
                 self.unready();
-                BulkheadFuture::waiting(waiter, self.later(request), grpc)
+                BulkheadFuture::waiting(waiter, self.later(request, settle), grpc)
             }
             Turn::Refused(rejection) => {
                 self.unready();
@@ -107,14 +141,25 @@ where
             }
         }
     }
-}
 
-impl<S: Clone, J: Clone> Bulkhead<S, J> {
-    fn later<Req>(&self, request: Req) -> Call<S, Req, J> {
+    /// Lets go of what readiness reserved.
+    fn unready(&mut self)
+    where
+        S: Clone,
+    {
+        if mem::take(&mut self.readied) {
+            self.service = self.service.clone();
+        }
+    }
+
+    fn later<Req, J>(&self, request: Req, settle: J) -> Call<S, Req, J>
+    where
+        S: Clone,
+    {
         Call {
-            inner: self.inner.clone(),
+            inner: self.service.clone(),
             request,
-            settle: self.settle.clone(),
+            settle,
         }
     }
 }

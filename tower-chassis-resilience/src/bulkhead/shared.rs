@@ -28,11 +28,17 @@ const MOST_STRIPES: usize = 16;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) permits: Permits,
+    made: Instant,
+    pub(super) common: Arc<Common>,
+}
+
+/// What the limits of all keys have in common.
+#[derive(Debug)]
+pub(super) struct Common {
     /// In nanoseconds.
     max_wait: AtomicU64,
     pub(super) live: Live<BulkheadPolicy>,
     pub(super) setup: Setup,
-    made: Instant,
 }
 
 /// What is settled before the first call.
@@ -56,20 +62,54 @@ impl Shared {
         let config = policy.config();
         let shared = Arc::new(Self {
             permits: Permits::new(config.limit, config.queue, stripes.min(MOST_STRIPES)),
-            max_wait: AtomicU64::new(0),
-            live,
-            setup,
             made: clock::now(),
+            common: Arc::new(Common {
+                max_wait: AtomicU64::new(0),
+                live,
+                setup,
+            }),
         });
-        shared.live.bind(&shared, Self::apply);
+        shared.common.live.bind(&shared, |shared, policy| {
+            let max_wait = policy.config().max_wait.as_nanos();
+            let nanos = u64::try_from(max_wait).unwrap_or(u64::MAX);
+            shared.common.max_wait.store(nanos, Relaxed);
+            shared.apply(policy);
+        });
         shared
     }
 
-    fn apply(&self, policy: &BulkheadPolicy) {
+    /// The same settings with permits and a queue of its own.
+    pub(super) fn fresh(&self) -> Arc<Self> {
+        self.fresh_with(|_| {})
+    }
+
+    /// As [`fresh`](Self::fresh), with a change.
+    pub(super) fn fresh_with(&self, change: impl FnOnce(&mut Setup)) -> Arc<Self> {
+        let mut setup = self.common.setup.clone();
+        change(&mut setup);
+        Self::new(self.common.live.clone(), setup)
+    }
+
+    /// Permits, in one word, and a queue for one key more. Whoever keeps it [applies](Self::apply) what changes
+    /// from now on.
+    pub(super) fn for_key(&self) -> Arc<Self> {
+        let policy = self.common.live.load();
         let config = policy.config();
-        let nanos = u64::try_from(config.max_wait.as_nanos()).unwrap_or(u64::MAX);
-        self.max_wait.store(nanos, Relaxed);
+        Arc::new(Self {
+            permits: Permits::new(config.limit, config.queue, 1),
+            made: self.made,
+            common: Arc::clone(&self.common),
+        })
+    }
+
+    /// Puts other numbers of permits and places in force.
+    pub(super) fn apply(&self, policy: &BulkheadPolicy) {
+        let config = policy.config();
         self.permits.apply(config.limit, config.queue, here());
+    }
+
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.common.setup.name
     }
 
     pub(super) fn enter(self: &Arc<Self>) -> Turn {
@@ -78,7 +118,7 @@ impl Shared {
         match self.permits.enter(here(), now) {
             Entry::Permit => Turn::Now(Ticket(Arc::clone(self))),
             Entry::Queued(place) => {
-                let max_wait = Duration::from_nanos(self.max_wait.load(Relaxed));
+                let max_wait = Duration::from_nanos(self.common.max_wait.load(Relaxed));
                 Turn::Wait(Waiter {
                     shared: Arc::clone(self),
                     place: Some(place),
@@ -94,11 +134,15 @@ impl Shared {
         self.permits.any(here())
     }
 
+    /// Whether no call is in flight and none waits.
+    pub(super) fn is_unused(&self) -> bool {
+        self.permits.in_use() == 0 && self.permits.queued() == 0
+    }
+
     #[cold]
     fn refuse(&self) -> Rejection {
-        self.setup
-            .events
-            .emit(|| Event::refused("bulkhead", Kind::Overloaded));
+        let events = &self.common.setup.events;
+        events.emit(|| Event::refused("bulkhead", Kind::Overloaded));
         Rejection::new(Kind::Overloaded, "bulkhead")
     }
 }

@@ -19,6 +19,10 @@ const FIRST_SWEEP: usize = 16;
 
 /// A state that can be dropped when it says nothing.
 pub(crate) trait Forget {
+    /// Whether a key must not have two states at once. A key that found no room then stays with the state that
+    /// it shares while anybody holds that.
+    const ONE_AT_ONCE: bool = false;
+
     /// Whether a new state would do the same at `now`. That nobody holds it is known already.
     fn is_idle(&self, now: Instant) -> bool;
 }
@@ -63,6 +67,22 @@ impl<K, T> Store<K, T> {
         self.shards.iter().map(len).sum()
     }
 
+    /// Does something with every state, the shared ones too, outside of the locks.
+    ///
+    /// What [`get`](Self::get) makes meanwhile may be left out, but for what it began to make before.
+    pub(crate) fn for_all(&self, mut act: impl FnMut(&T)) {
+        for shard in &self.shards {
+            let states: Vec<_> = lock(shard).states.values().cloned().collect();
+            for state in states {
+                act(&state);
+            }
+        }
+        // Last: they are made under the lock of a shard.
+        for state in self.shared.iter().filter_map(OnceLock::get) {
+            act(state);
+        }
+    }
+
     /// Shows every key and its state, one shard after the other, each under its lock.
     pub(crate) fn for_each(&self, mut show: impl FnMut(&K, &Arc<T>)) {
         for shard in &self.shards {
@@ -89,26 +109,37 @@ impl<K: Hash + Eq, T> Store<K, T> {
 }
 
 impl<K: Hash + Eq, T: Forget> Store<K, T> {
-    /// The state of a key, made now if it has none, shared where there is no room. One lock.
-    pub(crate) fn get(&self, key: K, now: Instant, make: impl FnOnce() -> Arc<T>) -> Arc<T> {
+    /// The state of a key, made now if it has none, shared where there is no room. One lock, under which it is
+    /// made; asks for the time only if the key is new.
+    pub(crate) fn get(
+        &self,
+        key: K,
+        now: impl FnOnce() -> Instant,
+        make: impl FnOnce() -> Arc<T>,
+    ) -> Arc<T> {
         let (hash, shard) = self.place(&key);
         let key = Hashed { hash, key };
         let mut shard = lock(shard);
         if let Some(state) = shard.states.get(&key) {
             return Arc::clone(state);
         }
+        let now = now();
         let len = shard.states.len();
         if len >= shard.sweep_at || (len >= self.capacity && shard.may_sweep(now)) {
             shard.sweep(now);
         }
-        if shard.states.len() < self.capacity {
+        let shared = &self.shared[(hash >> 32) as usize & (SHARED - 1)];
+        let stays = T::ONE_AT_ONCE
+            && shared
+                .get()
+                .is_some_and(|state| Arc::strong_count(state) > 1);
+        if shard.states.len() < self.capacity && !stays {
             let state = make();
             shard.states.insert(key, Arc::clone(&state));
             return state;
         }
-        drop(shard);
-        let place = (hash >> 32) as usize & (SHARED - 1);
-        Arc::clone(self.shared[place].get_or_init(make))
+        // Under the lock, so that this key's next call sees that it is held.
+        Arc::clone(shared.get_or_init(make))
     }
 }
 
@@ -152,7 +183,7 @@ mod tests {
     }
 
     fn get(store: &Store<u32, Busy>, key: u32) -> Arc<Busy> {
-        store.get(key, Instant::now(), Arc::default)
+        store.get(key, Instant::now, Arc::default)
     }
 
     #[test]
@@ -211,5 +242,48 @@ mod tests {
             get(&store, key);
         }
         assert!(store.len() <= 2 * SHARDS * FIRST_SWEEP, "{}", store.len());
+    }
+
+    /// Whoever publishes a value and then acts on all states finds those that were made from the one before, own
+    /// and shared.
+    #[test]
+    fn a_state_that_is_being_made_is_not_missed() {
+        struct Made(AtomicBool);
+        impl Forget for Made {
+            fn is_idle(&self, _: Instant) -> bool {
+                false
+            }
+        }
+        for (key, own) in [(0, true), (1, false)] {
+            let store = Store::<u32, Made>::new(1);
+            let published = AtomicBool::new(false);
+            let make = || Arc::new(Made(AtomicBool::new(published.load(Ordering::SeqCst))));
+            if !own {
+                store.get(0, Instant::now, make);
+            }
+            let (reads, go) = std::sync::mpsc::channel();
+            std::thread::scope(|scope| {
+                let (store, published) = (&store, &published);
+                let writer = scope.spawn(move || {
+                    go.recv().unwrap();
+                    published.store(true, Ordering::SeqCst);
+                    store.for_all(|made| made.0.store(true, Ordering::SeqCst));
+                });
+                let made = store.get(key, Instant::now, || {
+                    let made = make();
+                    reads.send(()).unwrap();
+                    while !published.load(Ordering::SeqCst) {
+                        std::thread::yield_now();
+                    }
+                    // The writer has all the time to pass by.
+                    for _ in 0..1_000 {
+                        std::thread::yield_now();
+                    }
+                    made
+                });
+                writer.join().unwrap();
+                assert!(made.0.load(Ordering::SeqCst), "own {own}");
+            });
+        }
     }
 }

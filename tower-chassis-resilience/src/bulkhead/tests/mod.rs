@@ -1,5 +1,6 @@
 mod ends;
 mod hammer;
+mod keyed;
 mod model;
 mod service;
 mod waiting;

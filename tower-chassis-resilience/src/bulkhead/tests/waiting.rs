@@ -23,7 +23,7 @@ use super::{
 
 /// What a service has to reserve.
 #[derive(Default)]
-struct Slots {
+pub(super) struct Slots {
     reserved: AtomicUsize,
     /// None may be reserved.
     shut: Mutex<Option<Vec<Waker>>>,
@@ -31,15 +31,15 @@ struct Slots {
 }
 
 impl Slots {
-    fn reserved(&self) -> usize {
+    pub(super) fn reserved(&self) -> usize {
         self.reserved.load(Ordering::Relaxed)
     }
 
-    fn shut(&self) {
+    pub(super) fn shut(&self) {
         *self.shut.lock().unwrap() = Some(Vec::new());
     }
 
-    fn open(&self) {
+    pub(super) fn open(&self) {
         let wakers = self.shut.lock().unwrap().take();
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
@@ -47,13 +47,13 @@ impl Slots {
 
 /// Reserves a slot when it is readied, and gives it back when it is called or dropped. Panics where it is called
 /// and was not readied.
-struct Reserves {
+pub(super) struct Reserves {
     slots: Arc<Slots>,
     readied: bool,
 }
 
 impl Reserves {
-    fn new(slots: &Arc<Slots>) -> Self {
+    pub(super) fn new(slots: &Arc<Slots>) -> Self {
         Self {
             slots: Arc::clone(slots),
             readied: false,
