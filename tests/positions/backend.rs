@@ -207,7 +207,7 @@ impl Backend {
             Ask::One | Ask::Two => Answer::Ok,
             Ask::Slow => pending().await,
             Ask::Broken => Answer::Broken,
-            Ask::Flaky if seen.flaky.fetch_add(1, Relaxed) % 2 == 0 => Answer::Unavailable,
+            Ask::Flaky if seen.flaky.fetch_add(1, Relaxed).is_multiple_of(2) => Answer::Unavailable,
             Ask::Flaky => Answer::Ok,
         }
     }
