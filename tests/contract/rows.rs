@@ -112,6 +112,20 @@ rows! {
         let handle = bulkhead.handle();
         Case::new(bulkhead).limit(2).held(move || (handle.in_flight(), handle.queued())).calls_once()
     };
+    KeyedBulkheadLayer: bulkhead_keyed = || {
+        let bulkhead = BulkheadLayer::new(queue());
+        let bulkhead = bulkhead.keyed(|request: &Request<Body>| Some(request.uri().clone()));
+        let handle = bulkhead.handle();
+        let held = move || {
+            let mut held = (0, 0);
+            handle.for_each(|_, in_flight, queued| {
+                held.0 += in_flight;
+                held.1 += queued;
+            });
+            held
+        };
+        Case::new(bulkhead).limit(2).held(held).calls_once()
+    };
 
     // observe
     ServerMetricsLayer: server_metrics = || {

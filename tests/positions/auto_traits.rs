@@ -16,7 +16,7 @@ use tower_chassis::{
     access_log::{AccessLogLayer, Format},
     balance::{Balance, BalanceHandle, RoundRobin, Worker},
     breaker::{BreakerHandle, BreakerLayer, KeyedBreakerLayer},
-    bulkhead::{BulkheadHandle, BulkheadLayer},
+    bulkhead::{BulkheadHandle, BulkheadLayer, KeyedBulkheadHandle, KeyedBulkheadLayer},
     deadline::{Accept, DeadlineHandle, DeadlineLayer, Propagate},
     keyed::By,
     metrics::{ClientMetricsLayer, ServerMetricsLayer},
@@ -141,6 +141,7 @@ fn layers_services_and_futures() {
         with a timer:
         BulkheadLayer;
         BulkheadLayer<UntilEnd<OkIsSuccess>>;
+        KeyedBulkheadLayer<Key, u32>;
         TimeoutLayer;
         RetryLayer;
         DeadlineLayer<Accept>;
@@ -177,6 +178,7 @@ fn handles() {
         BreakerHandle: Send & Sync & Clone & Unpin;
         RateLimitHandle: Send & Sync & Clone & Unpin;
         BulkheadHandle: Send & Sync & Clone & Unpin;
+        KeyedBulkheadHandle<Key, u32>: Send & Sync & Clone & Unpin;
         DeadlineHandle: Send & Sync & Clone & Unpin;
         BalanceHandle: Send & Sync & Clone & Unpin;
         Live<Format>: Send & Sync & Clone & Unpin;

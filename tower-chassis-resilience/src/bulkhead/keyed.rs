@@ -252,7 +252,7 @@ impl<F, K> KeyedBulkheadHandle<F, K> {
         });
     }
 
-    /// The limit of a key, if it has one of its own. While this is kept, so is that.
+    /// The limit of a key, if it has one of its own. While this is kept, so is that; its settings are those of all.
     #[must_use]
     pub fn get(&self, key: K) -> Option<BulkheadHandle>
     where
