@@ -151,7 +151,7 @@ async fn a_classifier_is_asked_once_per_attempt_and_six_layers_act_on_it() {
         let call = served.fetch_add(1, Ordering::Relaxed);
         async move {
             let mut response = Response::new(two_frames());
-            if call < 2 || call >= 5 {
+            if !(2..5).contains(&call) {
                 response
                     .headers_mut()
                     .insert("x-error", "1".parse().unwrap());
