@@ -41,7 +41,11 @@ impl Forget for Shared {
     }
 }
 
-impl<F, K, J> KeyedBreakerLayer<By<F, K>, K, J> {
+impl<F, K, J> KeyedBreakerLayer<By<F, K>, K, J>
+where
+    F: Send + Sync + 'static,
+    K: Send + 'static,
+{
     pub(super) fn new(one: Arc<Shared>, f: F, settle: J) -> Self {
         Self::build(one, Arc::new(By::new(f)), MAX_KEYS, settle)
     }
@@ -77,16 +81,17 @@ impl<F, K, J> KeyedBreakerLayer<By<F, K>, K, J> {
     }
 
     fn build(one: Arc<Shared>, key: Arc<By<F, K>>, max_keys: usize, settle: J) -> Self {
-        let circuits = Store::new(max_keys);
-        Self {
-            shared: Arc::new(Keys {
-                key,
-                one,
-                circuits,
-                max_keys,
-            }),
-            settle,
-        }
+        let shared = Arc::new(Keys {
+            key,
+            one,
+            circuits: Store::new(max_keys),
+            max_keys,
+        });
+        // Once for all keys, which come and go. A key that is made now reads the new policy, or is seen here.
+        shared.one.live.bind(&shared, |keys, policy| {
+            keys.circuits.for_all(|shared| shared.circuit.apply(policy));
+        });
+        Self { shared, settle }
     }
 }
 
@@ -188,7 +193,7 @@ where
     fn admit(&self, request: &mut Req, now: Instant) -> Result<Ticket, Rejection> {
         let keys = &*self.0;
         match keys.key.key_of(request) {
-            Some(key) => admit(&keys.circuits.get(key, || now, || keys.one.fresh()), now),
+            Some(key) => admit(&keys.circuits.get(key, || now, || keys.one.of_key()), now),
             None => admit(&keys.one, now),
         }
     }
@@ -204,7 +209,8 @@ impl<F, K> KeyedBreakerHandle<F, K> {
         self.0.circuits.len()
     }
 
-    /// Shows each key and the state of its circuit. Holds the lock of one shard at a time.
+    /// Shows each key and the state of its circuit. Holds the lock of one shard at a time, so `show` must not call
+    /// the layer or its handles.
     pub fn for_each(&self, mut show: impl FnMut(&K, State)) {
         self.0
             .circuits

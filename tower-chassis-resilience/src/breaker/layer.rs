@@ -45,25 +45,37 @@ struct Setup {
 
 impl Shared {
     fn new(live: Live<BreakerPolicy>, setup: Setup) -> Arc<Self> {
-        let circuit = Circuit::new(&live.load(), Instant::now(), setup.gate.clone(), setup.seed);
-        let shared = Arc::new(Self {
-            circuit,
-            live,
-            setup,
-        });
+        let shared = Arc::new(Self::unbound(live, setup));
         shared
             .live
             .bind(&shared, |shared, policy| shared.circuit.apply(policy));
         shared
     }
 
+    fn unbound(live: Live<BreakerPolicy>, setup: Setup) -> Self {
+        let circuit = Circuit::new(&live.load(), Instant::now(), setup.gate.clone(), setup.seed);
+        Self {
+            circuit,
+            live,
+            setup,
+        }
+    }
+
     /// The same settings with a circuit of its own and no gate.
     pub(super) fn fresh(&self) -> Arc<Self> {
-        let setup = Setup {
+        Self::new(self.live.clone(), self.without_gate())
+    }
+
+    /// The circuit of a key, which hears of changes through the set of all keys.
+    pub(super) fn of_key(&self) -> Arc<Self> {
+        Arc::new(Self::unbound(self.live.clone(), self.without_gate()))
+    }
+
+    fn without_gate(&self) -> Setup {
+        Setup {
             gate: None,
             ..self.setup.clone()
-        };
-        Self::new(self.live.clone(), setup)
+        }
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
