@@ -12,7 +12,7 @@ use tower::Service;
 use crate::{counting::allocations, median};
 
 /// How many requests are made before the clock runs.
-const BATCH: usize = 256;
+pub const BATCH: usize = 256;
 
 /// A service on its success path, and who it is compared with.
 pub struct Case {
@@ -62,21 +62,38 @@ impl Case {
         }
     }
 
-    /// Runs for about `time`; nanoseconds and allocations of a call.
+    /// What it is called.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Makes [`BATCH`] calls. A function of its own, for a profiler that counts inside it alone.
+    #[inline(never)]
+    pub fn batch(&mut self) {
+        (self.run)();
+    }
+
+    /// Runs for about `time`; nanoseconds and allocations of a call. The time is that of the median batch: one that
+    /// lost its core to somebody else says nothing.
     fn round(&mut self, time: Duration) {
-        let (mut calls, mut spent, mut allocated) = (0, Duration::ZERO, 0);
+        let (mut batches, mut spent, mut allocated) = (Vec::new(), Duration::ZERO, 0);
         while spent < time {
             let (took, count) = (self.run)();
-            calls += BATCH;
+            batches.push(took.as_nanos() as f64 / BATCH as f64);
             spent += took;
             allocated += count;
         }
-        self.nanos.push(spent.as_nanos() as f64 / calls as f64);
-        self.allocations = allocated as f64 / calls as f64;
+        self.nanos.push(median(&batches));
+        self.allocations = allocated as f64 / (batches.len() * BATCH) as f64;
     }
 }
 
-fn call<S, Req>(service: &mut S, request: Req)
+/// Readies a service and calls it once.
+///
+/// # Panics
+/// It fails.
+pub fn call<S, Req>(service: &mut S, request: Req)
 where
     S: Service<Req>,
     S::Error: std::fmt::Debug,
@@ -105,34 +122,47 @@ pub fn run(cases: &mut [Case], floor: &str, rounds: usize, time: Duration) -> Ve
     for _ in 0..rounds {
         cases.iter_mut().for_each(|case| case.round(time));
     }
-    let find = |name: &str| cases.iter().find(|case| case.name == name);
-    let under = find(floor);
-    let added = |case: &Case, round: usize| {
-        let floor = under
-            .filter(|under| under.name != case.name)
-            .map_or(0.0, |under| under.nanos[round]);
-        case.nanos[round] - floor
-    };
+    let under = find(cases, floor);
     let rows = cases.iter().map(|case| {
-        let nanos: Vec<f64> = (0..rounds).map(|round| added(case, round)).collect();
-        let base = find(case.base).filter(|base| base.name != case.name);
-        let ratio = base.map(|base| {
-            let ratios: Vec<f64> = (0..rounds)
-                .map(|round| added(case, round) / added(base, round).max(0.1))
-                .collect();
-            median(&ratios)
-        });
+        let base = find(cases, case.base).filter(|base| base.name != case.name);
+        let ratio = base.map(|base| ratio(cases, floor, case.name, base.name));
         let allocations = case.allocations
             - under
                 .filter(|under| under.name != case.name)
                 .map_or(0.0, |under| under.allocations);
         vec![
             case.name.to_owned(),
-            format!("{:.1}", median(&nanos)),
+            format!("{:.1}", median(&added(cases, floor, case.name))),
             format!("{:.2}", allocations + 0.0),
             ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}")),
             base.map_or_else(String::new, |base| base.name.to_owned()),
         ]
     });
     rows.collect()
+}
+
+fn find<'a>(cases: &'a [Case], name: &str) -> Option<&'a Case> {
+    cases.iter().find(|case| case.name == name)
+}
+
+/// What a case adds to the floor in each round.
+fn added(cases: &[Case], floor: &str, name: &str) -> Vec<f64> {
+    let nanos = |name: &str| find(cases, name).map_or(&[][..], |case| &case.nanos);
+    if name == floor || find(cases, floor).is_none() {
+        return nanos(name).to_vec();
+    }
+    let added = nanos(name).iter().zip(nanos(floor));
+    added.map(|(nanos, floor)| nanos - floor).collect()
+}
+
+/// The median over rounds of what one case adds over what another does.
+#[must_use]
+pub fn ratio(cases: &[Case], floor: &str, name: &str, base: &str) -> f64 {
+    let (name, base) = (added(cases, floor, name), added(cases, floor, base));
+    let ratios = name.iter().zip(base);
+    median(
+        &ratios
+            .map(|(name, base)| name / base.max(0.1))
+            .collect::<Vec<_>>(),
+    )
 }

@@ -148,9 +148,25 @@ fn pinned(core: usize, program: &Path, args: &[&str]) -> Command {
 /// # Errors
 /// There is no `taskset`, or no such core.
 pub fn pin_self(core: usize) -> io::Result<()> {
-    let id = std::process::id().to_string();
+    pin(core, &std::process::id().to_string())
+}
+
+/// Moves this thread to a core.
+///
+/// # Errors
+/// There is no `taskset`, or no such core.
+pub fn pin_thread(core: usize) -> io::Result<()> {
+    // `PROCESS/task/THREAD`
+    let thread = fs::read_link("/proc/thread-self")?;
+    pin(
+        core,
+        &thread.file_name().unwrap_or_default().to_string_lossy(),
+    )
+}
+
+fn pin(core: usize, id: &str) -> io::Result<()> {
     let done = Command::new("taskset")
-        .args(["-cp", &core.to_string(), &id])
+        .args(["-cp", &core.to_string(), id])
         .stdout(Stdio::null())
         .status()?;
     if done.success() {
