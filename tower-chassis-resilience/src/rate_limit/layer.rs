@@ -2,7 +2,7 @@ use std::{fmt, hash::Hash, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tower_chassis_core::{
-    Events, Kind, Live, Rejection, Respond,
+    Events, Kind, Live, Rejection, Respond, clock,
     events::Event,
     live::Invalid,
     settle::UntilHead,
@@ -255,15 +255,33 @@ where
 
     fn admit(&self, request: &mut Req, now: Instant) -> Result<(), Rejection> {
         let shared = &*self.0;
-        let now = shared.since(now);
-        let taken = match &shared.keys {
-            None => shared.one.take(now),
-            Some(keys) => match shared.key.key_of(request) {
-                Some(key) => keys.take(key, now),
-                None => shared.one.take(now),
-            },
+        let at = shared.since(now);
+        let Err(wait) = shared.take(request, at) else {
+            return Ok(());
         };
-        taken.map_err(|wait| shared.refuse(wait))
+        // The time may be old: another layer read it, and the thread may have lost its core since.
+        let late = shared.since(clock::now());
+        let left = wait.saturating_sub(late.saturating_sub(at));
+        if left > 0 {
+            return Err(shared.refuse(left));
+        }
+        shared
+            .take(request, late)
+            .map_err(|wait| shared.refuse(wait))
+    }
+}
+
+impl<F, K: Hash + Eq> Shared<F, K> {
+    /// Takes a call of a request's key, or says in how many nanoseconds its next one is allowed.
+    fn take<Req>(&self, request: &Req, now: u64) -> Result<(), u64>
+    where
+        F: KeyOf<Req, K>,
+    {
+        let key = self.keys.as_ref().zip(self.key.key_of(request));
+        match key {
+            Some((keys, key)) => keys.take(key, now),
+            None => self.one.take(now),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time;
 use tower::{Service, ServiceExt, service_fn};
-use tower_chassis_core::{BoxError, Events, Kind, Live, Rejection, events::Event};
+use tower_chassis_core::{BoxError, Events, Kind, Live, Rejection, clock, events::Event};
 use tower_layer::Layer;
 
 use super::super::*;
@@ -123,4 +123,20 @@ async fn a_call_that_was_only_readied_uses_nothing() {
     // Called, and dropped before it was polled: the place is used.
     drop(service.ready().await.unwrap().call(1));
     assert!(send(&service, 1).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_that_was_read_long_ago_refuses_nobody() {
+    let layer = RateLimitLayer::new(RateLimitPolicy::new(10.0, 1).unwrap());
+    let mut service = layer.layer(service_fn(echo));
+    let long_ago = time::Instant::now();
+    service.ready().await.unwrap().call(1).await.unwrap();
+    time::advance(Duration::from_millis(99)).await;
+    let error = clock::entered_at(long_ago, |_| service.call(2)).await;
+    let error = error.unwrap_err();
+    let wait = Rejection::find(&*error).and_then(Rejection::retry_after);
+    assert_eq!(wait, Some(Duration::from_millis(1)), "from now on");
+    time::advance(Duration::from_millis(1)).await;
+    let call = clock::entered_at(long_ago, |_| service.call(3));
+    assert_eq!(call.await.unwrap(), 3);
 }
