@@ -160,7 +160,7 @@ async fn main() -> Result<(), BoxError> {
         Duration::from_secs(10),
     )?);
     // Again directly above the connection, where it tells this attempt's endpoint what is left.
-    let told = deadline.clone();
+    let told = deadline.clone().tell_only();
     let (balance, worker) = Balance::new(
         discover.watch("oracle"),
         move |made: &MakeEndpoint<'_>| {

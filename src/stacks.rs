@@ -49,7 +49,8 @@ pub fn server<P, F, K>(
 pub type RouteStack<W> =
     Stack<BulkheadLayer<Respond<UntilEnd<OkIsSuccess>>>, TimeoutLayer<W, Respond>>;
 
-/// Around a route: `timeout → bulkhead → handler`. What it refuses is an answer, so that the route stays what it
+/// Around a route: `timeout → bulkhead → handler`. The timeout is a [total](TimeoutLayer::total) one: the timeout of a try
+/// would be held against the services that the handler was asking when its time was up. What it refuses is an answer, so that the route stays what it
 /// was, infallible.
 pub fn route<W>(timeout: TimeoutLayer<W>, bulkhead: BulkheadLayer) -> RouteStack<W> {
     Stack::new(bulkhead.until_end().respond(), timeout.respond())
@@ -81,13 +82,14 @@ pub type EndpointStack<C> = Stack<DeadlineLayer<Propagate>, Stack<Held, BreakerL
 
 /// Around one endpoint of a balancer: `breaker → bulkhead → deadline → connection`.
 ///
-/// Give the breaker the endpoint's [gate](BreakerLayer::gate), so that the balancer passes it over while it is open. The
-/// deadline is a clone of the one in [`client`]: here it tells the endpoint what is left for this attempt.
+/// Give the breaker the endpoint's [gate](BreakerLayer::gate), so that the balancer passes it over while it is open. Give the
+/// bulkhead no queue: a probe of the breaker that waits in it is late. The deadline is a clone of the one in [`client`]:
+/// here it only tells the endpoint what is left for this attempt, and the other one ends the call.
 pub fn endpoint<C>(
     breaker: BreakerLayer<UntilHead<C>>,
     bulkhead: BulkheadLayer,
     deadline: DeadlineLayer<Propagate>,
 ) -> EndpointStack<C> {
     let inside = Stack::new(bulkhead.until_end(), breaker.until_end());
-    Stack::new(deadline, inside)
+    Stack::new(deadline.tell_only(), inside)
 }

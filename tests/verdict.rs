@@ -22,12 +22,15 @@ use tower_chassis::{
     Body, BoxError, Carrier, Class, JudgeLayer, Kind, ObserveLayer, Rejection, RescueLayer,
     Verdict,
     breaker::{BreakerLayer, BreakerPolicy, State},
+    bulkhead::{BulkheadLayer, BulkheadPolicy},
     clock,
+    deadline::{DeadlineLayer, DeadlinePolicy},
     metrics::ServerMetricsLayer,
     prometheus::Prometheus,
     rate_limit::{RateLimitLayer, RateLimitPolicy},
     retry::{RetryConfig, RetryLayer, RetryPolicy},
     settle::Observe,
+    stacks,
     timeout::{TimeoutLayer, TimeoutPolicy},
     verdict::{Classify, ClassifyEnd, End, Outcome},
     wire::Start,
@@ -580,4 +583,111 @@ async fn metrics_outside_of_the_router_name_the_route_whatever_becomes_of_the_ca
 
 fn futures_poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(std::task::Waker::noop()))
+}
+
+/// Whether a task panics. Not a `Send` one: what is boxed inside would have to be proved so.
+async fn panics<F: Future + 'static>(task: F) -> bool {
+    let local = tokio::task::LocalSet::new();
+    let run = async { tokio::task::spawn_local(async move { drop(task.await) }).await };
+    local.run_until(run).await.is_err()
+}
+
+/// A service that takes a second.
+async fn slow(_: Request<Body>) -> Result<Response<Body>, BoxError> {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    Ok(Response::new(Body::empty()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_beside_a_call_is_no_failure_of_what_it_called() {
+    let breaker = breaker(1);
+    let circuit = breaker.handle();
+    let upstream = breaker.layer(service_fn(slow));
+    let server = RescueLayer::new().layer(service_fn(move |_: Request<()>| {
+        let asks = upstream.clone().oneshot(Request::new(Body::empty()));
+        async move {
+            let own = async {
+                tokio::task::yield_now().await;
+                assert!(Instant::now().elapsed() > Duration::MAX, "planted");
+            };
+            tokio::join!(asks, own).0
+        }
+    }));
+    let answer = server.oneshot(Request::new(())).await.unwrap();
+    assert_eq!(answer.status(), 500);
+    assert_eq!(circuit.state(), State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_who_reads_a_body_is_no_failure_of_who_sent_it() {
+    let breaker = breaker(1).until_end();
+    let circuit = breaker.handle();
+    let upstream = breaker.layer(service_fn(async |_: Request<()>| {
+        Ok::<_, BoxError>(Response::new(two_frames()))
+    }));
+    let reader = async move {
+        let mut body = upstream
+            .oneshot(Request::new(()))
+            .await
+            .unwrap()
+            .into_body();
+        let frame = body.frame().await.unwrap().unwrap();
+        assert!(frame.is_trailers(), "planted");
+    };
+    assert!(panics(reader).await);
+    assert_eq!(circuit.state(), State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callers_lack_of_time_is_not_held_against_an_endpoint() {
+    let breaker = breaker(1);
+    let circuit = breaker.handle();
+    let deadline = DeadlineLayer::propagate(DeadlinePolicy::default());
+    let bulkhead = BulkheadLayer::new(BulkheadPolicy::new(9).unwrap());
+    let endpoint = stacks::endpoint(breaker, bulkhead, deadline.clone()).layer(service_fn(slow));
+    let service = deadline.layer(endpoint.clone());
+    for service in [
+        tower::util::Either::Left(service),
+        tower::util::Either::Right(endpoint),
+    ] {
+        let outer = matches!(service, tower::util::Either::Left(_));
+        let request = Request::builder().header("x-request-timeout-ms", "20");
+        let request = request.body(Body::empty()).unwrap();
+        let result = service.oneshot(request).await;
+        let late = result
+            .err()
+            .is_some_and(|error| Rejection::find(&*error).is_some_and(Rejection::is_timeout));
+        assert_eq!(late, outer, "the outer one ends it");
+        assert_eq!(circuit.state(), State::Closed);
+    }
+}
+
+#[tokio::test]
+async fn a_ticket_is_told_whatever_panics() {
+    #[derive(Clone)]
+    struct Bad(bool);
+    impl Observe for Bad {
+        fn done(self, _: Verdict, _: Instant) {
+            panic!("planted")
+        }
+    }
+    impl<Req> Start<Req> for Bad {
+        type Ticket = Self;
+        fn start(&self, _: &mut Req, _: Instant) -> Self {
+            assert!(self.0, "planted");
+            self.clone()
+        }
+    }
+    let serve = service_fn(async |_: Request<()>| Ok::<_, BoxError>(Response::new(Body::empty())));
+    let log = Log::default();
+    let judge = ObserveLayer::new(log.clone())
+        .classify_fn(|_: Result<&Response<Body>, &BoxError>| -> Verdict { panic!("planted") });
+    assert!(panics(judge.layer(serve).oneshot(Request::new(()))).await);
+    assert_eq!(log.take().len(), 1, "a classifier");
+    let start = ObserveLayer::new((log.clone(), Bad(false))).layer(serve);
+    assert!(panics(start.oneshot(Request::new(()))).await);
+    assert_eq!(log.take().len(), 1, "one that starts later");
+    let done = ObserveLayer::new((Bad(true), log.clone())).layer(serve);
+    assert!(panics(done.oneshot(Request::new(()))).await);
+    assert_eq!(log.take().len(), 1, "one that is told earlier");
 }

@@ -5,6 +5,9 @@
 //! future may finish a call and compute for long in the same poll, so each position reads the clock itself, and
 //! layers of one position are fused (a tuple of [`Observe`](crate::settle::Observe)rs).
 //!
+//! So the `call` of a handler must not work for long before it returns its future: what it calls in that span is
+//! given a time that is gone. Work belongs into the future.
+//!
 //! A layer that calls its inner service later, in its future (a balancer, a queue, the second attempt of a retry),
 //! begins a new way in.
 

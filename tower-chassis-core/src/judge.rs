@@ -28,6 +28,10 @@
 //! # }
 //! ```
 //!
+//! What a gRPC call came to is in its trailers: a classifier that has nothing to say of a response answers
+//! [`response.verdict()`](crate::verdict::Outcome), which knows that, and not `Verdict::SUCCESS`. An error type of your own that
+//! is no [`BoxError`] is a failure to others, whatever it holds; here it gets its verdict.
+//!
 //! # Order
 //! Innermost: around the handler or the connection, inside everything that judges. With a retry, inside it: it runs
 //! once per attempt.

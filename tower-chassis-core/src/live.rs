@@ -68,6 +68,9 @@ type Binder<T> = Box<dyn Fn(Option<&T>) -> bool + Send>;
 struct Inner<T> {
     current: ArcSwap<T>,
     version: AtomicU64,
+    /// One writer at a time: it reads, changes and publishes. The user's code runs under this one, not under the
+    /// next, which a layer that is made needs.
+    writer: Mutex<()>,
     binders: Mutex<Vec<Binder<T>>>,
 }
 
@@ -134,6 +137,7 @@ impl<T: Validate> Live<T> {
         Self(Arc::new(Inner {
             current: ArcSwap::from_pointee(value),
             version: AtomicU64::new(0),
+            writer: Mutex::new(()),
             binders: Mutex::new(Vec::new()),
         }))
     }
@@ -144,12 +148,8 @@ impl<T: Validate> Live<T> {
     /// The value is invalid; the old one stays.
     pub fn set(&self, value: T) -> Result<(), Invalid> {
         value.validate()?;
-        let mut binders = self
-            .0
-            .binders
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        self.publish(&mut binders, value);
+        let _writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.publish(value);
         Ok(())
     }
 
@@ -161,19 +161,20 @@ impl<T: Validate> Live<T> {
     where
         T: Clone,
     {
+        let _writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut value = T::clone(&self.0.current.load());
+        change(&mut value);
+        value.validate()?;
+        self.publish(value);
+        Ok(())
+    }
+
+    fn publish(&self, value: T) {
         let mut binders = self
             .0
             .binders
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let mut value = T::clone(&self.0.current.load());
-        change(&mut value);
-        value.validate()?;
-        self.publish(&mut binders, value);
-        Ok(())
-    }
-
-    fn publish(&self, binders: &mut Vec<Binder<T>>, value: T) {
         let value = Arc::new(value);
         self.0.current.store(Arc::clone(&value));
         self.0.version.fetch_add(1, Ordering::AcqRel);

@@ -52,7 +52,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{BoxError, Kind, Rejection, Verdict, cause, verdict::is_grpc};
+use crate::{BoxError, Kind, Rejection, Verdict, verdict::is_grpc};
 
 /// Turns errors into responses. See the [module](self).
 #[derive(Clone, Copy, Debug, Default)]
@@ -107,10 +107,11 @@ where
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         if self.ready_error.is_none() {
-            match self.inner.poll_ready(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => self.ready_error = Some(error.into()),
+            match catch_unwind(AssertUnwindSafe(|| self.inner.poll_ready(cx))) {
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Ready(Ok(()))) => {}
+                Ok(Poll::Ready(Err(error))) => self.ready_error = Some(error.into()),
+                Err(panic) => self.ready_error = Some(panicked(&*panic)),
             }
         }
         Poll::Ready(Ok(()))
@@ -171,10 +172,8 @@ where
                     Ok(Poll::Ready(Err(error))) => error.into(),
                     Err(panic) => {
                         let error = panicked(&*panic);
-                        // The guards in the dead future must hear of a failure, not of a client that left.
-                        cause::drop_with(Verdict::FAILURE, || {
-                            this.state.set(State::Failed { error: None })
-                        });
+                        // The guards through which it went know; those beside it hear of a call that was given up.
+                        this.state.set(State::Failed { error: None });
                         error
                     }
                 }
@@ -252,7 +251,11 @@ fn http_answer(kind: Kind, retry_after: Option<Duration>) -> Response<Bytes> {
         // Rounded up: a client that comes back on the second is served.
         headers.insert(
             header::RETRY_AFTER,
-            HeaderValue::from(wait.as_millis().div_ceil(1000).max(1) as u64),
+            HeaderValue::from(
+                wait.as_secs()
+                    .saturating_add(u64::from(wait.subsec_nanos() > 0))
+                    .max(1),
+            ),
         );
     }
     match kind {
@@ -297,7 +300,9 @@ fn grpc_answer(kind: Kind, retry_after: Option<Duration>) -> Response<Bytes> {
     {
         headers.insert(
             GRPC_PUSHBACK.clone(),
-            HeaderValue::from(wait.as_millis() as u64),
+            HeaderValue::from(
+                u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX),
+            ),
         );
     }
     response
@@ -305,16 +310,24 @@ fn grpc_answer(kind: Kind, retry_after: Option<Duration>) -> Response<Bytes> {
 
 pin_project! {
     /// The body of the service, or the one that [`Rescue`] made. Needs no box for either.
-    #[derive(Debug)]
     pub struct RescueBody<B> {
         #[pin]
         repr: Repr<B>,
     }
 }
 
+// Without what is in it: bodies are no business of a log.
+impl<B> std::fmt::Debug for RescueBody<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let made = matches!(self.repr, Repr::Made { .. });
+        f.debug_struct("RescueBody")
+            .field("made", &made)
+            .finish_non_exhaustive()
+    }
+}
+
 pin_project! {
     #[project = ReprProj]
-    #[derive(Debug)]
     enum Repr<B> {
         Inner { #[pin] body: B },
         Made { bytes: Bytes },
@@ -464,5 +477,47 @@ mod tests {
             .unwrap();
         assert_eq!(response.status(), 503);
         assert!(response.headers().contains_key("retry-after"));
+    }
+
+    #[test]
+    fn a_wait_is_rounded_up_and_never_wraps() {
+        let said = |wait, grpc| {
+            let rejection = Rejection::new(Kind::CircuitOpen, "x").after(wait);
+            let answer = answer(&rejection, grpc);
+            let name = if grpc {
+                "grpc-retry-pushback-ms"
+            } else {
+                "retry-after"
+            };
+            let value = answer.headers()[name].to_str().unwrap().to_owned();
+            value.parse::<u64>().unwrap()
+        };
+        assert_eq!(said(Duration::from_micros(1999), false), 1);
+        assert_eq!(said(Duration::from_micros(1999), true), 2);
+        assert_eq!(said(Duration::from_millis(1001), false), 2);
+        assert_eq!(
+            (said(Duration::MAX, false), said(Duration::MAX, true)),
+            (u64::MAX, u64::MAX)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_readiness_is_answered_in_the_call() {
+        #[derive(Clone)]
+        struct Panics;
+        impl Service<Request<()>> for Panics {
+            type Response = Response<crate::Body>;
+            type Error = BoxError;
+            type Future = std::future::Ready<Res>;
+            fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+                panic!("planted")
+            }
+            fn call(&mut self, _: Request<()>) -> Self::Future {
+                unreachable!("was never ready")
+            }
+        }
+        let service = RescueLayer::new().layer(Panics);
+        let response = service.oneshot(Request::new(())).await.unwrap();
+        assert_eq!(response.status(), 500);
     }
 }

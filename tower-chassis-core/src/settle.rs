@@ -5,6 +5,7 @@
 //! inner service fails, or it panics.
 
 use std::{
+    fmt,
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -87,7 +88,10 @@ macro_rules! observe_tuple {
                 observe_tuple!(@within self, poll, $first $($rest)*)
             }
             fn done(self, verdict: Verdict, now: Instant) {
-                $(self.$field.done(verdict, now);)+
+                let mut held = ($(Held::new(self.$field),)+);
+                // Whoever comes after one that panics hears the same.
+                $(held.$field.judged = Some(verdict);)+
+                $(held.$field.end(now);)+
             }
         }
     };
@@ -171,8 +175,10 @@ impl<C> UntilEnd<C> {
 impl<Res, Err, C: Classify<Res, Err>> Settle<Res, Err> for UntilHead<C> {
     type Response<G: Observe> = Res;
 
-    fn settle<G: Observe>(&self, result: Result<Res, Err>, mut guard: G) -> Result<Res, Err> {
+    fn settle<G: Observe>(&self, result: Result<Res, Err>, guard: G) -> Result<Res, Err> {
         let now = guard.now();
+        // Held while a classifier, which may panic, has the say.
+        let mut guard = Held::new(guard);
         let verdict = match &result {
             Ok(response) => self.0.head(response),
             Err(error) => self.0.error(error),
@@ -189,20 +195,22 @@ impl<B: Body, Err, C: Classify<Response<B>, Err>> Settle<Response<B>, Err> for U
     fn settle<G: Observe>(
         &self,
         result: Result<Response<B>, Err>,
-        mut guard: G,
+        guard: G,
     ) -> Result<Self::Response<G>, Err> {
         let now = guard.now();
+        let mut guard = Held::new(guard);
         match result {
             Ok(mut response) => {
                 let head = self.0.head(&response);
                 guard.head(head, now);
+                let ending = self.0.ending(&response);
+                let guard = guard.guard.take();
                 if upgrade::is_switch(&response) {
                     upgrade::park(&mut response, guard, head);
                     return Ok(response.map(Watched::done));
                 }
-                let ending = self.0.ending(&response);
                 let mut watch = Watch {
-                    guard: Some(guard),
+                    guard,
                     classify: self.0.clone(),
                     ending,
                     head,
@@ -232,13 +240,61 @@ impl<B: Body, Err, C: Classify<Response<B>, Err>> Settle<Response<B>, Err> for U
 
 /// A ticket whose call goes on. Dropped, it is told why.
 #[derive(Debug)]
-pub(crate) struct Held<G: Observe>(pub(crate) Option<G>);
+pub(crate) struct Held<G: Observe> {
+    guard: Option<G>,
+    /// What it watches is running: if it is dropped so, that panicked, and not somebody outside or beside it.
+    inside: bool,
+    judged: Option<Verdict>,
+}
+
+impl<G: Observe> Held<G> {
+    pub(crate) const fn new(guard: G) -> Self {
+        Self {
+            guard: Some(guard),
+            inside: false,
+            judged: None,
+        }
+    }
+
+    /// The ticket, which somebody else sees to.
+    #[allow(clippy::expect_used, reason = "it is there until it is dropped")]
+    pub(crate) fn release(mut self) -> G {
+        self.guard.take().expect("held")
+    }
+
+    fn end(&mut self, now: Instant) {
+        if let (Some(guard), Some(verdict)) = (self.guard.take(), self.judged) {
+            guard.done(verdict, now);
+        }
+    }
+
+    /// Runs what the ticket watches.
+    pub(crate) fn run<R>(&mut self, run: impl FnOnce() -> R) -> R {
+        self.inside = true;
+        let ran = self.guard.within(run);
+        self.inside = false;
+        ran
+    }
+
+    fn head(&mut self, verdict: Verdict, now: Instant) {
+        self.guard.head(verdict, now);
+    }
+
+    fn done(mut self, verdict: Verdict, now: Instant) {
+        self.guard.take().done(verdict, now);
+    }
+}
 
 impl<G: Observe> Drop for Held<G> {
     fn drop(&mut self) {
-        if let Some(guard) = self.0.take() {
+        if let Some(guard) = self.guard.take() {
             let now = guard.now();
-            guard.done(cause::of_drop(), now);
+            let verdict = match self.judged {
+                Some(verdict) => verdict,
+                None if self.inside => Verdict::FAILURE,
+                None => cause::current().unwrap_or(Verdict::CANCELLED),
+            };
+            guard.done(verdict, now);
         }
     }
 }
@@ -270,7 +326,7 @@ impl<F, G: Observe, J> ResponseFuture<F, G, J> {
 
     /// Watches `inner` with `guard`, judged by `settle`.
     pub const fn new(inner: F, guard: G, settle: J) -> Self {
-        Self::holding(inner, Held(Some(guard)), settle)
+        Self::holding(inner, Held::new(guard), settle)
     }
 }
 
@@ -285,11 +341,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let inner = this.inner;
-        let result = match this.guard.0.as_mut() {
-            Some(guard) => ready!(guard.within(|| inner.poll(cx))),
-            None => ready!(inner.poll(cx)),
-        };
-        match this.guard.0.take() {
+        let result = ready!(this.guard.run(|| inner.poll(cx)));
+        match this.guard.guard.take() {
             Some(guard) => Poll::Ready(this.settle.settle(result, guard)),
             // Polled after it was ready: the inner future has the say (most panic).
             None => Poll::Pending,
@@ -298,7 +351,6 @@ where
 }
 
 /// What a body's end is told to. Dropped, it ends as [`left`](Self::left) says.
-#[derive(Debug)]
 struct Watch<G: Observe, C: ClassifyEnd> {
     guard: Option<G>,
     classify: C,
@@ -319,7 +371,6 @@ enum Left {
 
 pin_project! {
     /// A body that tells its ticket how it ended.
-    #[derive(Debug)]
     pub struct Watched<B, G, C>
     where
         B: Body,
@@ -337,12 +388,19 @@ pin_project! {
             let this = this.project();
             let Some(watch) = this.watch else { return };
             // hyper drops a body of known length after its last data frame, and that of a HEAD unpolled.
-            if std::thread::panicking() {
-                watch.left = Left::Panicked;
-            } else if this.inner.is_end_stream() {
+            if !matches!(watch.left, Left::Panicked) && this.inner.is_end_stream() {
                 watch.left = Left::Clean;
             }
         }
+    }
+}
+
+// Without what is in it: bodies are no business of a log.
+impl<B: Body, G: Observe, C: ClassifyEnd> fmt::Debug for Watched<B, G, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched")
+            .field("is_over", &self.watch.is_none())
+            .finish_non_exhaustive()
     }
 }
 
@@ -355,6 +413,7 @@ impl<G: Observe, C: ClassifyEnd> Watch<G, C> {
 
     fn end_at(&mut self, end: End<'_>, now: Instant) {
         if let Some(guard) = self.guard.take() {
+            let guard = Held::new(guard);
             let verdict = match &self.ending {
                 Some(ending) => ending.end(end),
                 None => self.classify.end(self.head, end),
@@ -394,8 +453,10 @@ impl<B: Body, G: Observe, C: ClassifyEnd> Body for Watched<B, G, C> {
         let inner = this.inner;
         let frame = match this.watch.as_mut() {
             Some(watch) => {
+                watch.left = Left::Panicked;
+                let frame = watch.guard.within(|| inner.poll_frame(cx));
                 watch.left = Left::Midway;
-                ready!(watch.guard.within(|| inner.poll_frame(cx)))
+                ready!(frame)
             }
             None => ready!(inner.poll_frame(cx)),
         };

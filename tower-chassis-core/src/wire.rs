@@ -40,7 +40,9 @@ macro_rules! start_tuple {
         impl<Req, $($name: Start<Req>),+> Start<Req> for ($($name,)+) {
             type Ticket = ($($name::Ticket,)+);
             fn start(&self, request: &mut Req, now: Instant) -> Self::Ticket {
-                ($(self.$field.start(request, now),)+)
+                // Held while a later one, which may panic, starts.
+                let started = ($(Held::new(self.$field.start(request, now)),)+);
+                ($(started.$field.release(),)+)
             }
         }
     };
@@ -110,7 +112,7 @@ where
     fn call(&mut self, mut request: Req) -> Self::Future {
         clock::entered(|now| {
             let ticket = self.policy.start(&mut request, now);
-            Held(Some(ticket)).call(|| self.inner.call(request), self.settle.clone())
+            Held::new(ticket).call(|| self.inner.call(request), self.settle.clone())
         })
     }
 }
@@ -175,11 +177,11 @@ where
         let called = clock::entered(|now| match self.policy.admit(&mut request, now) {
             // It opened between readiness and the call, but the inner service was not readied.
             Ok(ticket) if skipped => {
-                drop(Held(Some(ticket)));
+                drop(Held::new(ticket));
                 Err(self.policy.too_early())
             }
             Ok(ticket) => {
-                Ok(Held(Some(ticket)).call(|| self.inner.call(request), self.settle.clone()))
+                Ok(Held::new(ticket).call(|| self.inner.call(request), self.settle.clone()))
             }
             Err(rejection) => Err(rejection),
         });
@@ -198,7 +200,7 @@ where
 impl<T: Observe> Held<T> {
     /// Calls the inner service. The ticket is told when that panics.
     fn call<F, J>(mut self, call: impl FnOnce() -> F, settle: J) -> ResponseFuture<F, T, J> {
-        let future = self.0.within(call);
+        let future = self.run(call);
         ResponseFuture::holding(future, self, settle)
     }
 }

@@ -210,6 +210,12 @@ impl Verdict {
         if let Some(rejection) = any.downcast_ref::<Rejection>() {
             return rejection.verdict();
         }
+        if let Some(judged) = any.downcast_ref::<Judged>() {
+            return judged.verdict();
+        }
+        if let Some(error) = any.downcast_ref::<std::io::Error>() {
+            return Self::in_chain(error);
+        }
         any.downcast_ref::<BoxError>()
             .map_or(Self::FAILURE, |error| Self::in_chain(&**error))
     }

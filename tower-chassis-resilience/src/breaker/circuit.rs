@@ -29,6 +29,9 @@ use super::{
     window::Window,
 };
 
+/// A circuit of a key that nobody called for so long, in nanoseconds, may be dropped whatever it says: ten minutes.
+const FORGOTTEN: u64 = 600_000_000_000;
+
 /// A circuit. All methods take the time.
 #[derive(Debug)]
 pub(super) struct Circuit {
@@ -37,6 +40,8 @@ pub(super) struct Circuit {
     /// Open: the end of the open time. Half-open: when the first probe is overdue, or [`NEVER`].
     pub(super) until: AtomicU64,
     pub(super) run: Run,
+    /// When a call last failed. Written by failures alone.
+    pub(super) failed_at: AtomicU64,
     pub(super) window: Window,
     pub(super) consecutive: AtomicU32,
     pub(super) rate_ppm: AtomicU32,
@@ -60,6 +65,7 @@ impl Circuit {
             word: AtomicU64::new(0),
             until: AtomicU64::new(NEVER),
             run: Run::default(),
+            failed_at: AtomicU64::new(0),
             window: Window::new(config.window),
             consecutive: AtomicU32::new(0),
             rate_ppm: AtomicU32::new(0),
@@ -143,7 +149,10 @@ impl Circuit {
                 return None;
             }
             Weight::Limited => 0,
-            Weight::Bad => self.run.count(generation),
+            Weight::Bad => {
+                self.failed_at.fetch_max(self.since(now), Relaxed);
+                self.run.count(generation)
+            }
         };
         let now = self.since(now);
         if rate_ppm > 0 {
@@ -168,6 +177,14 @@ impl Circuit {
     pub(super) fn is_idle(&self, now: Instant) -> bool {
         let raw = self.word.load(Acquire);
         let (generation, now) = (generation_of(raw), self.since(now));
+        let last = match self.until.load(Acquire) {
+            NEVER => self.failed_at.load(Relaxed),
+            until => until,
+        };
+        // Nobody has come for so long that what it says is not of now.
+        if now.saturating_sub(last) > FORGOTTEN {
+            return self.window.counts(generation, now).total == 0;
+        }
         if raw >> STATE_SHIFT != CLOSED
             || self.run.length(generation) > 0
             || self.window.counts(generation, now).total > 0

@@ -52,8 +52,9 @@ where
 
     /// How many keys have a circuit of their own. Default 10,000, at least 1; a circuit holds some 600 bytes.
     ///
-    /// Beyond, the keys that find no room share 64 circuits by their hash. For the set-up: begins with closed
-    /// circuits.
+    /// A circuit that says nothing is dropped as new keys come, and whatever it says one that nobody called for ten
+    /// minutes. Calls of keys that find no room pass uncounted: what strangers fail at is not held against them.
+    /// For the set-up: begins with closed circuits.
     #[must_use]
     pub fn max_keys(self, max_keys: usize) -> Self {
         let keys = &*self.shared;
@@ -188,13 +189,17 @@ where
     F: KeyOf<Req, K>,
     K: Hash + Eq,
 {
-    type Ticket = Ticket;
+    /// None where a key has no circuit.
+    type Ticket = Option<Ticket>;
 
-    fn admit(&self, request: &mut Req, now: Instant) -> Result<Ticket, Rejection> {
+    fn admit(&self, request: &mut Req, now: Instant) -> Result<Option<Ticket>, Rejection> {
         let keys = &*self.0;
         match keys.key.key_of(request) {
-            Some(key) => admit(&keys.circuits.get(key, || now, || keys.one.of_key()), now),
-            None => admit(&keys.one, now),
+            Some(key) => {
+                let circuit = keys.circuits.own(key, now, || keys.one.of_key());
+                circuit.map(|circuit| admit(&circuit, now)).transpose()
+            }
+            None => admit(&keys.one, now).map(Some),
         }
     }
 }
@@ -209,9 +214,11 @@ impl<F, K> KeyedBreakerHandle<F, K> {
         self.0.circuits.len()
     }
 
-    /// Shows each key and the state of its circuit. Holds the lock of one shard at a time, so `show` must not call
-    /// the layer or its handles.
-    pub fn for_each(&self, mut show: impl FnMut(&K, State)) {
+    /// Shows each key and the state of its circuit, one shard after the other, outside of their locks.
+    pub fn for_each(&self, mut show: impl FnMut(&K, State))
+    where
+        K: Clone,
+    {
         self.0
             .circuits
             .for_each(|key, shared| show(key, shared.circuit.state()));

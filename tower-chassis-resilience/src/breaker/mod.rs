@@ -98,7 +98,9 @@
 //! # Cancellation
 //!
 //! A call that is dropped says nothing about the service and counts as nothing; a probe's permit is
-//! free again at once. A call that a panic or a timeout drops is a failure.
+//! free again at once. A call that panics or that a timeout drops is a failure; one that is dropped because something
+//! beside it panicked is not. A service that is refused after its inner one began to be readied keeps what that
+//! reserved until it is used again or dropped.
 //!
 //! # Cost
 //!

@@ -245,8 +245,11 @@ impl<F, K> KeyedBulkheadHandle<F, K> {
 
     /// Shows each key that has a limit of its own, how many of its calls are in flight and how many wait.
     ///
-    /// Holds the lock of one shard at a time: `show` must not come back to this layer, its handles or its settings.
-    pub fn for_each(&self, mut show: impl FnMut(&K, u32, u32)) {
+    /// One shard after the other, outside of their locks.
+    pub fn for_each(&self, mut show: impl FnMut(&K, u32, u32))
+    where
+        K: Clone,
+    {
         self.0.limits.for_each(|key, limit| {
             show(key, limit.permits.in_use(), limit.permits.queued());
         });

@@ -84,6 +84,8 @@ pub(super) struct Inner<S> {
     pub(super) service: S,
     /// It answered that it is ready, and was not called since.
     readied: bool,
+    /// It was asked whether it is, and was not called since: it may have a place in a queue of its own.
+    asked: bool,
 }
 
 impl<S: Clone> Clone for Inner<S> {
@@ -98,6 +100,7 @@ impl<S> Inner<S> {
         Self {
             service,
             readied: false,
+            asked: false,
         }
     }
 
@@ -106,6 +109,7 @@ impl<S> Inner<S> {
         S: Service<Req>,
     {
         self.readied = false;
+        self.asked = true;
         ready!(self.service.poll_ready(cx))?;
         self.readied = true;
         Poll::Ready(Ok(()))
@@ -126,11 +130,14 @@ impl<S> Inner<S> {
         let settle = settle.clone();
         match turn {
             Turn::Now(ticket) if self.readied => {
-                self.readied = false;
+                (self.readied, self.asked) = (false, false);
                 let inner = self.service.call(request);
                 BulkheadFuture::called(inner, ticket, settle)
             }
-            Turn::Now(ticket) => BulkheadFuture::readying(ticket, self.later(request, settle)),
+            Turn::Now(ticket) => {
+                self.unready();
+                BulkheadFuture::readying(ticket, self.later(request, settle))
+            }
             Turn::Wait(waiter) => {
                 self.unready();
                 BulkheadFuture::waiting(waiter, self.later(request, settle), grpc)
@@ -142,12 +149,13 @@ impl<S> Inner<S> {
         }
     }
 
-    /// Lets go of what readiness reserved.
+    /// Lets go of what readiness reserved, and of a place in a queue for it.
     fn unready(&mut self)
     where
         S: Clone,
     {
-        if mem::take(&mut self.readied) {
+        self.readied = false;
+        if mem::take(&mut self.asked) {
             self.service = self.service.clone();
         }
     }

@@ -102,6 +102,17 @@ impl<A> DeadlineLayer<Accept, A> {
     }
 }
 
+impl<A> DeadlineLayer<Propagate, A> {
+    /// Tells what is left, refuses where nothing is, and does not end the call: the inner one of two, whose outer one
+    /// ends it. An endpoint's breaker outside of it would hold the caller's lack of time against the endpoint.
+    pub fn tell_only(self) -> Self {
+        Self {
+            side: Propagate { tells_only: true },
+            ..self
+        }
+    }
+}
+
 impl<D, A> DeadlineLayer<D, A> {
     /// Reports the calls that it refuses and ends. Default: to nobody. For the set-up: services that were layered
     /// before report as they did.

@@ -130,8 +130,9 @@
 //! on a route to give it less: the least wins.
 //!
 //! `propagate` on a client outermost, where it bounds all attempts and a retry reads the deadline; and once more
-//! directly above the transport (a clone of the layer will do), where it tells each attempt's endpoint what is left
-//! then. Without the inner one, a second attempt promises what the first one had. It is not the timeout of a try:
+//! directly above the transport (a clone of the layer that is told to [`tell_only`](DeadlineLayer::tell_only)), where it
+//! tells each attempt's endpoint what is left then. Without the inner one, a second attempt promises what the first
+//! one had. It is not the timeout of a try:
 //! that is [`timeout`](crate::timeout), which blames the endpoint.
 //!
 //! # Events and metrics

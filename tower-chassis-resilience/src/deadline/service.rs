@@ -76,6 +76,9 @@ where
         clock::entered(|now| {
             let found = self.side.find(&mut request, &self.shared.bounds(), now);
             let state = match found {
+                Ok(_) if !self.side.ends() => State::Told {
+                    future: self.inner.call(request),
+                },
                 Ok(deadline) => State::Called {
                     until: Until::new(
                         self.inner.call(request),
@@ -118,6 +121,7 @@ pin_project! {
     #[project = StateProj]
     enum State<F> {
         Called { #[pin] until: Until<F> },
+        Told { #[pin] future: F },
         Refused { rejection: Option<Rejection> },
     }
 }
@@ -141,6 +145,9 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let rejection = match this.state.project() {
+            StateProj::Told { future } => {
+                return future.poll(cx).map_ok(A::response).map_err(A::error);
+            }
             StateProj::Called { until } => {
                 match ready!(until.poll_until(cx, Late::Ends, || None)) {
                     Some(result) => {
@@ -168,7 +175,7 @@ impl<F: Future, A> DeadlineFuture<F, A> {
     pub(super) const fn is_armed(&self) -> bool {
         match &self.state {
             State::Called { until } => until.is_armed(),
-            State::Refused { .. } => false,
+            State::Told { .. } | State::Refused { .. } => false,
         }
     }
 }

@@ -20,6 +20,11 @@ mod sealed {
             bounds: &DeadlineConfig,
             now: Instant,
         ) -> Result<Deadline, Rejection>;
+
+        /// Whether the call is ended then.
+        fn ends(&self) -> bool {
+            true
+        }
     }
 }
 
@@ -54,7 +59,8 @@ impl sealed::Find for Accept {
 /// The client's end: tells the next hop what is left.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Propagate {
-    pub(super) _private: (),
+    /// It tells, and does not end the call.
+    pub(super) tells_only: bool,
 }
 
 impl sealed::Find for Propagate {
@@ -86,6 +92,10 @@ impl sealed::Find for Propagate {
             .and_then(|left| dialect::write(request, left, grpc))
             .map(|promise| Deadline::after(now, promise))
             .ok_or_else(passed)
+    }
+
+    fn ends(&self) -> bool {
+        !self.tells_only
     }
 }
 

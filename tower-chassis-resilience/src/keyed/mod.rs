@@ -2,8 +2,8 @@
 //!
 //! `layer.keyed(f)` gives each key that `f` finds in a request a state of its own. Keys are what clients send, or
 //! come close to it, so their number is bounded: what is idle is dropped as new keys come, and where all of
-//! them are in use the next ones share a few states by their hash. A state that says something, an open
-//! circuit, a call in flight, is never dropped.
+//! them are in use, the next ones share a few limits by their hash, or pass a breaker uncounted: a stranger's failures
+//! are not held against them. A state that says something, an open circuit, a call in flight, is not dropped.
 
 mod key;
 mod store;

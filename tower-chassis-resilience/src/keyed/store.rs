@@ -83,11 +83,20 @@ impl<K, T> Store<K, T> {
         }
     }
 
-    /// Shows every key and its state, one shard after the other, each under its lock.
-    pub(crate) fn for_each(&self, mut show: impl FnMut(&K, &Arc<T>)) {
+    /// Shows every key and its state, one shard after the other, outside of the locks.
+    pub(crate) fn for_each(&self, mut show: impl FnMut(&K, &Arc<T>))
+    where
+        K: Clone,
+    {
         for shard in &self.shards {
-            for (key, state) in &lock(shard).states {
-                show(&key.key, state);
+            // `show` is foreign code, so not under the lock.
+            let states = lock(shard)
+                .states
+                .iter()
+                .map(|(key, state)| (key.key.clone(), Arc::clone(state)))
+                .collect::<Vec<_>>();
+            for (key, state) in &states {
+                show(key, state);
             }
         }
     }
@@ -115,31 +124,52 @@ impl<K: Hash + Eq, T: Forget> Store<K, T> {
         &self,
         key: K,
         now: impl FnOnce() -> Instant,
-        make: impl FnOnce() -> Arc<T>,
+        make: impl Fn() -> Arc<T>,
     ) -> Arc<T> {
         let (hash, shard) = self.place(&key);
-        let key = Hashed { hash, key };
+        let shared = &self.shared[(hash >> 32) as usize & (SHARED - 1)];
         let mut shard = lock(shard);
-        if let Some(state) = shard.states.get(&key) {
-            return Arc::clone(state);
+        let stays = || {
+            let held = |state: &Arc<T>| Arc::strong_count(state) > 1;
+            T::ONE_AT_ONCE && shared.get().is_some_and(held)
+        };
+        match shard.own(Hashed { hash, key }, self.capacity, stays, now, &make) {
+            Some(state) => state,
+            // Under the lock, so that this key's next call sees that it is held.
+            None => Arc::clone(shared.get_or_init(make)),
+        }
+    }
+
+    /// The state of a key, made now if it has none; `None` where there is no room.
+    pub(crate) fn own(&self, key: K, now: Instant, make: impl Fn() -> Arc<T>) -> Option<Arc<T>> {
+        let (hash, shard) = self.place(&key);
+        lock(shard).own(Hashed { hash, key }, self.capacity, || false, || now, &make)
+    }
+}
+
+impl<K: Hash + Eq, T: Forget> Shard<K, T> {
+    fn own(
+        &mut self,
+        key: Hashed<K>,
+        capacity: usize,
+        stays: impl FnOnce() -> bool,
+        now: impl FnOnce() -> Instant,
+        make: &impl Fn() -> Arc<T>,
+    ) -> Option<Arc<T>> {
+        if let Some(state) = self.states.get(&key) {
+            return Some(Arc::clone(state));
         }
         let now = now();
-        let len = shard.states.len();
-        if len >= shard.sweep_at || (len >= self.capacity && shard.may_sweep(now)) {
-            shard.sweep(now);
+        let len = self.states.len();
+        if len >= self.sweep_at || (len >= capacity && self.may_sweep(now)) {
+            self.sweep(now);
         }
-        let shared = &self.shared[(hash >> 32) as usize & (SHARED - 1)];
-        let stays = T::ONE_AT_ONCE
-            && shared
-                .get()
-                .is_some_and(|state| Arc::strong_count(state) > 1);
-        if shard.states.len() < self.capacity && !stays {
-            let state = make();
-            shard.states.insert(key, Arc::clone(&state));
-            return state;
+        if self.states.len() >= capacity || stays() {
+            return None;
         }
-        // Under the lock, so that this key's next call sees that it is held.
-        Arc::clone(shared.get_or_init(make))
+        let state = make();
+        self.states.insert(key, Arc::clone(&state));
+        Some(state)
     }
 }
 

@@ -103,3 +103,63 @@ async fn a_flood_of_keys_forgets_no_open_circuit() {
     }
     assert!(layer.handle().get(0).is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn strangers_without_room_are_not_judged_by_one_another_and_dead_keys_make_room() {
+    let layer = BreakerLayer::new(policy())
+        .classify(OkIsSuccess)
+        .keyed(|call: &Call| call.0)
+        .max_keys(16);
+    let mut service = layer.layer(service_fn(serve));
+    // Each fails: a row of one in each circuit, and then two.
+    for key in (0..1_000).chain(0..1_000) {
+        refused(&mut service, (Some(key), false)).await;
+    }
+    for key in 10_000..11_000 {
+        assert!(!refused(&mut service, (Some(key), true)).await, "{key}");
+    }
+    tokio::time::advance(Duration::from_secs(3_600)).await;
+    refused(&mut service, (Some(11_000), true)).await;
+    assert!(layer.handle().get(11_000).is_some());
+}
+
+/// Runs on a thread of its own, so that a deadlock fails.
+fn ends(run: impl Future<Output = ()> + Send + 'static) {
+    let (done, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_time().build().unwrap();
+        runtime.block_on(run);
+        done.send(()).unwrap();
+    });
+    let ended = wait.recv_timeout(Duration::from_secs(60));
+    assert!(ended.is_ok(), "deadlock");
+}
+
+#[test]
+fn a_handle_may_be_used_while_it_shows_its_keys_and_while_settings_change() {
+    ends(async {
+        let layer = BreakerLayer::new(policy())
+            .classify(OkIsSuccess)
+            .keyed(|call: &Call| call.0);
+        let handle = layer.handle();
+        let mut service = layer.layer(service_fn(serve));
+        for _ in 0..2 {
+            refused(&mut service, (Some(7), false)).await;
+        }
+        handle.for_each(|key, state| {
+            assert_eq!(state, State::Open);
+            handle.get(*key).unwrap().reset();
+        });
+        assert!(!refused(&mut service, (Some(7), true)).await);
+        let change = |config: &mut BreakerConfig| {
+            drop(layer.fresh());
+            config.consecutive_failures = handle.keys() as u32 + 9;
+        };
+        handle.one().update(change).unwrap();
+        assert_eq!(
+            handle.one().config().load().config().consecutive_failures,
+            10
+        );
+    });
+}

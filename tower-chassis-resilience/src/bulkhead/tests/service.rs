@@ -310,3 +310,36 @@ fn what_is_shared_is_send_and_sync() {
     fn sends<T: Send>() {}
     sends::<BulkheadFuture<Inner, u32, tower_chassis_core::settle::UntilHead>>();
 }
+
+#[tokio::test(start_paused = true)]
+async fn readiness_that_was_begun_and_left_holds_nothing() {
+    use std::task::{Context, Poll, Waker};
+    let layer = BulkheadLayer::new(policy(2, 4));
+    let inner = service_fn(async |wait: u64| {
+        time::sleep(Duration::from_millis(wait)).await;
+        Ok::<_, BoxError>(())
+    });
+    let service = layer.layer(tower::limit::ConcurrencyLimit::new(inner, 2));
+    let (mut a, mut b, mut c) = (service.clone(), service.clone(), service.clone());
+    // The two places inside are taken, one permit is in use.
+    let called = c.ready().await.unwrap().call(100);
+    let b = b.ready().await.unwrap();
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut ready = |a: &mut _| Service::<u64>::poll_ready(a, &mut cx);
+    assert!(
+        matches!(ready(&mut a), Poll::Pending),
+        "a waits for the inner service"
+    );
+    let held = b.call(1_000_000);
+    assert_eq!(layer.handle().in_flight(), 2);
+    // Nothing is free: it may call, and waits here.
+    assert!(ready(&mut a).is_ready());
+    let waiting = tokio::spawn(a.call(1));
+    tokio::spawn(called).await.unwrap().unwrap();
+    let ended = time::timeout(30 * SECOND, waiting).await;
+    ended
+        .expect("it waits for a place that it holds itself")
+        .unwrap()
+        .unwrap();
+    drop(held);
+}
