@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use http::{Request, Response};
-use tower::{ServiceBuilder, ServiceExt, service_fn};
+use tower::{Service, ServiceBuilder, service_fn};
 use tower_chassis::{
     Body,
     retry::{RetryLayer, RetryPolicy},
@@ -13,10 +13,12 @@ async fn serve(_: Request<Body>) -> Result<Response<Body>, Infallible> {
     Ok(Response::new(Body::empty()))
 }
 
-#[tokio::main]
-async fn main() {
+/// What a server, or a client, asks for.
+fn run(_: impl Service<Request<Body>>) {}
+
+fn main() {
     let service = ServiceBuilder::new()
         .layer(RetryLayer::new(RetryPolicy::default()))
         .service(service_fn(serve));
-    let _ = service.oneshot(Request::new(Body::empty())).await;
+    run(service);
 }

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use tower::{ServiceBuilder, ServiceExt, service_fn};
+use tower::{Service, ServiceBuilder, service_fn};
 use tower_chassis::{
     breaker::{BreakerLayer, BreakerPolicy},
     verdict::Outcome,
@@ -18,10 +18,12 @@ async fn serve(_: Ask) -> Result<Reply, Infallible> {
     Ok(Reply)
 }
 
-#[tokio::main]
-async fn main() {
+/// What a server, or a client, asks for.
+fn run(_: impl Service<Ask>) {}
+
+fn main() {
     let service = ServiceBuilder::new()
         .layer(BreakerLayer::new(BreakerPolicy::default()).until_end())
         .service(service_fn(serve));
-    let _ = service.oneshot(Ask).await;
+    run(service);
 }

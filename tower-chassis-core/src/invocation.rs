@@ -431,6 +431,7 @@ impl Subset {
 /// `http::Extensions` and returns it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot carry an `Invocation`",
+    label = "the requests of this service carry nothing",
     note = "hold an `http::Extensions` and `impl Carrier for {Self}`: two methods return it, the rest is optional"
 )]
 pub trait Carrier {

@@ -35,7 +35,8 @@ pub trait Refusal<Res, Err> {
 /// Whether a request wants its refusal in the terms of gRPC.
 #[diagnostic::on_unimplemented(
     message = "a refusal of `{Req}` cannot be answered",
-    note = "`.respond()` answers refusals in HTTP; without it they are errors, for every protocol"
+    label = "this layer is to answer what it refuses",
+    note = "leave `.respond()` out: it answers in HTTP, without it refusals are errors, for every protocol"
 )]
 pub trait IsGrpc<Req> {
     /// Whether it does; false where refusals are errors.

@@ -5,6 +5,7 @@
 //! inner service fails, or it panics.
 
 use std::{
+    convert::Infallible,
     fmt,
     future::Future,
     pin::Pin,
@@ -109,7 +110,8 @@ observe_tuple!(A 0, B 1, C 2, D 3; 0 1 2 3);
 /// Who judges a call, and when it is over. The one type parameter of a layer that a user may meet.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot judge a call that answers `{Res}`",
-    note = "`.until_end()` needs an `http::Response`; other responses are judged at the head, by `Outcome` or by `.classify(…)`"
+    label = "this response has no body whose end could be judged",
+    note = "leave `.until_end()` out, or say `.until_head()` where that is the default: `{Res}` is judged at the head, by its `Outcome` or by `.classify(…)`"
 )]
 pub trait Settle<Res, Err>: Clone {
     /// What the layer answers; [`UntilEnd`] wraps the body.
@@ -296,6 +298,22 @@ impl<G: Observe> Drop for Held<G> {
             };
             guard.done(verdict, now);
         }
+    }
+}
+
+/// A service that never answers has no body to wait for.
+///
+/// With one type of response alone rustc would take it for granted that every response is one of HTTP, and would not
+/// come to say what [`Settle`] says of another.
+impl<Err, C: Classify<Infallible, Err>> Settle<Infallible, Err> for UntilEnd<C> {
+    type Response<G: Observe> = Infallible;
+
+    fn settle<G: Observe>(
+        &self,
+        result: Result<Infallible, Err>,
+        guard: G,
+    ) -> Result<Infallible, Err> {
+        UntilHead(self.0.clone()).settle(result, guard)
     }
 }
 

@@ -10,7 +10,7 @@ mod http;
 mod judged;
 mod retry_after;
 
-use std::{any::Any, error::Error, time::Duration};
+use std::{any::Any, convert::Infallible, error::Error, time::Duration};
 
 use ::http::{HeaderMap, StatusCode};
 
@@ -271,6 +271,13 @@ pub trait Outcome {
     /// Who judges the end of its body, if a [`JudgeLayer`](crate::JudgeLayer) said so.
     fn ending(&self) -> Option<Ending> {
         None
+    }
+}
+
+/// That of a service that never answers.
+impl Outcome for Infallible {
+    fn verdict(&self) -> Verdict {
+        match *self {}
     }
 }
 
