@@ -3,3 +3,7 @@
 #[cfg(all(feature = "resilience", feature = "observe"))]
 #[doc = include_str!("stacks.md")]
 pub mod stacks {}
+
+#[cfg(feature = "resilience")]
+#[doc = include_str!("compile_errors.md")]
+pub mod compile_errors {}

@@ -13,10 +13,13 @@ async fn serve(_: Ask) -> Result<Reply, Infallible> {
     Ok(Reply)
 }
 
-#[tokio::main]
-async fn main() {
+async fn ask() {
     let service = ServiceBuilder::new()
         .layer(BreakerLayer::new(BreakerPolicy::default()))
         .service(service_fn(serve));
     let _ = service.oneshot(Ask).await;
+}
+
+fn main() {
+    drop(ask());
 }
