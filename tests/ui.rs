@@ -33,7 +33,10 @@ fn the_guide_quotes_what_the_compiler_says() {
     let mut read = 0;
     for entry in std::fs::read_dir("tests/ui").unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "stderr") {
+        if path
+            .extension()
+            .is_none_or(|extension| extension != "stderr")
+        {
             continue;
         }
         read += 1;
@@ -41,8 +44,15 @@ fn the_guide_quotes_what_the_compiler_says() {
         let error = text.lines().next().unwrap();
         assert!(guide.contains(error), "{} says\n{error}", path.display());
         // What our own bounds say to do.
-        for note in text.lines().filter(|line| OUR_NOTES.iter().any(|ours| line.contains(ours))) {
-            assert!(guide.contains(note.trim()), "{} says\n{note}", path.display());
+        for note in text
+            .lines()
+            .filter(|line| OUR_NOTES.iter().any(|ours| line.contains(ours)))
+        {
+            assert!(
+                guide.contains(note.trim()),
+                "{} says\n{note}",
+                path.display()
+            );
         }
     }
     assert_eq!(read, 7);

@@ -154,7 +154,7 @@ struct RespondingBalanceLayer;
 impl<S: Clone + Send + Sync + 'static> Layer<S> for RespondingBalanceLayer {
     type Service = Balance<S, RoundRobin, Respond<UntilHead<Auto>>>;
     fn layer(&self, inner: S) -> Self::Service {
-        rows::BalanceLayer(&[]).layer(inner).respond()
+        rows::BalanceLayer::new(&[]).layer(inner).respond()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
     task::{Context, Poll},
@@ -15,7 +15,7 @@ use tower::{Layer, Service, layer::util::Stack};
 use tower_chassis::{
     BoxError, Endpoint, JudgeLayer, RescueLayer, Verdict,
     access_log::{AccessLogLayer, Format},
-    balance::{Balance, RoundRobin},
+    balance::{Balance, BalanceHandle, RoundRobin},
     breaker::{BreakerLayer, BreakerPolicy, State},
     bulkhead::{BulkheadLayer, BulkheadPolicy},
     deadline::{Accept, DeadlineLayer, DeadlinePolicy, Propagate},
@@ -55,9 +55,9 @@ impl Play {
             let came = if question == Ask::Slow && answer == Late {
                 // Sockets do not wait for a clock: only a timer is left to go on, and the clock goes there.
                 tokio::time::pause();
-                let came = ask(question).await;
+                let came = tokio::time::timeout(Duration::from_secs(86_400), ask(question)).await;
                 tokio::time::resume();
-                came
+                came.expect("an answer within a day")
             } else {
                 ask(question).await
             };
@@ -214,28 +214,50 @@ pub(crate) fn propagate() -> Row<DeadlineLayer<Propagate>> {
 }
 
 /// [`Balance`] as a layer: endpoints that are all the service inside.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct BalanceLayer(pub(crate) &'static [&'static str]);
+#[derive(Clone, Debug)]
+pub(crate) struct BalanceLayer {
+    endpoints: &'static [&'static str],
+    handle: Arc<OnceLock<BalanceHandle>>,
+}
+
+impl BalanceLayer {
+    pub(crate) fn new(endpoints: &'static [&'static str]) -> Self {
+        let handle = Arc::default();
+        Self { endpoints, handle }
+    }
+}
 
 impl<S: Clone + Send + Sync + 'static> Layer<S> for BalanceLayer {
     type Service = Balance<S, RoundRobin>;
 
     fn layer(&self, inner: S) -> Self::Service {
         let discover = StaticDiscover::new();
-        let endpoints = self.0.iter().map(|at| Endpoint::new(at).unwrap());
+        let endpoints = self.endpoints.iter().map(|at| Endpoint::new(at).unwrap());
         discover.set("shop", endpoints);
         let watch = discover.watch("shop");
         let (balance, worker) = Balance::new(watch, move |_| inner.clone(), RoundRobin::default());
         worker.spawn();
+        self.handle.get_or_init(|| balance.handle());
         balance
     }
 }
 
 pub(crate) fn balance() -> Row<BalanceLayer> {
+    let layer = BalanceLayer::new(&["http://10.0.0.1:80", "http://10.0.0.2:80"]);
+    let handle = Arc::clone(&layer.handle);
     Row::new(
-        BalanceLayer(&["http://10.0.0.1:80", "http://10.0.0.2:80"]),
-        &[(Ask::One, Fine), (Ask::Broken, Broken), (Ask::Two, Fine)],
-        |backend| backend.calls() == 3,
+        layer,
+        &[
+            (Ask::One, Fine),
+            (Ask::Broken, Broken),
+            (Ask::Two, Fine),
+            (Ask::One, Fine),
+        ],
+        move |backend| {
+            let endpoints = handle.get().map(BalanceHandle::endpoints);
+            let attempts = endpoints.into_iter().flatten().map(|one| one.attempts);
+            backend.calls() == 4 && attempts.eq([2, 2])
+        },
     )
 }
 
