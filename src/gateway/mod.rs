@@ -133,7 +133,7 @@ impl Gateway {
 
     /// Checks a configuration and makes it live. Needs a tokio runtime: new services start their workers. Where
     /// endpoints and the rules that name their tags change together it waits until the balancers know the new
-    /// ones, up to half a second: under load call it from a thread that may block.
+    /// ones, up to ten seconds: under load call it from a thread that may block.
     ///
     /// # Errors
     /// Every fault, with its place; nothing has changed then.

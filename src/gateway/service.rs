@@ -239,10 +239,10 @@ impl Upstream {
         });
     }
 
-    /// Waits until the balancer's worker has taken the endpoints in. It is a matter of microseconds; the bound is
-    /// for a runtime that does not run meanwhile.
+    /// Waits until the balancer's worker has taken the endpoints in. It is a matter of microseconds, with hundreds of
+    /// endpoints on a busy machine of more; the bound is for a runtime that does not run meanwhile.
     fn await_balancer(&self, endpoints: &[Endpoint]) {
-        for _ in 0..500 {
+        for _ in 0..10_000 {
             let known = self.status.balance.endpoints();
             if endpoints
                 .iter()
@@ -252,6 +252,9 @@ impl Upstream {
             }
             std::thread::park_timeout(std::time::Duration::from_millis(1));
         }
+        tracing::warn!(
+            "the balancer has not taken its endpoints in; the rules that name them go live without it"
+        );
     }
 
     pub(super) fn stack(&self) -> Stack {
