@@ -324,6 +324,22 @@ async fn a_drop_lets_go_at_every_stage() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_panic_beside_a_waiting_call_is_no_failure_of_its_endpoints() {
+    let (balance, _source, _fakes) = unready(3);
+    let mut call = Hand::new(balance.clone().oneshot(request()));
+    assert!(call.poll().is_pending());
+    advance(Duration::from_millis(5)).await;
+    let beside = std::panic::AssertUnwindSafe(move || {
+        let _call = call;
+        panic!("planted")
+    });
+    assert!(std::panic::catch_unwind(beside).is_err());
+    let endpoints = balance.handle().endpoints();
+    let known = endpoints.iter().filter_map(|status| status.latency);
+    assert!(known.eq([Duration::from_millis(5); 3]), "{endpoints:?}");
+}
+
 #[tokio::test]
 async fn a_waiting_call_keeps_the_set_alive() {
     let (source, fakes) = (
