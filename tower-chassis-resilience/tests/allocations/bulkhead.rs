@@ -1,13 +1,6 @@
 //! What a call through a bulkhead allocates: nothing, unless it is refused.
-#![allow(
-    unsafe_code,
-    reason = "a global allocator that counts can only be written with it"
-)]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
     convert::Infallible,
     future::Future,
     pin::pin,
@@ -17,27 +10,7 @@ use std::{
 use tower::{Layer, Service, service_fn};
 use tower_chassis_resilience::bulkhead::{BulkheadLayer, BulkheadPolicy};
 
-struct Counting;
-
-thread_local! {
-    static MADE: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        MADE.set(MADE.get() + 1);
-        // SAFETY: as above.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use super::made;
 
 async fn echo(n: u32) -> Result<u32, Infallible> {
     tokio::task::yield_now().await;
@@ -54,7 +27,7 @@ fn a_call_that_finds_a_permit_allocates_nothing() {
     for limit in [1, 1_000] {
         let mut service = layer(limit).layer(service_fn(echo));
         let mut cx = Context::from_waker(Waker::noop());
-        let before = MADE.get();
+        let before = made();
         for n in 0..3 {
             assert!(service.poll_ready(&mut cx).is_ready());
             let mut call = pin!(service.call(n));
@@ -65,7 +38,7 @@ fn a_call_that_finds_a_permit_allocates_nothing() {
             };
             assert_eq!(answer.unwrap(), n);
         }
-        assert_eq!(MADE.get() - before, 0);
+        assert_eq!(made() - before, 0);
     }
 }
 
@@ -76,11 +49,11 @@ fn a_call_of_a_known_key_allocates_nothing() {
     let mut service = keyed.layer(service_fn(echo));
     let mut cx = Context::from_waker(Waker::noop());
     for n in 0..6 {
-        let before = MADE.get();
+        let before = made();
         assert!(service.poll_ready(&mut cx).is_ready());
         let mut call = pin!(service.call(n));
         while call.as_mut().poll(&mut cx).is_pending() {}
-        assert_eq!(MADE.get() == before, n >= 2, "{n}");
+        assert_eq!(made() == before, n >= 2, "{n}");
     }
 }
 
@@ -89,7 +62,7 @@ fn a_call_of_a_known_key_allocates_nothing() {
 async fn a_call_that_waits_allocates_nothing_after_the_first() {
     let mut service = layer(1).layer(service_fn(echo));
     for round in 0..3 {
-        let before = MADE.get();
+        let before = made();
         let first = service.call(0);
         {
             let mut waits = pin!(service.call(1));
@@ -99,7 +72,7 @@ async fn a_call_that_waits_allocates_nothing_after_the_first() {
             while waits.as_mut().poll(&mut cx).is_pending() {}
         }
         if round > 0 {
-            assert_eq!(MADE.get() - before, 0);
+            assert_eq!(made() - before, 0);
         }
     }
 }

@@ -1,13 +1,6 @@
 //! What a call through timeout and retry allocates.
-#![allow(
-    unsafe_code,
-    reason = "a global allocator that counts can only be written with it"
-)]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
     future::Future,
     pin::pin,
     task::{Context, Poll, Waker},
@@ -24,37 +17,17 @@ use tower_chassis_resilience::{
     timeout::{TimeoutLayer, TimeoutPolicy},
 };
 
-struct Counting;
-
-thread_local! {
-    static MADE: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        MADE.set(MADE.get() + 1);
-        // SAFETY: as above.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use super::made;
 
 /// The allocations of the second call of `service`.
 fn allocations<S, Req>(mut service: S, request: impl Fn() -> Req) -> usize
 where
     S: Service<Req, Error = BoxError>,
 {
-    let mut made = 0;
+    let mut last = 0;
     for _ in 0..2 {
         let request = request();
-        let before = MADE.get();
+        let before = made();
         let mut cx = Context::from_waker(Waker::noop());
         assert!(matches!(service.poll_ready(&mut cx), Poll::Ready(Ok(()))));
         let mut future = pin!(service.call(request));
@@ -64,9 +37,9 @@ where
                 break;
             }
         }
-        made = MADE.get() - before;
+        last = made() - before;
     }
-    made
+    last
 }
 
 async fn answer<B>(_: Request<B>) -> Result<Response<()>, BoxError> {

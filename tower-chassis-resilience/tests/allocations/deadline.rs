@@ -1,14 +1,7 @@
 //! What a call with a deadline allocates.
-#![allow(
-    unsafe_code,
-    reason = "a global allocator that counts can only be written with it"
-)]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
     borrow::Cow,
-    cell::Cell,
     future::Future,
     pin::pin,
     task::{Context, Poll, Waker},
@@ -19,27 +12,7 @@ use tower::{Layer, Service, service_fn};
 use tower_chassis_core::{BoxError, Carrier};
 use tower_chassis_resilience::deadline::{DeadlineLayer, DeadlinePolicy};
 
-struct Counting;
-
-thread_local! {
-    static MADE: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        MADE.set(MADE.get() + 1);
-        // SAFETY: as above.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use super::made;
 
 /// The allocations of a call of `service` that is answered at once.
 fn allocations<S, Req>(mut service: S, request: Req) -> usize
@@ -47,13 +20,13 @@ where
     S: Service<Req, Response = Req, Error = BoxError>,
 {
     let mut cx = Context::from_waker(Waker::noop());
-    let before = MADE.get();
+    let before = made();
     assert!(matches!(service.poll_ready(&mut cx), Poll::Ready(Ok(()))));
     let mut future = pin!(service.call(request));
     let Poll::Ready(Ok(_request)) = future.as_mut().poll(&mut cx) else {
         panic!("not answered at once")
     };
-    MADE.get() - before
+    made() - before
 }
 
 /// A request that was on its way already: it has an invocation, and a header of each name.
