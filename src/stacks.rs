@@ -49,9 +49,9 @@ pub fn server<P, F, K>(
 pub type RouteStack<W> =
     Stack<BulkheadLayer<Respond<UntilEnd<OkIsSuccess>>>, TimeoutLayer<W, Respond>>;
 
-/// Around a route: `timeout → bulkhead → handler`. The timeout is a [total](TimeoutLayer::total) one: the timeout of a try
-/// would be held against the services that the handler was asking when its time was up. What it refuses is an answer, so that the route stays what it
-/// was, infallible.
+/// Around a route: `timeout → bulkhead → handler`. The timeout is a [total](TimeoutLayer::total) one: the timeout of a
+/// try would be held against the services that the handler was asking when its time was up. What they refuse is an
+/// answer, so that the route stays what it was, infallible.
 pub fn route<W>(timeout: TimeoutLayer<W>, bulkhead: BulkheadLayer) -> RouteStack<W> {
     Stack::new(bulkhead.until_end().respond(), timeout.respond())
 }

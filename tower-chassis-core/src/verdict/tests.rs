@@ -149,8 +149,11 @@ fn the_outermost_word_on_an_error_counts() {
         Rejection::find(&*other).is_some(),
         "the cause can still be found"
     );
-    let io: BoxError = std::io::Error::other(judged(Verdict::TIMEOUT, "late".into())).into();
+    let io = std::io::Error::other(judged(Verdict::TIMEOUT, "late".into()));
     assert_eq!(Verdict::of_error(&io), Verdict::TIMEOUT);
+    assert_eq!(Verdict::of_error(&BoxError::from(io)), Verdict::TIMEOUT);
+    let bare = Judged::new(Verdict::REFUSED, "x");
+    assert_eq!(Verdict::of_error(&bare), Verdict::REFUSED);
 }
 
 #[test]

@@ -1,0 +1,95 @@
+use std::borrow::Cow;
+
+use http::{Extensions, HeaderName, Request};
+use tokio::time::Instant;
+
+use super::Invocation;
+use crate::verdict;
+
+/// A request that carries an [`Invocation`]. `http::Request` does; a protocol of your own holds an
+/// `http::Extensions` and returns it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot carry an `Invocation`",
+    label = "the requests of this service carry nothing",
+    note = "hold an `http::Extensions` and `impl Carrier for {Self}`: two methods return it, the rest is optional"
+)]
+pub trait Carrier {
+    /// Where the invocation is kept.
+    fn extensions(&self) -> &Extensions;
+    /// Where the invocation is kept.
+    fn extensions_mut(&mut self) -> &mut Extensions;
+
+    /// Metadata that came over the wire: the first value under a name, if it is UTF-8.
+    fn meta(&self, name: &str) -> Option<&str> {
+        let _ = name;
+        None
+    }
+    /// Sets metadata that goes over the wire. False if the protocol cannot carry it.
+    fn set_meta(&mut self, name: &'static str, value: Cow<'_, str>) -> bool {
+        let _ = (name, value);
+        false
+    }
+    /// Whether the call is one of gRPC, whose metadata has words of its own (`grpc-timeout`). By default, what the
+    /// metadatum `content-type` says.
+    fn is_grpc(&self) -> bool {
+        self.meta("content-type")
+            .is_some_and(|kind| kind.starts_with("application/grpc"))
+    }
+    /// What is asked for, in the terms of the protocol (`GET`, `/package.Service/Method`).
+    fn operation(&self) -> Cow<'_, str> {
+        Cow::Borrowed("")
+    }
+
+    /// Whether the call may be made twice although it may have been served. A retry asks; false unless the
+    /// protocol says otherwise.
+    fn is_idempotent(&self) -> bool {
+        false
+    }
+
+    /// The invocation, if a layer made one.
+    fn invocation(&self) -> Option<&Invocation> {
+        self.extensions().get()
+    }
+    /// The invocation, made now if there is none.
+    fn invocation_mut(&mut self) -> &mut Invocation {
+        self.extensions_mut()
+            .get_or_insert_with(|| Invocation::new(Instant::now()))
+    }
+}
+
+impl<B> Carrier for Request<B> {
+    fn extensions(&self) -> &Extensions {
+        self.extensions()
+    }
+    fn extensions_mut(&mut self) -> &mut Extensions {
+        self.extensions_mut()
+    }
+    fn meta(&self, name: &str) -> Option<&str> {
+        self.headers().get(name)?.to_str().ok()
+    }
+    fn set_meta(&mut self, name: &'static str, value: Cow<'_, str>) -> bool {
+        let Ok(value) = http::HeaderValue::from_str(&value) else {
+            return false;
+        };
+        self.headers_mut().insert(name, value);
+        true
+    }
+    fn is_grpc(&self) -> bool {
+        verdict::is_grpc(self.headers())
+    }
+    fn operation(&self) -> Cow<'_, str> {
+        Cow::Borrowed(self.method().as_str())
+    }
+    fn is_idempotent(&self) -> bool {
+        self.method().is_idempotent()
+            || self.headers().contains_key(&IDEMPOTENCY_KEY)
+            || self.extensions().get::<Idempotent>().is_some()
+    }
+}
+
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Put into a request's extensions, it says that the request may be repeated although its method does not say
+/// so: for a route, or a gRPC method, that you know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Idempotent;

@@ -1,0 +1,186 @@
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+};
+
+use http::StatusCode;
+use http_body::Frame;
+use http_body_util::BodyExt;
+
+use super::*;
+use crate::{cause, verdict::Class};
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<Verdict>>>);
+impl Observe for Log {
+    fn done(self, verdict: Verdict, _: Instant) {
+        self.0.lock().unwrap().push(verdict);
+    }
+}
+impl Log {
+    fn classes(&self) -> Vec<Class> {
+        self.0.lock().unwrap().iter().map(|v| v.class()).collect()
+    }
+}
+
+type Res = Response<crate::Body>;
+
+fn answer(status: u16, body: &'static str) -> Result<Res, Infallible> {
+    Ok(Response::builder()
+        .status(StatusCode::from_u16(status).unwrap())
+        .body(body.into())
+        .unwrap())
+}
+
+#[tokio::test]
+async fn a_future_dropped_early_is_cancelled_once() {
+    let log = Log::default();
+    let inner = std::future::pending::<Result<Res, Infallible>>();
+    let mut future = Box::pin(ResponseFuture::new(
+        inner,
+        log.clone(),
+        UntilHead::<Auto>::default(),
+    ));
+    assert!(futures_poll(future.as_mut()).is_none());
+    drop(future);
+    assert_eq!(log.classes(), [Class::Cancelled]);
+}
+
+#[tokio::test]
+async fn a_timeout_above_tells_the_guards_below() {
+    let log = Log::default();
+    let inner = std::future::pending::<Result<Res, Infallible>>();
+    let future = ResponseFuture::new(inner, log.clone(), UntilHead::<Auto>::default());
+    cause::drop_with(Verdict::TIMEOUT, || drop(future));
+    assert_eq!(log.classes(), [Class::Timeout]);
+}
+
+#[tokio::test]
+async fn until_end_waits_for_the_body() {
+    let log = Log::default();
+    let inner = std::future::ready(answer(200, "hello"));
+    let res = ResponseFuture::new(inner, log.clone(), UntilEnd::<Auto>::default())
+        .await
+        .unwrap();
+    assert!(log.classes().is_empty());
+    assert_eq!(res.into_body().collect().await.unwrap().to_bytes(), "hello");
+    assert_eq!(log.classes(), [Class::Success]);
+}
+
+#[tokio::test]
+async fn an_unread_body_keeps_the_verdict_of_its_head() {
+    for (status, class) in [(200, Class::Success), (503, Class::Failure)] {
+        let log = Log::default();
+        let inner = std::future::ready(answer(status, "hello"));
+        drop(
+            ResponseFuture::new(inner, log.clone(), UntilEnd::<Auto>::default())
+                .await
+                .unwrap(),
+        );
+        assert_eq!(log.classes(), [class]);
+    }
+}
+
+#[tokio::test]
+async fn a_panic_below_is_a_failure() {
+    let log = Log::default();
+    let guard = log.clone();
+    let joined = tokio::spawn(async move {
+        let inner = async {
+            tokio::task::yield_now().await;
+            assert!(guard.0.lock().is_err(), "planted");
+            answer(200, "")
+        };
+        let _ = ResponseFuture::new(inner, guard.clone(), UntilHead::<Auto>::default()).await;
+    })
+    .await;
+    assert!(joined.is_err());
+    let classes: Vec<_> = log
+        .0
+        .lock()
+        .unwrap_or_else(|e| e.into_inner())
+        .iter()
+        .map(|v| v.class())
+        .collect();
+    assert_eq!(classes, [Class::Failure]);
+}
+
+#[tokio::test]
+async fn a_tuple_tells_all_of_its_parts() {
+    let (a, b, c) = (Log::default(), Log::default(), Log::default());
+    let inner = std::future::ready(answer(200, ""));
+    let guard = (a.clone(), b.clone(), c.clone());
+    let _ = ResponseFuture::new(inner, guard, UntilHead::<Auto>::default())
+        .await
+        .unwrap();
+    for log in [a, b, c] {
+        assert_eq!(log.classes(), [Class::Success]);
+    }
+}
+
+/// What a call holds further in, and a ticket that must not be told before it is gone.
+struct Inside(Arc<Mutex<bool>>);
+impl Drop for Inside {
+    fn drop(&mut self) {
+        *self.0.lock().unwrap() = true;
+    }
+}
+struct After(Arc<Mutex<bool>>);
+impl Observe for After {
+    fn done(self, _: Verdict, _: Instant) {
+        assert!(*self.0.lock().unwrap(), "told before the inside was gone");
+        *self.0.lock().unwrap() = false;
+    }
+}
+
+#[tokio::test]
+async fn a_ticket_is_told_after_what_is_inside_was_let_go() {
+    let gone = Arc::new(Mutex::new(false));
+    let inside = Inside(Arc::clone(&gone));
+    let inner = async move {
+        let _inside = inside;
+        std::future::pending::<Result<Response<String>, Infallible>>().await
+    };
+    let settle = UntilHead::<Auto>::default();
+    let mut call = Box::pin(ResponseFuture::new(inner, After(Arc::clone(&gone)), settle));
+    assert!(futures_poll(call.as_mut()).is_none());
+    drop(call);
+    assert!(!*gone.lock().unwrap(), "the ticket was told");
+
+    struct Stream(#[allow(dead_code, reason = "for its drop")] Inside);
+    impl Body for Stream {
+        type Data = bytes::Bytes;
+        type Error = Infallible;
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<bytes::Bytes>, Infallible>>> {
+            Poll::Pending
+        }
+    }
+    let body = Stream(Inside(Arc::clone(&gone)));
+    let inner = std::future::ready(Ok::<_, Infallible>(Response::new(body)));
+    let settle = UntilEnd::<Auto>::default();
+    let response = ResponseFuture::new(inner, After(Arc::clone(&gone)), settle).await;
+    drop(response.unwrap());
+    assert!(!*gone.lock().unwrap(), "the ticket was told");
+}
+
+fn futures_poll<F: Future>(future: Pin<&mut F>) -> Option<F::Output> {
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    match future.poll(&mut cx) {
+        Poll::Ready(out) => Some(out),
+        Poll::Pending => None,
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_watched_shows_nothing_of_its_body() {
+    let log = Log::default();
+    let inner = std::future::ready(answer(200, "secret"));
+    let response = ResponseFuture::new(inner, log, UntilEnd::<Auto>::default()).await;
+    let shown = format!("{:?}", response.unwrap().body());
+    assert!(!shown.contains("secret"), "{shown}");
+}
