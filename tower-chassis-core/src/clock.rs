@@ -11,7 +11,7 @@
 //! A layer that calls its inner service later, in its future (a balancer, a queue, the second attempt of a retry),
 //! begins a new way in.
 
-use std::cell::Cell;
+use std::{cell::Cell, marker::PhantomData};
 
 use tokio::time::Instant;
 
@@ -19,24 +19,71 @@ thread_local! {
     static NOW: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Runs `call` with the time at which the outermost `entered` around it began.
-pub fn entered<R>(call: impl FnOnce(Instant) -> R) -> R {
-    match NOW.get() {
-        Some(now) => call(now),
-        None => entered_at(now(), call),
+/// A way in, for as long as it lives. Made by [`enter`] or [`enter_at`].
+///
+/// A guard and no closure, so that a layer can make its future where its caller wants to have it, and need not move it.
+#[derive(Debug)]
+pub struct Entered {
+    now: Instant,
+    outer: Option<Instant>,
+    /// It ends on the thread that it began on.
+    thread: PhantomData<*const ()>,
+}
+
+impl Entered {
+    /// The time at which the outermost way in around it began.
+    #[must_use]
+    pub const fn now(&self) -> Instant {
+        self.now
     }
 }
 
-/// Runs `call` with a reading that was taken just now, in the same poll.
-pub fn entered_at<R>(now: Instant, call: impl FnOnce(Instant) -> R) -> R {
-    struct Left(Option<Instant>);
-    impl Drop for Left {
-        fn drop(&mut self) {
-            NOW.set(self.0);
-        }
+impl Drop for Entered {
+    #[inline]
+    fn drop(&mut self) {
+        NOW.set(self.outer);
     }
-    let _left = Left(NOW.replace(Some(now)));
-    call(now)
+}
+
+/// Begins a way in, or goes on with the one around it. It ends when what is returned is dropped.
+#[inline]
+#[must_use = "it ends when it is dropped"]
+pub fn enter() -> Entered {
+    let outer = NOW.get();
+    let now = outer.unwrap_or_else(now);
+    if outer.is_none() {
+        NOW.set(Some(now));
+    }
+    Entered {
+        now,
+        outer,
+        thread: PhantomData,
+    }
+}
+
+/// Begins a way in with a reading that was taken just now, in the same poll.
+#[inline]
+#[must_use = "it ends when it is dropped"]
+pub fn enter_at(now: Instant) -> Entered {
+    Entered {
+        now,
+        outer: NOW.replace(Some(now)),
+        thread: PhantomData,
+    }
+}
+
+/// Runs `call` with the time at which the outermost way in around it began.
+#[inline]
+pub fn entered<R>(call: impl FnOnce(Instant) -> R) -> R {
+    let entered = enter();
+    call(entered.now)
+}
+
+/// Runs `call` with a reading that was taken just now, in the same poll.
+#[inline]
+pub fn entered_at<R>(now: Instant, call: impl FnOnce(Instant) -> R) -> R {
+    let entered = enter_at(now);
+    call(entered.now)
 }
 
 /// Reads the clock. Layers read it here, so that a test can count it.

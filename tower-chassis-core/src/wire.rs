@@ -110,10 +110,9 @@ where
     }
 
     fn call(&mut self, mut request: Req) -> Self::Future {
-        clock::entered(|now| {
-            let ticket = self.policy.start(&mut request, now);
-            Held::new(ticket).call(|| self.inner.call(request), self.settle.clone())
-        })
+        let entered = clock::enter();
+        let ticket = self.policy.start(&mut request, entered.now());
+        Held::new(ticket).call(|| self.inner.call(request), self.settle.clone())
     }
 }
 
@@ -174,23 +173,27 @@ where
     fn call(&mut self, mut request: Req) -> Self::Future {
         let skipped = std::mem::take(&mut self.skipped);
         let grpc = J::is_grpc(&request);
-        let called = clock::entered(|now| match self.policy.admit(&mut request, now) {
+        let entered = clock::enter();
+        let rejection = match self.policy.admit(&mut request, entered.now()) {
+            Ok(ticket) if !skipped => {
+                return GatedFuture {
+                    state: State::Called {
+                        future: Held::new(ticket)
+                            .call(|| self.inner.call(request), self.settle.clone()),
+                    },
+                    grpc,
+                };
+            }
             // It opened between readiness and the call, but the inner service was not readied.
-            Ok(ticket) if skipped => {
-                drop(Held::new(ticket));
-                Err(self.policy.too_early())
-            }
             Ok(ticket) => {
-                Ok(Held::new(ticket).call(|| self.inner.call(request), self.settle.clone()))
+                drop(Held::new(ticket));
+                self.policy.too_early()
             }
-            Err(rejection) => Err(rejection),
-        });
+            Err(rejection) => rejection,
+        };
         GatedFuture {
-            state: match called {
-                Ok(future) => State::Called { future },
-                Err(rejection) => State::Refused {
-                    rejection: Some(rejection),
-                },
+            state: State::Refused {
+                rejection: Some(rejection),
             },
             grpc,
         }
@@ -199,6 +202,7 @@ where
 
 impl<T: Observe> Held<T> {
     /// Calls the inner service. The ticket is told when that panics.
+    #[inline]
     fn call<F, J>(mut self, call: impl FnOnce() -> F, settle: J) -> ResponseFuture<F, T, J> {
         let future = self.run(call);
         ResponseFuture::holding(future, self, settle)

@@ -35,6 +35,7 @@ pin_project! {
 }
 
 impl<F: Future> Until<F> {
+    #[inline]
     /// Ends `inner` at `end`; the guards below are told `verdict`.
     pub(crate) const fn new(inner: F, end: Instant, verdict: Verdict) -> Self {
         Self {

@@ -39,6 +39,7 @@ impl<G: Observe> Held<G> {
     }
 
     /// Runs what the ticket watches.
+    #[inline]
     pub(crate) fn run<R>(&mut self, run: impl FnOnce() -> R) -> R {
         self.inside = true;
         let ran = self.guard.within(run);

@@ -344,18 +344,17 @@ where
         let after = Duration::from_nanos(self.state.nanos.load(Ordering::Relaxed));
         let upload = self.counts.upload(&request);
         let grpc = A::is_grpc(&request);
-        clock::entered(|now| TimeoutFuture {
-            until: Until::new(
-                self.inner.call(request),
-                Deadline::after(now, after).instant(),
-                self.verdict,
-            ),
+        let entered = clock::enter();
+        let end = Deadline::after(entered.now(), after).instant();
+        let events = self.state.events.clone();
+        TimeoutFuture {
+            until: Until::new(self.inner.call(request), end, self.verdict),
             after,
             upload,
-            events: self.state.events.clone(),
+            events,
             grpc,
             answer: PhantomData,
-        })
+        }
     }
 }
 
