@@ -38,6 +38,7 @@ pub mod rescue;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod settle;
+pub mod striped;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod trace;
