@@ -4,7 +4,7 @@ use tokio::time::{Instant, advance};
 use tower::Layer;
 use tower_chassis::{
     rate_limit::{RateLimitLayer, RateLimitPolicy},
-    retry::Budget,
+    retry::{Budget, BudgetConfig, BudgetPolicy},
     timeout::{TimeoutLayer, TimeoutPolicy},
 };
 
@@ -50,13 +50,19 @@ async fn fault_29_so_do_rate_limits() {
 
 #[tokio::test(start_paused = true)]
 async fn fault_29_so_do_budgets() {
-    let budget = Budget::new(1.0, 0.5).unwrap();
-    budget.deposit(Instant::now());
+    let config = BudgetConfig {
+        ratio: 1.0,
+        min_per_second: 0.5,
+        ..BudgetConfig::default()
+    };
+    let budget = Budget::new(&BudgetPolicy::try_from(config).unwrap());
+    drop(budget.deposit(Instant::now()));
     assert_eq!(budget.snapshot(Instant::now()).saved, 1.0);
-    assert!(budget.withdraw(Instant::now()) && budget.withdraw(Instant::now()));
-    assert!(!budget.withdraw(Instant::now()));
+    let withdraw = || budget.try_withdraw(Instant::now()).is_some();
+    assert!(withdraw() && withdraw());
+    assert!(!withdraw());
     advance(HOUR).await;
-    assert!(budget.withdraw(Instant::now()));
+    assert!(withdraw());
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ use tower_chassis::{
     discover::{Discover, StaticDiscover},
     prometheus::Prometheus,
     rate_limit::{RateLimitLayer, RateLimitPolicy},
-    retry::{Budget, Retry, RetryConfig, RetryLayer, RetryPolicy},
+    retry::{Budget, BudgetConfig, BudgetPolicy, Retry, RetryConfig, RetryLayer, RetryPolicy},
     router::rules::{Destination, Rule, TrafficLayer, TrafficPolicy},
     timeout::{TimeoutLayer, TimeoutPolicy},
 };
@@ -127,7 +127,12 @@ pub fn retrying(change: impl FnOnce(&mut RetryConfig)) -> (Retry<Script>, Script
 /// 17: the attempts of 1,000 calls that need two each, with a budget of ten retries for them.
 pub async fn attempts_within_the_budget() -> usize {
     let script = Script::default();
-    let budget = Budget::new(0.01, 0.0).unwrap();
+    let config = BudgetConfig {
+        ratio: 0.01,
+        min_per_second: 0.0,
+        ..BudgetConfig::default()
+    };
+    let budget = Budget::new(&BudgetPolicy::try_from(config).unwrap());
     let layer = RetryLayer::new(RetryPolicy::default()).budget(budget);
     scenario::attempts_of(layer.layer(script.clone()), &script, 1_000).await
 }

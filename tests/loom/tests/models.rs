@@ -60,4 +60,5 @@ models! {
     retry::the_reserve_is_spent_once
     retry::a_turn_of_the_window_makes_no_token
     retry::a_change_of_the_rate_makes_no_token
+    retry::the_last_place_is_held_once
 }

@@ -1,4 +1,5 @@
-//! How many retries there may be: a share of the calls, and a few per second. Takes `now`, knows no tower.
+//! How many retries there may be: a share of the calls and a few per second, and a share of those under way.
+//! Takes `now`, knows no tower.
 
 use std::{
     fmt,
@@ -10,9 +11,9 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tower_chassis_core::{clock, live::Invalid};
+use tower_chassis_core::clock;
 
-use super::config::{check_min_per_second, check_ratio};
+use super::{cells::Cells, config::BudgetPolicy};
 
 /// What a retry costs, in thousandths of a token: a ratio has three decimals and is exact.
 const COST: u64 = 1_000;
@@ -23,18 +24,37 @@ const SLOT: Duration = Duration::from_secs(1);
 const BURST: u64 = 2_000_000_000;
 /// The interval of a reserve that gives nothing.
 const NEVER: u64 = u64::MAX;
-const STRIPES: usize = 8;
 
-/// Bounds what retries add to the load. Clones share it; hand one to several layers that call the same service.
+/// Bounds what retries and hedges add to the load. Clones share it; hand one to several layers that call the same
+/// service.
 ///
-/// Every original call puts `ratio` of a token in, a retry takes a whole one out, and what lies there for ten
-/// seconds is lost. Beside it a reserve gives `min_per_second` tokens, two seconds' worth of them at once at
-/// the most (and at least one). A retry that succeeds pays nothing back. So, for every pattern of calls:
+/// Two bounds, and a retry must pass both:
 ///
-/// `attempts <= originals * (1 + ratio) + min_per_second * elapsed + burst`
+/// * **Tokens.** Every original call puts `ratio` of one in, a retry takes a whole one out, and what lies there for
+///   ten seconds is lost. Beside it a reserve gives `min_per_second` tokens, two seconds' worth of them at once at
+///   the most (and at least one). A retry that succeeds pays nothing back. So, for every pattern of calls:
+///   `attempts <= originals * (1 + ratio) + min_per_second * elapsed + burst`.
+/// * **Retries under way.** Never more than `in_flight_ratio` of the calls that are under way, and `min_in_flight`
+///   however few there are. It holds a service that has become slow, where retries pile up before the tokens are
+///   used.
 ///
-/// The idea is that of Finagle's and tower's budgets; unlike tower's, ratios are exact to 1/1000, taking a token is
-/// one compare-and-swap on one number, and the window does not stretch.
+/// The idea of the tokens is that of Finagle's and tower's budgets, the second bound is Envoy's; unlike tower's, ratios
+/// are exact to 1/1000, taking a token is one compare-and-swap on one number, and the window does not stretch.
+///
+/// # For a layer of your own
+/// Where two layers of one stack share a budget, only the outer one deposits.
+/// ```
+/// use tokio::time::Instant;
+/// use tower_chassis_resilience::retry::{Budget, BudgetPolicy};
+///
+/// let budget = Budget::new(&BudgetPolicy::default());
+/// // Held until the call is over, with all of its attempts.
+/// let call = budget.deposit(Instant::now());
+/// // Held until the attempt is over. None: it must not be made.
+/// let attempt = budget.try_withdraw(Instant::now());
+/// assert!(attempt.is_some());
+/// # drop((attempt, call));
+/// ```
 #[derive(Clone)]
 pub struct Budget(Arc<Inner>);
 
@@ -44,76 +64,100 @@ struct Inner {
     share: AtomicU64,
     /// Nanoseconds between two tokens of the reserve.
     interval: AtomicU64,
-    /// Everything that was ever put in: only grows.
-    paid: Stripes,
-    /// Everything that was ever taken out or lost: only grows, and is never above `paid`.
+    /// What was put in, and the calls under way.
+    cells: Cells,
+    /// Everything that was ever taken out or lost: only grows, and is never above what was put in.
     gone: AtomicU64,
     /// The slot that runs, counted from `epoch`.
     slot: AtomicU64,
-    /// `paid` as it was when a slot began, by its number modulo `SLOTS`.
+    /// What had been put in when a slot began, by its number modulo `SLOTS`.
     marks: Mutex<[u64; SLOTS]>,
     /// When the reserve will be full again, in nanoseconds since `epoch`.
     refilled: AtomicU64,
+    /// Thousandths of the calls under way that may be retries.
+    part: AtomicU64,
+    /// How many retries may be under way however few calls are.
+    floor: AtomicU64,
+    /// The retries under way.
+    retries: AtomicU64,
 }
 
 impl Budget {
-    /// `ratio` retries per call (0 to 10, in steps of 0.001) and `min_per_second` more (0 to 1,000,000).
-    ///
-    /// # Errors
-    /// One of them is out of its range.
-    pub fn new(ratio: f64, min_per_second: f64) -> Result<Self, Invalid> {
-        check_ratio("ratio", ratio)?;
-        check_min_per_second("min_per_second", min_per_second)?;
-        Ok(Self::valid(ratio, min_per_second, clock::now()))
+    /// A budget of its own.
+    #[must_use]
+    pub fn new(policy: &BudgetPolicy) -> Self {
+        Self::at(policy, clock::now())
     }
 
-    pub(super) fn valid(ratio: f64, min_per_second: f64, now: Instant) -> Self {
+    pub(super) fn at(policy: &BudgetPolicy, now: Instant) -> Self {
+        let config = policy.config();
         Self(Arc::new(Inner {
             epoch: now,
-            share: AtomicU64::new(share(ratio)),
-            interval: AtomicU64::new(interval(min_per_second)),
-            paid: Stripes::default(),
+            share: AtomicU64::new(thousandths(config.ratio)),
+            interval: AtomicU64::new(interval(config.min_per_second)),
+            cells: Cells::default(),
             gone: AtomicU64::new(0),
             slot: AtomicU64::new(0),
             marks: Mutex::new([0; SLOTS]),
             refilled: AtomicU64::new(0),
+            part: AtomicU64::new(thousandths(config.in_flight_ratio)),
+            floor: AtomicU64::new(config.min_in_flight.into()),
+            retries: AtomicU64::new(0),
         }))
     }
 
-    /// Changes the numbers. Tokens that are there stay: those of the reserve up to what it holds at the new rate.
-    ///
-    /// # Errors
-    /// One of them is out of its range; the old ones stay.
-    pub fn set(&self, ratio: f64, min_per_second: f64) -> Result<(), Invalid> {
-        check_ratio("ratio", ratio)?;
-        check_min_per_second("min_per_second", min_per_second)?;
-        self.set_valid(ratio, min_per_second, clock::now());
-        Ok(())
+    /// Changes the numbers. Tokens that are there stay: those of the reserve up to what it holds at the new rate. So
+    /// do retries that are under way.
+    pub fn set(&self, policy: &BudgetPolicy) {
+        self.set_at(policy, clock::now());
     }
 
-    pub(super) fn set_valid(&self, ratio: f64, min_per_second: f64, now: Instant) {
-        self.0.share.store(share(ratio), Ordering::Relaxed);
-        self.0.set_interval(interval(min_per_second), now);
+    pub(super) fn set_at(&self, policy: &BudgetPolicy, now: Instant) {
+        let (inner, config) = (&*self.0, policy.config());
+        let share = thousandths(config.ratio);
+        inner.share.store(share, Ordering::Relaxed);
+        let part = thousandths(config.in_flight_ratio);
+        inner.part.store(part, Ordering::Relaxed);
+        let floor = config.min_in_flight.into();
+        inner.floor.store(floor, Ordering::Relaxed);
+        inner.set_interval(interval(config.min_per_second), now);
     }
 
-    /// An original call is made.
-    pub fn deposit(&self, now: Instant) {
+    /// An original call is made: it pays its share, and is under way until what is returned is dropped.
+    #[must_use = "the call counts as under way until this is dropped"]
+    pub fn deposit(&self, now: Instant) -> Deposit {
+        self.enter(now);
+        Deposit(self.clone())
+    }
+
+    /// [`deposit`](Self::deposit) without the guard; [`leave`](Self::leave) ends it.
+    pub(crate) fn enter(&self, now: Instant) {
         self.0.turn(now);
-        self.0.paid.add(self.0.share.load(Ordering::Relaxed));
+        self.0.cells.enter(self.0.share.load(Ordering::Relaxed));
     }
 
-    /// Takes a token for one retry; false if there is none.
+    pub(crate) fn leave(&self) {
+        self.0.cells.leave();
+    }
+
+    /// Takes what one retry or hedge needs, a token and a place among those under way, or nothing at all. The place
+    /// is free again when what is returned is dropped; the token is spent.
     #[must_use]
-    pub fn withdraw(&self, now: Instant) -> bool {
+    pub fn try_withdraw(&self, now: Instant) -> Option<Withdrawal> {
         self.0.turn(now);
-        self.0.take_saved() || self.0.take_reserve(now)
+        // The place first: it can be given back.
+        let withdrawal = self.0.take_place().then(|| Withdrawal(self.clone()))?;
+        (self.0.take_saved() || self.0.take_reserve(now)).then_some(withdrawal)
     }
 
-    /// Whether there is a token now. Another call may take it first.
+    /// Whether there is a token now. Another call may take it first, and there may be no place.
     #[must_use]
     pub fn is_funded(&self, now: Instant) -> bool {
-        self.0.turn(now);
-        self.0.saved() >= COST || self.0.reserve(now) >= 1
+        // The reserve first: that is two loads.
+        self.0.has_reserve(now) || {
+            self.0.turn(now);
+            self.0.saved() >= COST
+        }
     }
 
     /// What is there.
@@ -123,14 +167,37 @@ impl Budget {
         BudgetSnapshot {
             saved: self.0.saved() as f64 / COST as f64,
             reserve: self.0.reserve(now),
+            calls: self.0.cells.calls(),
+            retries: self.0.retries.load(Ordering::Relaxed),
+            places: self.0.places(),
         }
     }
 }
 
 impl Default for Budget {
-    /// A fifth of the calls, and ten per second.
+    /// That of [`BudgetConfig`](super::BudgetConfig)'s defaults.
     fn default() -> Self {
-        Self::valid(0.2, 10.0, clock::now())
+        Self::new(&BudgetPolicy::default())
+    }
+}
+
+/// An original call under way. Dropped when it is over, however it ended.
+#[derive(Debug)]
+pub struct Deposit(Budget);
+
+impl Drop for Deposit {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// A retry or a hedge under way: its place in a [`Budget`]. Dropped when it is over, or was not made after all.
+#[derive(Debug)]
+pub struct Withdrawal(Budget);
+
+impl Drop for Withdrawal {
+    fn drop(&mut self) {
+        self.0.0.retries.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -150,10 +217,16 @@ pub struct BudgetSnapshot {
     pub saved: f64,
     /// Retries that the reserve would give at once.
     pub reserve: u64,
+    /// Calls under way. Calls that begin or end meanwhile may be missed.
+    pub calls: u64,
+    /// Retries under way.
+    pub retries: u64,
+    /// How many there may be, with so many calls.
+    pub places: u64,
 }
 
-/// What a call puts in. The ratio is in range, so the cast loses no more than the fraction; so in `interval`.
-fn share(ratio: f64) -> u64 {
+/// The ratio is in range, so the cast loses no more than the fraction; so in `interval`.
+fn thousandths(ratio: f64) -> u64 {
     (ratio * 1_000.0).round() as u64
 }
 
@@ -195,7 +268,7 @@ impl Inner {
         if slot <= last {
             return;
         }
-        let paid = self.paid.sum();
+        let paid = self.cells.paid();
         for begun in (last + 1..=slot).rev().take(SLOTS) {
             marks[begun as usize % SLOTS] = paid;
         }
@@ -207,16 +280,46 @@ impl Inner {
 
     fn saved(&self) -> u64 {
         // In this order: `paid` may grow in between, which shows too little and never too much.
-        let paid = self.paid.sum();
+        let paid = self.cells.paid();
         paid.saturating_sub(self.gone.load(Ordering::Relaxed))
     }
 
     fn take_saved(&self) -> bool {
-        let paid = self.paid.sum();
+        let paid = self.cells.paid();
         let take = |gone: u64| gone.checked_add(COST).filter(|gone| *gone <= paid);
         self.gone
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
             .is_ok()
+    }
+
+    /// How many retries may be under way.
+    fn places(&self) -> u64 {
+        let part = self.part.load(Ordering::Relaxed);
+        let part = self.cells.calls().saturating_mul(part) / 1_000;
+        part.max(self.floor.load(Ordering::Relaxed))
+    }
+
+    fn take_place(&self) -> bool {
+        // Counting the calls takes a while, and few retries need it.
+        let mut places = self.floor.load(Ordering::Relaxed);
+        let mut taken = self.retries.load(Ordering::Relaxed);
+        loop {
+            if taken >= places {
+                places = self.places();
+                if taken >= places {
+                    return false;
+                }
+            }
+            match self.retries.compare_exchange_weak(
+                taken,
+                taken + 1,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(now) => taken = now,
+            }
+        }
     }
 
     /// The reserve as one instant: a token moves it on by an interval, the clock overtakes it.
@@ -231,6 +334,16 @@ impl Inner {
                 .refilled
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
                 .is_ok()
+    }
+
+    fn has_reserve(&self, now: Instant) -> bool {
+        let interval = self.interval.load(Ordering::Acquire);
+        interval != NEVER
+            && left(
+                self.refilled.load(Ordering::Relaxed),
+                self.nanos(now),
+                interval,
+            ) >= interval
     }
 
     fn reserve(&self, now: Instant) -> u64 {
@@ -270,34 +383,5 @@ impl Inner {
 
     fn nanos(&self, now: Instant) -> u64 {
         u64::try_from(self.since(now).as_nanos()).unwrap_or(u64::MAX)
-    }
-}
-
-/// A sum that threads add to without meeting each other.
-#[derive(Default)]
-struct Stripes([Stripe; STRIPES]);
-
-#[derive(Default)]
-#[repr(align(128))]
-struct Stripe(AtomicU64);
-
-impl Stripes {
-    fn add(&self, amount: u64) {
-        thread_local! {
-            static HERE: u8 = const { 0 };
-        }
-        // Each thread has its own copy at its own address; the high bits of the product mix all of it.
-        let here = HERE.with(|here| std::ptr::from_ref(here).addr() as u64);
-        let stripe = here.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 61;
-        self.0[stripe as usize % STRIPES]
-            .0
-            .fetch_add(amount, Ordering::Relaxed);
-    }
-
-    fn sum(&self) -> u64 {
-        self.0
-            .iter()
-            .map(|stripe| stripe.0.load(Ordering::Relaxed))
-            .fold(0, u64::wrapping_add)
     }
 }

@@ -47,6 +47,12 @@ pub struct RetryConfig {
     /// How many retries per second are allowed however few calls there are: 0 to 1,000,000, 10 by default.
     /// Ignored where the layer was given a [`Budget`](super::Budget).
     pub budget_min_per_second: f64,
+    /// Which share of the calls under way may be retries: 0 to 10 in steps of 0.001, 0.2 by default. Ignored
+    /// where the layer was given a [`Budget`](super::Budget).
+    pub budget_in_flight_ratio: f64,
+    /// How many retries may be under way however few calls are: 0 to 1,000,000, 3 by default. Ignored where the
+    /// layer was given a [`Budget`](super::Budget).
+    pub budget_min_in_flight: u32,
 }
 
 impl Default for RetryConfig {
@@ -59,6 +65,8 @@ impl Default for RetryConfig {
             body_limit: 64 * 1024,
             budget_ratio: 0.2,
             budget_min_per_second: 10.0,
+            budget_in_flight_ratio: 0.2,
+            budget_min_in_flight: 3,
         }
     }
 }
@@ -72,6 +80,17 @@ impl RetryPolicy {
     #[must_use]
     pub const fn config(&self) -> &RetryConfig {
         &self.0
+    }
+
+    /// Its part about the budget.
+    #[must_use]
+    pub const fn budget(&self) -> BudgetPolicy {
+        BudgetPolicy(BudgetConfig {
+            ratio: self.0.budget_ratio,
+            min_per_second: self.0.budget_min_per_second,
+            in_flight_ratio: self.0.budget_in_flight_ratio,
+            min_in_flight: self.0.budget_min_in_flight,
+        })
     }
 }
 
@@ -114,28 +133,95 @@ impl TryFrom<RetryConfig> for RetryPolicy {
         if config.backoff_max > LONGEST_WAIT {
             return Err(Invalid::new("backoff_max", "must not be above 30 s"));
         }
-        check_ratio("budget_ratio", config.budget_ratio)?;
-        check_min_per_second("budget_min_per_second", config.budget_min_per_second)?;
-        Ok(Self(config))
+        let policy = Self(config);
+        check(
+            &policy.budget().0,
+            [
+                "budget_ratio",
+                "budget_min_per_second",
+                "budget_in_flight_ratio",
+                "budget_min_in_flight",
+            ],
+        )?;
+        Ok(policy)
     }
 }
 
 impl Validate for RetryPolicy {}
 
-pub(super) fn check_ratio(field: &'static str, ratio: f64) -> Result<(), Invalid> {
-    if (0.0..=10.0).contains(&ratio) {
-        Ok(())
-    } else {
-        Err(Invalid::new(field, "must be from 0 to 10"))
+/// What a configuration says of a [`Budget`](super::Budget).
+#[derive(Clone, PartialEq, Debug)]
+#[cfg_attr(
+    feature = "config",
+    derive(serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
+pub struct BudgetConfig {
+    /// How many retries each call allows: 0 to 10 in steps of 0.001, 0.2 by default.
+    pub ratio: f64,
+    /// How many retries per second are allowed however few calls there are: 0 to 1,000,000, 10 by default.
+    pub min_per_second: f64,
+    /// Which share of the calls under way may be retries: 0 to 10 in steps of 0.001, 0.2 by default.
+    pub in_flight_ratio: f64,
+    /// How many retries may be under way however few calls are: 0 to 1,000,000, 3 by default.
+    pub min_in_flight: u32,
+}
+
+impl Default for BudgetConfig {
+    fn default() -> Self {
+        RetryPolicy::default().budget().0
     }
 }
 
-pub(super) fn check_min_per_second(field: &'static str, rate: f64) -> Result<(), Invalid> {
-    if (0.0..=1_000_000.0).contains(&rate) {
-        Ok(())
-    } else {
-        Err(Invalid::new(field, "must be from 0 to 1000000"))
+/// A valid [`BudgetConfig`].
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct BudgetPolicy(BudgetConfig);
+
+impl BudgetPolicy {
+    /// What it says, to be changed and tried again.
+    #[must_use]
+    pub const fn config(&self) -> &BudgetConfig {
+        &self.0
     }
+}
+
+impl From<BudgetPolicy> for BudgetConfig {
+    fn from(policy: BudgetPolicy) -> Self {
+        policy.0
+    }
+}
+
+impl TryFrom<BudgetConfig> for BudgetPolicy {
+    type Error = Invalid;
+
+    fn try_from(config: BudgetConfig) -> Result<Self, Invalid> {
+        let fields = [
+            "ratio",
+            "min_per_second",
+            "in_flight_ratio",
+            "min_in_flight",
+        ];
+        check(&config, fields)?;
+        Ok(Self(config))
+    }
+}
+
+impl Validate for BudgetPolicy {}
+
+/// The names are those of the fields where they are written.
+fn check(config: &BudgetConfig, names: [&'static str; 4]) -> Result<(), Invalid> {
+    let [ratio, min_per_second, in_flight_ratio, min_in_flight] = names;
+    let within = |name, most: f64, value: f64| {
+        if (0.0..=most).contains(&value) {
+            Ok(())
+        } else {
+            Err(Invalid::new(name, format!("must be from 0 to {most}")))
+        }
+    };
+    within(ratio, 10.0, config.ratio)?;
+    within(min_per_second, 1_000_000.0, config.min_per_second)?;
+    within(in_flight_ratio, 10.0, config.in_flight_ratio)?;
+    within(min_in_flight, 1_000_000.0, config.min_in_flight.into())
 }
 
 #[cfg(test)]
@@ -224,6 +310,20 @@ mod tests {
                 },
                 "budget_min_per_second",
             ),
+            (
+                RetryConfig {
+                    budget_in_flight_ratio: 10.1,
+                    ..ok()
+                },
+                "budget_in_flight_ratio",
+            ),
+            (
+                RetryConfig {
+                    budget_min_in_flight: 1_000_001,
+                    ..ok()
+                },
+                "budget_min_in_flight",
+            ),
         ] {
             assert_eq!(RetryPolicy::try_from(config).unwrap_err().field(), field);
         }
@@ -239,5 +339,12 @@ mod tests {
             (policy.config(), RetryConfig::from(policy.clone())),
             (&edge, edge.clone())
         );
+        assert_eq!(BudgetPolicy::default(), RetryPolicy::default().budget());
+        let bad = BudgetConfig {
+            in_flight_ratio: f64::NAN,
+            ..BudgetConfig::default()
+        };
+        let fault = BudgetPolicy::try_from(bad).unwrap_err();
+        assert_eq!(fault.field(), "in_flight_ratio");
     }
 }

@@ -14,6 +14,7 @@ use tower_service::Service;
 
 use super::{
     backoff::Backoff,
+    budget::{Deposit, Withdrawal},
     config::LONGEST_WAIT,
     layer::Shared,
     replay::Replay,
@@ -163,10 +164,19 @@ pub(super) struct Call<S, R: Replay<Req>, Req> {
     invocation: Option<Invocation>,
     /// Makes the attempts after the first.
     service: Option<S>,
+    /// The place of the attempt that runs, if it is a retry.
+    retry: Option<Withdrawal>,
+    _deposit: Deposit,
 }
 
 impl<S, R: Replay<Req>, Req> Call<S, R, Req> {
-    pub(super) fn new(shared: Arc<Shared<S>>, replay: R, attempts: u32, request: &Req) -> Self
+    pub(super) fn new(
+        shared: Arc<Shared<S>>,
+        replay: R,
+        attempts: u32,
+        request: &Req,
+        deposit: Deposit,
+    ) -> Self
     where
         Req: Carrier,
     {
@@ -184,6 +194,8 @@ impl<S, R: Replay<Req>, Req> Call<S, R, Req> {
             source: None,
             invocation: None,
             service: None,
+            retry: None,
+            _deposit: deposit,
         }
     }
 
@@ -254,7 +266,12 @@ impl<S, R: Replay<Req>, Req> Call<S, R, Req> {
             Some(self.again()?)
         };
         let state = &self.shared.state;
-        let Some(request) = request.filter(|_| state.budget.withdraw(now)) else {
+        // A retry that is over makes room for the next.
+        self.retry = None;
+        if request.is_some() {
+            self.retry = state.budget.try_withdraw(now);
+        }
+        let Some(request) = request.filter(|_| self.retry.is_some()) else {
             state.exhausted.fetch_add(1, Ordering::Relaxed);
             state.events().emit(|| Event::BudgetExhausted);
             return None;

@@ -90,8 +90,8 @@ impl<R, C> RetryLayer<R, C> {
         self.classify(ByFn(f))
     }
 
-    /// Draws on `budget`, which other layers may share, instead of one of its own. `budget_ratio` and
-    /// `budget_min_per_second` of the policy no longer count. Counters begin anew.
+    /// Draws on `budget`, which other layers may share, instead of one of its own. The `budget_…` fields of the
+    /// policy no longer count. Counters begin anew.
     pub fn budget(self, budget: Budget) -> Self {
         self.set_up(|setup| setup.budget = Some(budget))
     }
@@ -205,12 +205,12 @@ where
             return RetryFuture::new(self.inner.call(request), None, self.classify.clone());
         }
         clock::entered(|now| {
-            state.budget.deposit(now);
             let mut call = Call::new(
                 Arc::clone(&self.shared),
                 self.replay.clone(),
                 attempts,
                 &request,
+                state.budget.deposit(now),
             );
             let request = if state.budget.is_funded(now) {
                 call.split(request, now)

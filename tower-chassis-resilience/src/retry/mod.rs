@@ -168,6 +168,7 @@
 mod backoff;
 mod budget;
 mod buffered;
+mod cells;
 mod config;
 mod future;
 mod layer;
@@ -179,9 +180,9 @@ mod tape;
 mod tests;
 
 pub use self::{
-    budget::{Budget, BudgetSnapshot},
+    budget::{Budget, BudgetSnapshot, Deposit, Withdrawal},
     buffered::{Buffered, ReplayBody, ReplaySource},
-    config::{RetryConfig, RetryPolicy},
+    config::{BudgetConfig, BudgetPolicy, RetryConfig, RetryPolicy},
     future::RetryFuture,
     layer::{Retry, RetryLayer},
     replay::{Cloned, Replay, Rewrapped, RewrappedWith},

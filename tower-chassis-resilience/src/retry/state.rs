@@ -44,15 +44,8 @@ const FIRST_STATUS: u16 = 384;
 
 impl State {
     pub(super) fn new(live: Live<RetryPolicy>, setup: Setup) -> Arc<Self> {
-        let budget = setup.budget.clone().unwrap_or_else(|| {
-            let policy = live.load();
-            let config = policy.config();
-            Budget::valid(
-                config.budget_ratio,
-                config.budget_min_per_second,
-                clock::now(),
-            )
-        });
+        let budget = setup.budget.clone();
+        let budget = budget.unwrap_or_else(|| Budget::new(&live.load().budget()));
         let state = Arc::new(Self {
             attempts: AtomicU32::new(1),
             body_limit: AtomicUsize::new(0),
@@ -89,11 +82,7 @@ impl State {
         self.backoff_max
             .store(nanos(config.backoff_max), Ordering::Relaxed);
         if self.setup.budget.is_none() {
-            self.budget.set_valid(
-                config.budget_ratio,
-                config.budget_min_per_second,
-                clock::now(),
-            );
+            self.budget.set(&policy.budget());
         }
         self.attempts.store(config.attempts, Ordering::Relaxed);
     }
@@ -152,7 +141,7 @@ impl RetryHandle {
         &self.state.live
     }
 
-    /// What the budget holds now.
+    /// What the budget holds now, and what is under way.
     #[must_use]
     pub fn budget(&self) -> BudgetSnapshot {
         self.state.budget.snapshot(clock::now())

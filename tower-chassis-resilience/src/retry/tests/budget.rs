@@ -3,13 +3,21 @@ use proptest::prelude::*;
 use super::*;
 
 fn budget(ratio: f64, min_per_second: f64) -> (Budget, Instant) {
-    (Budget::new(ratio, min_per_second).unwrap(), Instant::now())
+    (Budget::new(&tokens(ratio, min_per_second)), Instant::now())
+}
+
+/// A call that is over at once.
+fn pay(budget: &Budget, now: Instant) {
+    drop(budget.deposit(now));
+}
+
+/// A retry that is over at once.
+fn take(budget: &Budget, now: Instant) -> bool {
+    budget.try_withdraw(now).is_some()
 }
 
 fn drain(budget: &Budget, now: Instant) -> u64 {
-    (0..1_000_000u64)
-        .take_while(|_| budget.withdraw(now))
-        .count() as u64
+    (0..1_000_000u64).take_while(|_| take(budget, now)).count() as u64
 }
 
 #[test]
@@ -17,12 +25,12 @@ fn every_ratio_is_exact() {
     for tenths in 0..=10u32 {
         let (budget, now) = budget(f64::from(tenths) / 10.0, 0.0);
         for _ in 0..10_000 {
-            budget.deposit(now);
+            pay(&budget, now);
         }
         assert_eq!(drain(&budget, now), 1_000 * u64::from(tenths));
     }
     let (odd, now) = budget(0.333, 0.0);
-    (0..10_000).for_each(|_| odd.deposit(now));
+    (0..10_000).for_each(|_| pay(&odd, now));
     assert_eq!(drain(&odd, now), 3_330);
 }
 
@@ -30,8 +38,8 @@ fn every_ratio_is_exact() {
 fn what_is_not_used_within_the_window_is_lost() {
     let (budget, start) = budget(1.0, 0.0);
     let at = |millis| start + ms(millis);
-    budget.deposit(at(500));
-    budget.deposit(at(5_500));
+    pay(&budget, at(500));
+    pay(&budget, at(5_500));
     assert!(budget.is_funded(at(9_900)));
     assert_eq!(budget.snapshot(at(9_900)).saved, 2.0);
     // The first one was put in before the oldest of the ten slots that count now.
@@ -39,18 +47,18 @@ fn what_is_not_used_within_the_window_is_lost() {
     // Steps of any size lead to the same.
     assert_eq!(budget.snapshot(at(14_900)).saved, 1.0);
     assert_eq!(budget.snapshot(at(15_100)).saved, 0.0);
-    budget.deposit(at(15_200));
+    pay(&budget, at(15_200));
     assert_eq!(budget.snapshot(at(9_000_000)).saved, 0.0);
-    assert!(!budget.withdraw(at(9_000_000)));
+    assert!(!take(&budget, at(9_000_000)));
 }
 
 #[test]
 fn the_oldest_tokens_are_used_first() {
     let (budget, start) = budget(1.0, 0.0);
     let at = |secs| start + Duration::from_secs(secs);
-    budget.deposit(at(0));
-    budget.deposit(at(5));
-    assert!(budget.withdraw(at(6)));
+    pay(&budget, at(0));
+    pay(&budget, at(5));
+    assert!(take(&budget, at(6)));
     // The one of second 0 is used, so its end takes nothing.
     assert_eq!(budget.snapshot(at(11)).saved, 1.0);
     assert_eq!(budget.snapshot(at(15)).saved, 0.0);
@@ -74,16 +82,9 @@ fn the_reserve_gives_two_seconds_at_once_and_then_its_rate() {
 #[test]
 fn a_change_keeps_what_is_there() {
     let (budget, now) = budget(1.0, 0.0);
-    (0..10).for_each(|_| budget.deposit(now));
-    budget.set(0.5, 0.0).unwrap();
-    budget.deposit(now);
-    assert_eq!(budget.snapshot(now).saved, 10.5);
-    assert_eq!(budget.set(-1.0, 0.0).unwrap_err().field(), "ratio");
-    assert_eq!(
-        budget.set(0.0, f64::NAN).unwrap_err().field(),
-        "min_per_second"
-    );
-    assert_eq!(Budget::new(11.0, 0.0).unwrap_err().field(), "ratio");
+    (0..10).for_each(|_| pay(&budget, now));
+    budget.set(&tokens(0.5, 0.0));
+    pay(&budget, now);
     assert_eq!(budget.snapshot(now).saved, 10.5);
 }
 
@@ -91,37 +92,37 @@ fn a_change_keeps_what_is_there() {
 fn a_change_of_the_rate_keeps_the_tokens_of_the_reserve() {
     let start = Instant::now();
     let at = |millis| start + ms(millis);
-    let starting = |rate| Budget::valid(0.0, rate, start);
+    let starting = |rate| Budget::at(&tokens(0.0, rate), start);
     let reserve = |budget: &Budget, millis| budget.snapshot(at(millis)).reserve;
 
     // An empty one fills at the new rate from then on: neither at once nor after the debt of the old rate.
     let budget = starting(0.1);
     assert_eq!(drain(&budget, start), 1);
-    budget.set_valid(0.0, 1_000.0, start);
+    budget.set_at(&tokens(0.0, 1_000.0), start);
     assert_eq!((reserve(&budget, 0), reserve(&budget, 100)), (0, 100));
     assert_eq!(drain(&budget, at(60_000)), 2_000);
 
     let budget = starting(1_000.0);
     assert_eq!(drain(&budget, start), 2_000);
-    budget.set_valid(0.0, 0.1, start);
+    budget.set_at(&tokens(0.0, 0.1), start);
     assert_eq!(drain(&budget, at(9_999)), 0);
     assert_eq!(drain(&budget, at(10_000)), 1);
 
     // What is there stays, up to what the new rate holds.
     let budget = starting(10.0);
-    assert_eq!((0..15).filter(|_| budget.withdraw(start)).count(), 15);
+    assert_eq!((0..15).filter(|_| take(&budget, start)).count(), 15);
     for (rate, left) in [(5.0, 5), (100.0, 5), (1.0, 2), (1_000_000.0, 2), (0.0, 0)] {
-        budget.set_valid(0.0, rate, start);
+        budget.set_at(&tokens(0.0, rate), start);
         assert_eq!(reserve(&budget, 0), left, "{rate}");
     }
     // From nothing it begins empty.
-    budget.set_valid(0.0, 10.0, start);
+    budget.set_at(&tokens(0.0, 10.0), start);
     assert_eq!((reserve(&budget, 99), reserve(&budget, 100)), (0, 1));
 
     // A change of the ratio alone changes nothing of it.
     let budget = starting(10.0);
-    assert!((0..7).all(|_| budget.withdraw(start)));
-    budget.set_valid(0.5, 10.0, at(50));
+    assert!((0..7).all(|_| take(&budget, start)));
+    budget.set_at(&tokens(0.5, 10.0), at(50));
     assert_eq!((reserve(&budget, 699), reserve(&budget, 700)), (19, 20));
 }
 
@@ -135,9 +136,9 @@ fn eight_threads_never_overspend_and_lose_nothing() {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..2_000 {
-                        budget.deposit(now);
+                        pay(&budget, now);
                         // Twice as eager as the ratio allows.
-                        if budget.withdraw(now) {
+                        if take(&budget, now) {
                             taken.fetch_add(1, Ordering::Relaxed);
                         }
                     }
@@ -162,8 +163,8 @@ fn eight_threads_at_different_times_stay_within_the_bound() {
                 for step in 0..20_000u64 {
                     // A minute in all, with clocks up to 50 ms apart.
                     let now = start + ms(step * 3 + rng.u64(..50));
-                    budget.deposit(now);
-                    if budget.withdraw(now) {
+                    pay(budget, now);
+                    if take(budget, now) {
                         taken.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -289,24 +290,24 @@ proptest! {
         let start = Instant::now();
         let mut model = Model::new(ratio, rate);
         let (ratio, rate) = real(ratio, rate);
-        let budget = Budget::valid(ratio, rate, start);
+        let budget = Budget::at(&tokens(ratio, rate), start);
         for step in steps {
             match step {
                 Step::Wait(millis) => model.wait(millis),
                 Step::Deposit(times) => for _ in 0..times {
-                    budget.deposit(start + ms(model.millis));
+                    pay(&budget, start + ms(model.millis));
                     model.deposit();
                 },
                 Step::Withdraw(times) => for _ in 0..times {
                     let now = start + ms(model.millis);
                     let funded = budget.is_funded(now);
-                    prop_assert_eq!(budget.withdraw(now), funded);
+                    prop_assert_eq!(take(&budget, now), funded);
                     prop_assert_eq!(model.withdraw(), funded);
                 },
                 Step::Change(ratio, rate) => {
                     model.change(ratio, rate);
                     let (ratio, rate) = real(ratio, rate);
-                    budget.set_valid(ratio, rate, start + ms(model.millis));
+                    budget.set_at(&tokens(ratio, rate), start + ms(model.millis));
                 }
             }
             let there = budget.snapshot(start + ms(model.millis));
@@ -333,18 +334,144 @@ proptest! {
         for (wait, deposits, wanted) in steps {
             now += ms(wait);
             for _ in 0..deposits {
-                budget.deposit(now);
+                pay(&budget, now);
                 calls += 1.0;
                 history.push(now);
             }
             let recent = history.iter().filter(|at| now - **at <= ms(10_000)).count() as f64;
             prop_assert!(budget.snapshot(now).saved <= recent * ratio + 1e-9);
             for _ in 0..wanted {
-                retries += f64::from(u8::from(budget.withdraw(now)));
+                retries += f64::from(u8::from(take(&budget, now)));
             }
             let burst = if rate > 0.0 { (2.0 * rate).max(1.0) } else { 0.0 };
             let bound = calls * ratio + rate * (now - start).as_secs_f64() + burst;
             prop_assert!(retries <= bound + 1e-6, "{retries} > {bound}");
+        }
+    }
+}
+
+#[test]
+fn places_are_a_share_of_the_calls_under_way() {
+    let now = Instant::now();
+    let budget = Budget::default();
+    let taken =
+        |budget: &Budget| std::iter::from_fn(|| budget.try_withdraw(now)).collect::<Vec<_>>();
+    // Three however few calls there are, although the reserve holds twenty.
+    let mut few = taken(&budget);
+    assert_eq!((few.len(), budget.snapshot(now).reserve), (3, 17));
+    few.pop();
+    assert_eq!(taken(&budget).len(), 1);
+    drop(few);
+    let mut calls: Vec<_> = (0..34).map(|_| budget.deposit(now)).collect();
+    let there = budget.snapshot(now);
+    assert_eq!((there.calls, there.places, there.retries), (34, 6, 0));
+    let six = taken(&budget);
+    assert_eq!(six.len(), 6);
+    // Fewer calls take no place from a retry under way, and give none to another.
+    calls.truncate(10);
+    assert_eq!(budget.snapshot(now).retries, 6);
+    assert!(budget.try_withdraw(now).is_none());
+    drop((six, calls));
+    let there = budget.snapshot(now);
+    assert_eq!((there.calls, there.places, there.retries), (0, 3, 0));
+}
+
+#[test]
+fn who_finds_no_token_holds_no_place() {
+    let (budget, now) = budget(0.0, 0.0);
+    for _ in 0..5 {
+        assert!(budget.try_withdraw(now).is_none());
+    }
+    assert_eq!(budget.snapshot(now).retries, 0);
+}
+
+#[test]
+fn eight_threads_never_hold_more_than_their_places() {
+    let policy = BudgetConfig {
+        min_per_second: 1e6,
+        in_flight_ratio: 0.0,
+        min_in_flight: 4,
+        ..BudgetConfig::default()
+    };
+    let (budget, now) = (
+        Budget::new(&BudgetPolicy::try_from(policy).unwrap()),
+        Instant::now(),
+    );
+    let (held, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..5_000 {
+                    if let Some(_place) = budget.try_withdraw(now) {
+                        let now = held.fetch_add(1, Ordering::Relaxed) + 1;
+                        most.fetch_max(now, Ordering::Relaxed);
+                        std::thread::yield_now();
+                        held.fetch_sub(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let most = most.into_inner();
+    assert!((1..=4).contains(&most), "{most}");
+    assert_eq!(budget.snapshot(now).retries, 0);
+}
+
+#[derive(Clone, Debug)]
+enum Move {
+    Begin(usize),
+    End(usize),
+    Withdraw(usize),
+    Release(usize),
+    Change(u32, u32),
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let one = prop_oneof![
+        4 => (0usize..30).prop_map(Move::Begin),
+        3 => (0usize..30).prop_map(Move::End),
+        4 => (0usize..10).prop_map(Move::Withdraw),
+        3 => (0usize..10).prop_map(Move::Release),
+        1 => (0u32..=1_500, 0u32..8).prop_map(|(part, floor)| Move::Change(part, floor)),
+    ];
+    proptest::collection::vec(one, 1..80)
+}
+
+proptest! {
+    /// Calls and retries as two numbers, and one comparison.
+    #[test]
+    fn places_are_as_a_plain_model_has_them(part in 0u32..=1_500, floor in 0u32..8, moves in moves()) {
+        let policy = |part: u32, floor| BudgetPolicy::try_from(BudgetConfig {
+            ratio: 0.0,
+            min_per_second: 1e6,
+            in_flight_ratio: f64::from(part) / 1_000.0,
+            min_in_flight: floor,
+        }).unwrap();
+        let now = Instant::now();
+        let budget = Budget::at(&policy(part, floor), now);
+        let (mut part, mut floor) = (part as usize, floor as usize);
+        let (mut calls, mut retries) = (Vec::new(), Vec::new());
+        for step in moves {
+            match step {
+                Move::Begin(times) => calls.extend((0..times).map(|_| budget.deposit(now))),
+                Move::End(times) => calls.truncate(calls.len().saturating_sub(times)),
+                Move::Withdraw(times) => for _ in 0..times {
+                    let free = retries.len() < floor.max(calls.len() * part / 1_000);
+                    let got = budget.try_withdraw(now);
+                    prop_assert_eq!(got.is_some(), free);
+                    retries.extend(got);
+                },
+                Move::Release(times) => retries.truncate(retries.len().saturating_sub(times)),
+                Move::Change(new, least) => {
+                    (part, floor) = (new as usize, least as usize);
+                    budget.set_at(&policy(new, least), now);
+                }
+            }
+            let there = budget.snapshot(now);
+            prop_assert_eq!(
+                (there.calls, there.retries, there.places),
+                (calls.len() as u64, retries.len() as u64, floor.max(calls.len() * part / 1_000) as u64)
+            );
         }
     }
 }

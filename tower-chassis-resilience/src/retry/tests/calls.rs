@@ -390,7 +390,7 @@ async fn events_and_counters() {
             other => format!("{other:?}"),
         });
     });
-    let one = Budget::new(1.0, 0.0).unwrap();
+    let one = Budget::new(&tokens(1.0, 0.0));
     let layer = layer().budget(one).events(events);
     let upstream = Upstream::new(|_| saying("grpc-retry-pushback-ms", "2000"));
     send(&layer, &upstream, get()).await.unwrap();

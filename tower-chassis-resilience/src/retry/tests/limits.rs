@@ -76,7 +76,7 @@ async fn the_failed_response_is_gone_before_the_wait() {
 #[tokio::test(start_paused = true)]
 async fn an_empty_budget_returns_the_response_whole() {
     let (alive, calls) = (Arc::new(()), Arc::new(AtomicUsize::new(0)));
-    let layer = layer().budget(Budget::new(0.5, 0.0).unwrap());
+    let layer = layer().budget(Budget::new(&tokens(0.5, 0.0)));
     // The first call pays half a token, the second the other half.
     for (expected, exhausted) in [(1, 1), (2, 2)] {
         calls.store(0, Ordering::Relaxed);
@@ -363,7 +363,7 @@ async fn retries_stay_within_the_bound_when_everything_fails() {
 
 #[tokio::test(start_paused = true)]
 async fn layers_share_a_budget_and_all_services_of_a_layer_do() {
-    let budget = Budget::new(0.0, 1.0).unwrap();
+    let budget = Budget::new(&tokens(0.0, 1.0));
     let (one, two) = (layer().budget(budget.clone()), layer().budget(budget));
     let upstream = Upstream::always(503);
     send(&one, &upstream, get()).await.unwrap();

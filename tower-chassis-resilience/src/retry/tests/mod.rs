@@ -52,6 +52,17 @@ fn reject(kind: Kind) -> Answer {
     Err(Rejection::new(kind, "x").into())
 }
 
+/// A budget of tokens alone: as many retries under way as may be.
+fn tokens(ratio: f64, min_per_second: f64) -> BudgetPolicy {
+    BudgetPolicy::try_from(BudgetConfig {
+        ratio,
+        min_per_second,
+        min_in_flight: 1_000_000,
+        ..BudgetConfig::default()
+    })
+    .unwrap()
+}
+
 fn policy(config: RetryConfig) -> RetryPolicy {
     RetryPolicy::try_from(config).unwrap()
 }
