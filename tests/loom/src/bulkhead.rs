@@ -1,5 +1,7 @@
 //! The bulkhead: its stripes, and its permits with a queue.
 
+#[path = "../../../tower-chassis-resilience/src/bulkhead/codel.rs"]
+mod codel;
 #[path = "../../../tower-chassis-resilience/src/bulkhead/permits.rs"]
 mod permits;
 #[path = "../../../tower-chassis-resilience/src/bulkhead/queue.rs"]
@@ -14,12 +16,14 @@ use std::{
     },
     task::{Wake, Waker},
     thread,
+    time::Duration,
 };
 
 use tokio::time::Instant;
 
 use self::{
-    permits::{Entry, Permits},
+    codel::Discipline,
+    permits::{Comer, Entry, Permits},
     queue::Place,
     stripes::{Stripes, Take},
 };
@@ -42,13 +46,27 @@ fn permits(limit: u32, free: u32, places: u32) -> Arc<Permits> {
     Arc::new(permits)
 }
 
+/// One who comes now and has an hour.
+fn comer() -> Comer {
+    Comer {
+        now: Instant::now(),
+        deadline: None,
+        discipline: Discipline {
+            max_wait: Duration::from_secs(3_600),
+            target: None,
+            interval: Duration::from_secs(3_600),
+            newest_first: false,
+        },
+    }
+}
+
 fn enter(permits: &Permits, at: usize) -> Entry {
-    permits.enter(at, Instant::now)
+    permits.enter(at, comer)
 }
 
 fn wait(permits: &Permits, at: usize) -> Place {
     match enter(permits, at) {
-        Entry::Queued(place) => place,
+        Entry::Queued(place, _) => place,
         entry => panic!("{entry:?}"),
     }
 }
@@ -108,13 +126,13 @@ pub fn the_last_permit_is_taken_once() {
     for free_at in [0, 1] {
         explore(move || {
             let permits = permits(8, 0, 0);
-            permits.release(free_at);
+            permits.release(free_at, Instant::now);
             let other = Arc::clone(&permits);
             let thread = thread::spawn(move || enter(&other, 1) == Entry::Permit);
             let mine = enter(&permits, 0) == Entry::Permit;
             let theirs = thread.join().unwrap();
             assert!(mine ^ theirs, "{mine} {theirs}");
-            permits.release(0);
+            permits.release(0, Instant::now);
             assert_eq!(enter(&permits, 1), Entry::Permit);
             assert_eq!(permits.in_use(), 8);
         });
@@ -127,11 +145,11 @@ pub fn a_release_is_not_missed_by_one_who_joins_the_queue() {
         explore(move || {
             let permits = permits(limit, 0, 1);
             let other = Arc::clone(&permits);
-            let thread = thread::spawn(move || other.release(1));
+            let thread = thread::spawn(move || other.release(1, Instant::now));
             let woken = Arc::new(Woken::default());
             let place = match enter(&permits, 0) {
                 Entry::Permit => None,
-                Entry::Queued(place) => Some(place),
+                Entry::Queued(place, _) => Some(place),
                 Entry::Full => panic!("a place is free"),
             };
             let at_once = place
@@ -165,13 +183,13 @@ pub fn nobody_gets_past_one_who_waits() {
             let first = wait(&permits, 0);
             let other = Arc::clone(&permits);
             let thread = thread::spawn(move || enter(&other, 1));
-            permits.release(0);
+            permits.release(0, Instant::now);
             let second = match thread.join().unwrap() {
-                Entry::Queued(place) => place,
+                Entry::Queued(place, _) => place,
                 entry => panic!("{entry:?}"),
             };
             assert!(permits.leave(first, 0));
-            permits.release(1);
+            permits.release(1, Instant::now);
             assert!(permits.leave(second, 0));
         });
     }
@@ -188,14 +206,14 @@ pub fn a_permit_is_passed_on_by_one_who_leaves() {
             let other = Arc::clone(&permits);
             let thread = thread::spawn(move || {
                 if other.leave(first, 1) {
-                    other.release(1);
+                    other.release(1, Instant::now);
                 }
             });
-            permits.release(0);
+            permits.release(0, Instant::now);
             thread.join().unwrap();
             assert_eq!(woken.0.load(Relaxed), 1);
             assert!(permits.leave(second, 0));
-            permits.release(0);
+            permits.release(0, Instant::now);
             assert_eq!((permits.in_use(), permits.queued()), (limit - 1, 0));
         });
     }
@@ -209,10 +227,10 @@ pub fn a_permit_that_nobody_waits_for_any_more_is_free() {
         let other = Arc::clone(&permits);
         let thread = thread::spawn(move || {
             if other.leave(place, 1) {
-                other.release(1);
+                other.release(1, Instant::now);
             }
         });
-        permits.release(0);
+        permits.release(0, Instant::now);
         thread.join().unwrap();
         assert!(permits.any(0));
         assert_eq!(enter(&permits, 0), Entry::Permit);
@@ -227,7 +245,7 @@ pub fn a_higher_limit_refuses_nobody() {
             let permits = permits(old, 1, 0);
             let other = Arc::clone(&permits);
             let thread = thread::spawn(move || enter(&other, 1));
-            permits.apply(new, 0, 0);
+            permits.apply(new, 0, 0, Instant::now);
             assert_eq!(thread.join().unwrap(), Entry::Permit);
             assert_eq!(permits.in_use(), old);
             for _ in old..new {
@@ -247,10 +265,10 @@ pub fn a_lower_limit_holds() {
             let other = Arc::clone(&permits);
             let thread = thread::spawn(move || {
                 let got = enter(&other, 1) == Entry::Permit;
-                other.release(0);
+                other.release(0, Instant::now);
                 got
             });
-            permits.apply(new, 0, 0);
+            permits.apply(new, 0, 0, Instant::now);
             let got = u32::from(thread.join().unwrap());
             assert_eq!(permits.in_use(), old - 2 + got);
             for _ in permits.in_use()..new {
@@ -272,8 +290,8 @@ pub fn a_higher_limit_wakes_who_waits() {
             assert!(!permits.poll(place, &Waker::from(Arc::clone(&woken))));
         }
         let other = Arc::clone(&permits);
-        let thread = thread::spawn(move || other.release(1));
-        permits.apply(2, 2, 0);
+        let thread = thread::spawn(move || other.release(1, Instant::now));
+        permits.apply(2, 2, 0, Instant::now);
         thread.join().unwrap();
         assert_eq!(woken.0.load(Relaxed), 2);
         for place in places {
@@ -290,9 +308,9 @@ pub fn nobody_gets_past_while_a_higher_limit_is_handed_out() {
         let places = [wait(&permits, 0), wait(&permits, 0)];
         let other = Arc::clone(&permits);
         let thread = thread::spawn(move || enter(&other, 1));
-        permits.apply(3, 3, 0);
+        permits.apply(3, 3, 0, Instant::now);
         let last = match thread.join().unwrap() {
-            Entry::Queued(place) => place,
+            Entry::Queued(place, _) => place,
             entry => panic!("{entry:?}"),
         };
         for place in places {
@@ -301,4 +319,27 @@ pub fn nobody_gets_past_while_a_higher_limit_is_handed_out() {
         assert!(!permits.leave(last, 0));
         assert_eq!((permits.in_use(), permits.queued()), (3, 0));
     });
+}
+
+/// While it is shut nobody gets in, who waits is turned away, and no permit is lost.
+pub fn a_shut_one_lets_nobody_in_and_loses_no_permit() {
+    for limit in [1, 8] {
+        explore(move || {
+            let permits = permits(limit, 0, 1);
+            let place = wait(&permits, 0);
+            let woken = Arc::new(Woken::default());
+            assert!(!permits.poll(&place, &Waker::from(Arc::clone(&woken))));
+            let other = Arc::clone(&permits);
+            let thread = thread::spawn(move || other.release(1, Instant::now));
+            permits.shut(0);
+            thread.join().unwrap();
+            assert_eq!(woken.0.load(Relaxed), 1, "granted or turned away");
+            let granted = u32::from(permits.leave(place, 0));
+            assert_eq!(enter(&permits, 1), Entry::Full);
+            permits.open(0);
+            assert_eq!(permits.in_use(), limit - 1 + granted);
+            let left = enter(&permits, 1) == Entry::Permit;
+            assert!(left ^ (granted == 1));
+        });
+    }
 }

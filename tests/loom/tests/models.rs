@@ -36,6 +36,7 @@ models! {
     bulkhead::a_lower_limit_holds
     bulkhead::a_higher_limit_wakes_who_waits
     bulkhead::nobody_gets_past_while_a_higher_limit_is_handed_out
+    bulkhead::a_shut_one_lets_nobody_in_and_loses_no_permit
 
     events::a_waiting_reader_is_woken
     events::received_and_missed_is_all

@@ -29,6 +29,41 @@ pub struct BulkheadConfig {
         serde(with = "tower_chassis_core::config::duration")
     )]
     pub max_wait: Duration,
+    /// Who of those who wait is next. Default the first that came.
+    pub queue_order: QueueOrder,
+    /// Whether nobody waits for longer than `target` in a queue that has not been empty for the `interval`. Default
+    /// `false`.
+    pub codel: bool,
+    /// How long a call may wait in such a queue, with `codel`, 1 ms to 24 h. Default 5 ms.
+    #[cfg_attr(
+        feature = "config",
+        serde(with = "tower_chassis_core::config::duration")
+    )]
+    pub target: Duration,
+    /// How long a queue absorbs a burst: one that has not been empty for so long is a standing one, for `codel` and
+    /// [`AdaptiveLifo`](QueueOrder::AdaptiveLifo), 1 ms to 24 h. Default 100 ms.
+    #[cfg_attr(
+        feature = "config",
+        serde(with = "tower_chassis_core::config::duration")
+    )]
+    pub interval: Duration,
+}
+
+/// Who of those who wait is next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(
+    feature = "config",
+    derive(serde::Deserialize),
+    serde(rename_all = "kebab-case")
+)]
+#[non_exhaustive]
+pub enum QueueOrder {
+    /// The first that came.
+    #[default]
+    Fifo,
+    /// The last that came while the queue is a standing one, else the first: under overload some calls are served in
+    /// time, where in order of arrival all would be late.
+    AdaptiveLifo,
 }
 
 impl Default for BulkheadConfig {
@@ -37,6 +72,10 @@ impl Default for BulkheadConfig {
             limit: 100,
             queue: 0,
             max_wait: Duration::from_secs(1),
+            queue_order: QueueOrder::Fifo,
+            codel: false,
+            target: Duration::from_millis(5),
+            interval: Duration::from_millis(100),
         }
     }
 }
@@ -82,6 +121,7 @@ impl BulkheadPolicy {
             limit,
             queue: backlog,
             max_wait: backlog_timeout,
+            ..Default::default()
         }
         .try_into()
     }
@@ -133,8 +173,15 @@ impl Validate for BulkheadPolicy {
         if config.queue > MOST {
             return Err(Invalid::new("queue", "must be at most 1000000"));
         }
-        if !(Duration::from_millis(1)..=DAY).contains(&config.max_wait) {
-            return Err(Invalid::new("max_wait", "must be from 1ms to 24h"));
+        let times = [
+            ("max_wait", config.max_wait),
+            ("target", config.target),
+            ("interval", config.interval),
+        ];
+        for (name, time) in times {
+            if !(Duration::from_millis(1)..=DAY).contains(&time) {
+                return Err(Invalid::new(name, "must be from 1ms to 24h"));
+            }
         }
         Ok(())
     }

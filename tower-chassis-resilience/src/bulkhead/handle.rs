@@ -3,7 +3,10 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tower_chassis_core::{Live, live::Invalid};
 
-use super::{BulkheadConfig, BulkheadPolicy, shared::Shared};
+use super::{
+    BulkheadConfig, BulkheadPolicy,
+    shared::{Shared, here},
+};
 
 /// Reads and reconfigures a bulkhead that is in use. Clones act on the same one.
 #[derive(Clone)]
@@ -31,7 +34,7 @@ impl BulkheadHandle {
         self.0.permits.queued()
     }
 
-    /// How long the call that is next has waited; `None` if none waits. Takes the queue's lock.
+    /// How long the first of those who wait has; `None` if none waits. Takes the queue's lock.
     #[must_use]
     pub fn waiting_for(&self) -> Option<Duration> {
         let since = self.0.permits.oldest()?;
@@ -42,6 +45,23 @@ impl BulkheadHandle {
     #[must_use]
     pub fn limit(&self) -> u32 {
         self.0.permits.limit()
+    }
+
+    /// Refuses every call from now on, also those that wait; calls in flight go on. Until it is
+    /// [opened](Self::open), whatever settings come. Calls that pass cost no more for it.
+    pub fn shut(&self) {
+        self.0.permits.shut(here());
+    }
+
+    /// Ends [`shut`](Self::shut).
+    pub fn open(&self) {
+        self.0.permits.open(here());
+    }
+
+    /// Whether it was [shut](Self::shut). Takes the queue's lock.
+    #[must_use]
+    pub fn is_shut(&self) -> bool {
+        self.0.permits.is_shut()
     }
 
     /// The settings, shared with every layer that was made from the same [`Live`].

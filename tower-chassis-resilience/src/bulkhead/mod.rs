@@ -50,6 +50,10 @@
 //! | `limit` | 100 | calls in flight; 1,000 a second if each takes 100 ms |
 //! | `queue` | 0 | calls that may wait; with none, who finds no permit is refused at once |
 //! | `max_wait` | 1 s | how long a call may wait |
+//! | `queue_order` | `fifo` | who is next: the first that came, or (`adaptive-lifo`) the last while the queue is a standing one |
+//! | `codel` | `false` | nobody waits for longer than `target` in a standing queue |
+//! | `target` | 5 ms | see there |
+//! | `interval` | 100 ms | a queue that has not been empty for so long is a standing one |
 //!
 //! | setter | default | means |
 //! |---|---|---|
@@ -60,6 +64,22 @@
 //! Envoy's 1,024 is for a whole cluster; 100 is between them, for a route or an endpoint. A queue of
 //! once or twice the limit is plenty. chi's `Throttle(limit)` is [`BulkheadPolicy::new`], its
 //! `ThrottleBacklog` is [`BulkheadPolicy::throttle`]; chi answers 429, this is a 503.
+//!
+//! # Overload
+//!
+//! A queue is there for bursts. One that is never empty only makes every call late: all wait for as long as it is,
+//! and those that are served had their callers wait the longest. So a queue that has not been empty for the
+//! `interval` is a *standing* one. With `codel` nobody waits for longer than the `target` while it stands; a call
+//! that waits when it begins to stand, and has for longer, is refused then. With `adaptive-lifo` the newest is next
+//! while it stands, and the oldest run into their limit: some calls are served at once, where otherwise all would
+//! be late. Both are Facebook's, in
+//! ["Fail at Scale"](https://queue.acm.org/detail.cfm?id=2839461). They are made for calls of some milliseconds;
+//! where calls take longer, let `target` be about what one takes and `interval` some twenty times that. Set them
+//! before the overload or in it: a change is for those who come after it.
+//!
+//! [`BulkheadHandle::shut`] refuses all calls, also those that wait, until it is opened again: for an operator.
+//!
+//! # State
 //!
 //! One layer is one limit, however often it is layered or cloned; [`fresh`](BulkheadLayer::fresh)
 //! makes another with the same settings, one for each endpoint for example, and
@@ -138,23 +158,24 @@
 //! With keys, each call hashes its key and takes the lock of a shard to find its limit, two reference
 //! counts more; a key that is new allocates some 400 bytes and now and then looks for idle ones in
 //! its shard. The permits of a key are in one word, whatever the limit: exact, and never spread over
-//! the cores. A queue that was used keeps 48 bytes for each of its places, up to 1,024, until its key
+//! the cores. A queue that was used keeps 72 bytes for each of its places, up to 1,024, until its key
 //! is forgotten.
 
+pub(crate) mod codel;
 mod config;
 mod future;
 mod handle;
 mod keyed;
 mod layer;
-mod permits;
-mod queue;
+pub(crate) mod permits;
+pub(crate) mod queue;
 mod service;
 mod shared;
 mod stripes;
 #[cfg(test)]
 mod tests;
 
-pub use config::{BulkheadConfig, BulkheadPolicy};
+pub use config::{BulkheadConfig, BulkheadPolicy, QueueOrder};
 pub use future::BulkheadFuture;
 pub use handle::BulkheadHandle;
 pub use keyed::{KeyedBulkhead, KeyedBulkheadHandle, KeyedBulkheadLayer};

@@ -19,7 +19,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    queue::{Place, Queue},
+    codel::Discipline,
+    queue::{Next, Place, Queue},
     stripes::{Stripes, Take},
 };
 
@@ -28,18 +29,29 @@ const PER_STRIPE: usize = 4;
 
 /// What became of one who wants a permit.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) enum Entry {
+pub(crate) enum Entry {
     /// It has one, and must [release](Permits::release) it.
     Permit,
-    /// It waits, and must [leave](Permits::leave).
-    Queued(Place),
+    /// It waits until that instant at the most, and must [leave](Permits::leave).
+    Queued(Place, Instant),
     /// Neither a permit nor a place is free.
     Full,
+    /// No permit is free, and its deadline has passed.
+    Late,
+}
+
+/// One who may have to wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Comer {
+    pub(crate) now: Instant,
+    /// When its caller has no use for an answer any more.
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) discipline: Discipline,
 }
 
 /// Permits. `at` is a number of the calling thread, any one: it says which stripe is tried first.
 #[derive(Debug)]
-pub(super) struct Permits {
+pub(crate) struct Permits {
     stripes: Stripes,
     width: usize,
     limit: AtomicU32,
@@ -55,6 +67,8 @@ pub(super) struct Permits {
 struct Slow {
     /// Free permits are in the stripes, `free` is 0, and nobody waits.
     open: bool,
+    /// Nobody is let in, whatever is free.
+    shut: bool,
     /// Free permits while the stripes are closed. Below zero after the limit was lowered: so many
     /// must come back before one is handed out.
     free: i64,
@@ -63,7 +77,7 @@ struct Slow {
 
 impl Permits {
     /// So many permits and places to wait, over so many stripes at the most.
-    pub(super) fn new(limit: u32, places: u32, width: usize) -> Self {
+    pub(crate) fn new(limit: u32, places: u32, width: usize) -> Self {
         let permits = Self {
             stripes: Stripes::new(width),
             width: width.max(1),
@@ -73,34 +87,45 @@ impl Permits {
             full: AtomicBool::new(false),
             slow: Mutex::new(Slow {
                 open: false,
+                shut: false,
                 free: 0,
                 queue: Queue::new(),
             }),
         };
-        permits.apply(limit, places, 0);
+        permits.apply(limit, places, 0, Instant::now);
         permits
     }
 
-    /// Takes a permit, or a place in the queue.
-    pub(super) fn enter(&self, at: usize, now: impl FnOnce() -> Instant) -> Entry {
+    /// Takes a permit, or a place in the queue; `comer` is asked if no permit is free.
+    pub(crate) fn enter(&self, at: usize, comer: impl FnOnce() -> Comer) -> Entry {
         match self.stripes.take(at) {
             Take::Permit => Entry::Permit,
             Take::Empty if self.places.load(Relaxed) == 0 => Entry::Full,
             Take::Closed if self.full.load(Acquire) => Entry::Full,
-            _ => self.enter_slowly(at, now()),
+            _ => self.enter_slowly(at, &comer()),
         }
     }
 
     #[cold]
-    fn enter_slowly(&self, at: usize, now: Instant) -> Entry {
+    fn enter_slowly(&self, at: usize, comer: &Comer) -> Entry {
         let mut slow = self.lock();
         self.gather(&mut slow);
         // Not past those who wait, to whom what is free is just being handed over.
-        let entry = if slow.free > 0 && slow.queue.is_empty() {
+        let entry = if slow.shut {
+            Entry::Full
+        } else if slow.free > 0 && slow.queue.is_empty() {
             slow.free -= 1;
             Entry::Permit
+        } else if comer.deadline.is_some_and(|deadline| deadline <= comer.now) {
+            Entry::Late
         } else if slow.queue.len() < self.places.load(Relaxed) as usize {
-            Entry::Queued(slow.queue.join(now))
+            let Comer {
+                now,
+                deadline,
+                discipline,
+            } = comer;
+            let (place, until) = slow.queue.join(*now, *deadline, discipline);
+            Entry::Queued(place, until)
         } else {
             Entry::Full
         };
@@ -108,34 +133,34 @@ impl Permits {
         entry
     }
 
-    /// Gives a permit back, to the first who waits.
-    pub(super) fn release(&self, at: usize) {
+    /// Gives a permit back, to the next who waits; `now` is asked if somebody does.
+    pub(crate) fn release(&self, at: usize, now: impl Fn() -> Instant) {
         if !self.stripes.give(at) {
-            self.release_slowly(at);
+            self.release_slowly(at, now);
         }
     }
 
     #[cold]
-    fn release_slowly(&self, at: usize) {
+    fn release_slowly(&self, at: usize, now: impl Fn() -> Instant) {
         let mut slow = self.lock();
         // Under the lock they do not close again.
         if slow.open && self.stripes.give(at) {
             return;
         }
         slow.free += 1;
-        self.hand_over(slow, at);
+        self.hand_over(slow, at, now);
     }
 
-    /// Whether a permit was granted to `place`; if not, `waker` is woken when it is. `place` must
-    /// [leave](Self::leave) in either case.
-    pub(super) fn poll(&self, place: &Place, waker: &Waker) -> bool {
+    /// Whether the wait of `place` is over, because a permit was granted to it or never will be; if not, `waker` is
+    /// woken when it is. `place` must [leave](Self::leave) in any case.
+    pub(crate) fn poll(&self, place: &Place, waker: &Waker) -> bool {
         let mut waker = Some(waker.clone());
         // `waker` is dropped after the lock: with the last one goes its task, and that may wait here.
         self.lock().queue.poll(place, &mut waker)
     }
 
     /// Gives a place up. `true` if a permit was granted to it: it is the caller's now.
-    pub(super) fn leave(&self, place: Place, at: usize) -> bool {
+    pub(crate) fn leave(&self, place: Place, at: usize) -> bool {
         let mut slow = self.lock();
         let (granted, waker) = slow.queue.leave(place);
         self.publish(&mut slow, at);
@@ -145,7 +170,7 @@ impl Permits {
     }
 
     /// Puts other numbers in force. What is in use stays in use, who waits goes on waiting.
-    pub(super) fn apply(&self, limit: u32, places: u32, at: usize) {
+    pub(crate) fn apply(&self, limit: u32, places: u32, at: usize, now: impl Fn() -> Instant) {
         let mut slow = self.lock();
         self.gather(&mut slow);
         slow.free += i64::from(limit) - i64::from(self.limit.load(Relaxed));
@@ -153,31 +178,62 @@ impl Permits {
         self.places.store(places, Relaxed);
         self.stripes
             .spread(limit as usize >= PER_STRIPE * self.width);
-        self.hand_over(slow, at);
+        self.hand_over(slow, at, now);
+    }
+
+    /// From now on nobody is let in, and who waits is turned away. What is in use stays in use.
+    pub(crate) fn shut(&self, at: usize) {
+        let mut slow = self.lock();
+        self.gather(&mut slow);
+        slow.shut = true;
+        loop {
+            let away = slow.queue.turn_away();
+            self.publish(&mut slow, at);
+            let Some(waker) = away else { return };
+            drop(slow);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+            slow = self.lock();
+            if !slow.shut {
+                return;
+            }
+        }
+    }
+
+    /// Ends [`shut`](Self::shut).
+    pub(crate) fn open(&self, at: usize) {
+        let mut slow = self.lock();
+        slow.shut = false;
+        self.publish(&mut slow, at);
+    }
+
+    pub(crate) fn is_shut(&self) -> bool {
+        self.lock().shut
     }
 
     /// Whether one who came now would get a permit.
-    pub(super) fn any(&self, at: usize) -> bool {
+    pub(crate) fn any(&self, at: usize) -> bool {
         self.stripes.any(at)
     }
 
-    pub(super) fn limit(&self) -> u32 {
+    pub(crate) fn limit(&self) -> u32 {
         self.limit.load(Relaxed)
     }
 
     /// How many wait.
-    pub(super) fn queued(&self) -> u32 {
+    pub(crate) fn queued(&self) -> u32 {
         self.queued.load(Relaxed)
     }
 
     /// When the first of those who wait began to.
-    pub(super) fn oldest(&self) -> Option<Instant> {
+    pub(crate) fn oldest(&self) -> Option<Instant> {
         self.lock().queue.oldest()
     }
 
     /// How many permits are in use, those included that were granted and not yet come for. Exact
     /// with one stripe in use; else permits that move at this instant may count twice or not at all.
-    pub(super) fn in_use(&self) -> u32 {
+    pub(crate) fn in_use(&self) -> u32 {
         let slow = self.lock();
         let free = slow.free + i64::from(self.stripes.free());
         u32::try_from(i64::from(self.limit.load(Relaxed)) - free).unwrap_or(0)
@@ -185,27 +241,34 @@ impl Permits {
 
     /// Over how many words the permits can be spread.
     #[cfg(test)]
-    pub(super) const fn width(&self) -> usize {
+    pub(crate) const fn width(&self) -> usize {
         self.width
     }
 
     /// How many places the queue has memory for.
     #[cfg(test)]
-    pub(super) fn kept(&self) -> usize {
+    pub(crate) fn kept(&self) -> usize {
         self.lock().queue.kept()
     }
 
-    /// Gives what is free to those who wait, the first first.
-    fn hand_over<'a>(&'a self, mut slow: MutexGuard<'a, Slow>, at: usize) {
+    /// Gives what is free to those who wait, and turns away whose time is up before its turn.
+    fn hand_over<'a>(
+        &'a self,
+        mut slow: MutexGuard<'a, Slow>,
+        at: usize,
+        now: impl Fn() -> Instant,
+    ) {
         loop {
-            let granted = if slow.free > 0 {
-                slow.queue.grant()
+            let next = if slow.free > 0 && !slow.shut && !slow.queue.is_empty() {
+                slow.queue.next(now())
             } else {
                 None
             };
-            slow.free -= i64::from(granted.is_some());
+            slow.free -= i64::from(matches!(next, Some(Next::Granted(_))));
             self.publish(&mut slow, at);
-            let Some(waker) = granted else { return };
+            let Some(Next::Granted(waker) | Next::Late(waker)) = next else {
+                return;
+            };
             let more = slow.free > 0 && !slow.queue.is_empty();
             drop(slow);
             if let Some(waker) = waker {
@@ -229,11 +292,13 @@ impl Permits {
     /// Opens the stripes if nobody waits, and says what there is to know without the lock.
     fn publish(&self, slow: &mut Slow, at: usize) {
         let queued = slow.queue.len() as u32;
-        let open = queued == 0 && slow.free >= 0;
+        let open = queued == 0 && slow.free >= 0 && !slow.shut;
         self.queued.store(queued, Relaxed);
         // Before they open: who finds them closed for a moment later on must not read it as `full`.
-        self.full
-            .store(!open && queued >= self.places.load(Relaxed), Release);
+        self.full.store(
+            !open && (slow.shut || queued >= self.places.load(Relaxed)),
+            Release,
+        );
         if open && !slow.open {
             self.stripes.open(slow.free as u32, at);
             slow.free = 0;

@@ -4,6 +4,8 @@ use std::{mem, task::Waker};
 
 use tokio::time::Instant;
 
+use super::codel::Discipline;
+
 const NONE: u32 = u32::MAX;
 
 /// Kept over, so that a queue that is short each time does not allocate each time.
@@ -11,38 +13,62 @@ const KEPT: usize = 1_024;
 
 /// A place in a queue. It must be handed back with [`Queue::leave`].
 #[derive(PartialEq, Eq, Debug)]
-pub(super) struct Place(u32);
+pub(crate) struct Place(u32);
+
+/// Whose turn it is, and what wakes it, unless nobody is to be woken. It keeps its place until it leaves, and
+/// counts no more.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// It is granted a permit.
+    Granted(Option<Waker>),
+    /// Its time is up: it gets none.
+    Late(Option<Waker>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Waits,
+    Granted,
+    Dropped,
+}
 
 #[derive(Debug)]
 struct Node {
     waker: Option<Waker>,
     since: Instant,
-    granted: bool,
+    until: Instant,
+    state: State,
     /// The neighbours; for a vacant node, `after` is the next vacant one.
     before: u32,
     after: u32,
 }
 
-/// First in, first out; a waiter may leave from anywhere. Every operation takes constant time.
+/// First in, first out, or the newest first while the queue stands; a waiter may leave from anywhere. Every
+/// operation takes constant time.
 ///
 /// Wakers are foreign code, so none is dropped or woken here: that is for the caller, outside of the
 /// lock.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(crate) struct Queue {
     nodes: Vec<Node>,
+    /// When it is a standing one, if it is not empty before.
+    stands: Option<Instant>,
+    newest_first: bool,
     first: u32,
     last: u32,
     vacant: u32,
     /// How many wait, and how many places are held: by them and by those who were granted a permit
     /// and have not come for it.
-    len: usize,
-    held: usize,
+    len: u32,
+    held: u32,
 }
 
 impl Queue {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             nodes: Vec::new(),
+            stands: None,
+            newest_first: false,
             first: NONE,
             last: NONE,
             vacant: NONE,
@@ -51,25 +77,43 @@ impl Queue {
         }
     }
 
-    pub(super) const fn len(&self) -> usize {
-        self.len
+    pub(crate) const fn len(&self) -> usize {
+        self.len as usize
     }
 
-    pub(super) const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// When the first of those who wait began to.
-    pub(super) fn oldest(&self) -> Option<Instant> {
+    pub(crate) fn oldest(&self) -> Option<Instant> {
         self.nodes.get(self.first as usize).map(|node| node.since)
     }
 
-    /// A place at the end for one that begins to wait at `since`.
-    pub(super) fn join(&mut self, since: Instant) -> Place {
+    /// Whether it has not been empty for the interval.
+    pub(crate) fn stands(&self, now: Instant) -> bool {
+        self.len > 0 && self.stands.is_some_and(|stands| now >= stands)
+    }
+
+    /// A place at the end for one that begins to wait at `since`, and until when it may.
+    pub(crate) fn join(
+        &mut self,
+        since: Instant,
+        deadline: Option<Instant>,
+        discipline: &Discipline,
+    ) -> (Place, Instant) {
+        let stands = match self.stands {
+            Some(stands) if self.len > 0 => stands,
+            _ => *self.stands.insert(discipline.stands(since)),
+        };
+        self.newest_first = discipline.newest_first;
+        let until = discipline.until(since, stands);
+        let until = deadline.map_or(until, |deadline| until.min(deadline));
         let node = Node {
             waker: None,
             since,
-            granted: false,
+            until,
+            state: State::Waits,
             before: self.last,
             after: NONE,
         };
@@ -89,41 +133,51 @@ impl Queue {
         self.last = index;
         self.len += 1;
         self.held += 1;
-        Place(index)
+        (Place(index), until)
     }
 
-    /// Grants a permit to the first; what wakes it, unless nobody waits. It keeps its place until it
-    /// leaves, and counts no more.
-    pub(super) fn grant(&mut self) -> Option<Option<Waker>> {
-        let first = self.first;
-        (first != NONE).then(|| {
-            self.unlink(first);
-            let node = self.node(first);
-            node.granted = true;
-            node.waker.take()
+    /// Whose turn it is.
+    pub(crate) fn next(&mut self, now: Instant) -> Option<Next> {
+        let next = if self.newest_first && self.stands(now) {
+            self.last
+        } else {
+            self.first
+        };
+        (next != NONE).then(|| {
+            if now < self.node(next).until {
+                Next::Granted(self.end(next, State::Granted))
+            } else {
+                Next::Late(self.end(next, State::Dropped))
+            }
         })
     }
 
-    /// Whether a permit was granted to `place`. If not, `waker` is what wakes it, and the one before
-    /// comes back in it.
-    pub(super) fn poll(&mut self, place: &Place, waker: &mut Option<Waker>) -> bool {
+    /// Lets go of the first, without a permit.
+    pub(crate) fn turn_away(&mut self) -> Option<Option<Waker>> {
+        let first = self.first;
+        (first != NONE).then(|| self.end(first, State::Dropped))
+    }
+
+    /// Whether the wait of `place` is over. If not, `waker` is what wakes it, and the one before comes back in it.
+    pub(crate) fn poll(&mut self, place: &Place, waker: &mut Option<Waker>) -> bool {
         let node = self.node(place.0);
-        if !node.granted {
+        let over = node.state != State::Waits;
+        if !over {
             mem::swap(&mut node.waker, waker);
         }
-        node.granted
+        over
     }
 
     /// Gives the place up: whether a permit was granted to it, and its waker.
-    pub(super) fn leave(&mut self, place: Place) -> (bool, Option<Waker>) {
+    pub(crate) fn leave(&mut self, place: Place) -> (bool, Option<Waker>) {
         let Place(index) = place;
-        if !self.node(index).granted {
+        if self.node(index).state == State::Waits {
             self.unlink(index);
         }
         let vacant = mem::replace(&mut self.vacant, index);
         let node = self.node(index);
         node.after = vacant;
-        let left = (node.granted, node.waker.take());
+        let left = (node.state == State::Granted, node.waker.take());
         self.held -= 1;
         if self.held == 0 && self.nodes.len() > KEPT {
             *self = Self::new();
@@ -132,8 +186,15 @@ impl Queue {
     }
 
     #[cfg(test)]
-    pub(super) fn kept(&self) -> usize {
+    pub(crate) fn kept(&self) -> usize {
         self.nodes.capacity()
+    }
+
+    fn end(&mut self, index: u32, state: State) -> Option<Waker> {
+        self.unlink(index);
+        let node = self.node(index);
+        node.state = state;
+        node.waker.take()
     }
 
     fn unlink(&mut self, index: u32) {

@@ -4,7 +4,7 @@ use std::{
     cell::Cell,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll},
     thread,
@@ -17,8 +17,9 @@ use tower_chassis_core::{
 };
 
 use super::{
-    BulkheadPolicy,
-    permits::{Entry, Permits},
+    BulkheadConfig, BulkheadPolicy, QueueOrder,
+    codel::Discipline,
+    permits::{Comer, Entry, Permits},
     queue::Place,
 };
 
@@ -28,17 +29,54 @@ const MOST_STRIPES: usize = 16;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) permits: Permits,
-    made: Instant,
     pub(super) common: Arc<Common>,
 }
 
 /// What the limits of all keys have in common.
 #[derive(Debug)]
 pub(super) struct Common {
-    /// In nanoseconds.
-    max_wait: AtomicU64,
+    made: Instant,
+    waits: Waits,
     pub(super) live: Live<BulkheadPolicy>,
     pub(super) setup: Setup,
+}
+
+/// The [`Discipline`] of those who join from now on. A change that is half in force is for one waiter.
+#[derive(Debug, Default)]
+struct Waits {
+    // In nanoseconds.
+    max_wait: AtomicU64,
+    /// 0: none.
+    target: AtomicU64,
+    interval: AtomicU64,
+    newest_first: AtomicBool,
+}
+
+impl Waits {
+    fn apply(&self, config: &BulkheadConfig) {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let target = if config.codel {
+            config.target
+        } else {
+            Duration::ZERO
+        };
+        self.max_wait.store(nanos(config.max_wait), Relaxed);
+        self.target.store(nanos(target), Relaxed);
+        self.interval.store(nanos(config.interval), Relaxed);
+        let newest_first = config.queue_order == QueueOrder::AdaptiveLifo;
+        self.newest_first.store(newest_first, Relaxed);
+    }
+
+    fn discipline(&self) -> Discipline {
+        let time = |nanos: &AtomicU64| Duration::from_nanos(nanos.load(Relaxed));
+        let target = time(&self.target);
+        Discipline {
+            max_wait: time(&self.max_wait),
+            target: (!target.is_zero()).then_some(target),
+            interval: time(&self.interval),
+            newest_first: self.newest_first.load(Relaxed),
+        }
+    }
 }
 
 /// What is settled before the first call.
@@ -62,17 +100,15 @@ impl Shared {
         let config = policy.config();
         let shared = Arc::new(Self {
             permits: Permits::new(config.limit, config.queue, stripes.min(MOST_STRIPES)),
-            made: clock::now(),
             common: Arc::new(Common {
-                max_wait: AtomicU64::new(0),
+                made: clock::now(),
+                waits: Waits::default(),
                 live,
                 setup,
             }),
         });
         shared.common.live.bind(&shared, |shared, policy| {
-            let max_wait = policy.config().max_wait.as_nanos();
-            let nanos = u64::try_from(max_wait).unwrap_or(u64::MAX);
-            shared.common.max_wait.store(nanos, Relaxed);
+            shared.common.waits.apply(policy.config());
             shared.apply(policy);
         });
         shared
@@ -97,7 +133,6 @@ impl Shared {
         let config = policy.config();
         Arc::new(Self {
             permits: Permits::new(config.limit, config.queue, 1),
-            made: self.made,
             common: Arc::clone(&self.common),
         })
     }
@@ -105,7 +140,8 @@ impl Shared {
     /// Puts other numbers of permits and places in force.
     pub(super) fn apply(&self, policy: &BulkheadPolicy) {
         let config = policy.config();
-        self.permits.apply(config.limit, config.queue, here());
+        self.permits
+            .apply(config.limit, config.queue, here(), clock::now);
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
@@ -113,19 +149,19 @@ impl Shared {
     }
 
     pub(super) fn enter(self: &Arc<Self>) -> Turn {
-        let mut since = None;
-        let now = || *since.insert(clock::entered(|now| now));
-        match self.permits.enter(here(), now) {
+        let comer = || Comer {
+            now: clock::entered(|now| now),
+            deadline: None,
+            discipline: self.common.waits.discipline(),
+        };
+        match self.permits.enter(here(), comer) {
             Entry::Permit => Turn::Now(Ticket(Arc::clone(self))),
-            Entry::Queued(place) => {
-                let max_wait = Duration::from_nanos(self.common.max_wait.load(Relaxed));
-                Turn::Wait(Waiter {
-                    shared: Arc::clone(self),
-                    place: Some(place),
-                    until: since.unwrap_or_else(clock::now) + max_wait,
-                })
-            }
-            Entry::Full => Turn::Refused(self.refuse()),
+            Entry::Queued(place, until) => Turn::Wait(Waiter {
+                shared: Arc::clone(self),
+                place: Some(place),
+                until,
+            }),
+            Entry::Full | Entry::Late => Turn::Refused(self.refuse()),
         }
     }
 
@@ -136,7 +172,8 @@ impl Shared {
 
     /// Whether no call is in flight and none waits.
     pub(super) fn is_unused(&self) -> bool {
-        self.permits.in_use() == 0 && self.permits.queued() == 0
+        let permits = &self.permits;
+        permits.in_use() == 0 && permits.queued() == 0 && !permits.is_shut()
     }
 
     #[cold]
@@ -148,7 +185,7 @@ impl Shared {
 }
 
 /// A number for the calling thread, small and in the order of first use.
-fn here() -> usize {
+pub(super) fn here() -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
         static HERE: Cell<usize> = const { Cell::new(usize::MAX) };
@@ -169,14 +206,14 @@ pub struct Ticket(Arc<Shared>);
 
 impl Observe for Ticket {
     fn now(&self) -> Instant {
-        self.0.made
+        self.0.common.made
     }
     fn done(self, _: Verdict, _: Instant) {}
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.0.permits.release(here());
+        self.0.permits.release(here(), clock::now);
     }
 }
 

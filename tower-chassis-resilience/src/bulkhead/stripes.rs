@@ -16,7 +16,7 @@ struct Stripe(AtomicU32);
 
 /// How a try to take a permit went.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Take {
+pub(crate) enum Take {
     Permit,
     /// None is free.
     Empty,
@@ -28,7 +28,7 @@ pub(super) enum Take {
 ///
 /// `close`, `open` and `spread` are for one thread at a time. A stripe is closed when made.
 #[derive(Debug)]
-pub(super) struct Stripes {
+pub(crate) struct Stripes {
     stripes: Box<[Stripe]>,
     /// How many are in use, from the first; the others stay closed.
     spread: AtomicUsize,
@@ -36,7 +36,7 @@ pub(super) struct Stripes {
 
 impl Stripes {
     /// `count` stripes, all closed, one in use.
-    pub(super) fn new(count: usize) -> Self {
+    pub(crate) fn new(count: usize) -> Self {
         Self {
             stripes: (0..count.max(1))
                 .map(|_| Stripe(AtomicU32::new(CLOSED)))
@@ -49,7 +49,7 @@ impl Stripes {
     ///
     /// Exact with one stripe in use. With more, `Empty` may come from a moment in which a permit was
     /// taken behind the search and another one given back ahead of it.
-    pub(super) fn take(&self, at: usize) -> Take {
+    pub(crate) fn take(&self, at: usize) -> Take {
         for word in self.from(at) {
             let mut free = word.load(Acquire);
             while free != 0 {
@@ -66,7 +66,7 @@ impl Stripes {
     }
 
     /// Gives a permit back to the stripe of thread `at`; `false` if that is closed.
-    pub(super) fn give(&self, at: usize) -> bool {
+    pub(crate) fn give(&self, at: usize) -> bool {
         let Some(word) = self.from(at).next() else {
             return false;
         };
@@ -81,14 +81,14 @@ impl Stripes {
     }
 
     /// Whether a permit could be taken now.
-    pub(super) fn any(&self, at: usize) -> bool {
+    pub(crate) fn any(&self, at: usize) -> bool {
         self.from(at)
             .map(|word| word.load(Relaxed))
             .any(|free| free != 0 && free != CLOSED)
     }
 
     /// How many permits are free, stripe by stripe.
-    pub(super) fn free(&self) -> u32 {
+    pub(crate) fn free(&self) -> u32 {
         self.from(0)
             .map(|word| word.load(Relaxed))
             .filter(|free| *free != CLOSED)
@@ -96,7 +96,7 @@ impl Stripes {
     }
 
     /// Closes all stripes; the permits that were free.
-    pub(super) fn close(&self) -> u32 {
+    pub(crate) fn close(&self) -> u32 {
         self.from(0)
             .map(|word| word.swap(CLOSED, AcqRel))
             .filter(|free| *free != CLOSED)
@@ -104,7 +104,7 @@ impl Stripes {
     }
 
     /// Opens those that are in use with `free` permits in shares that differ by one at the most.
-    pub(super) fn open(&self, free: u32, at: usize) {
+    pub(crate) fn open(&self, free: u32, at: usize) {
         let stripes = self.spread.load(Relaxed) as u32;
         let (share, mut rest) = (free / stripes, free % stripes);
         for word in self.from(at) {
@@ -114,7 +114,7 @@ impl Stripes {
     }
 
     /// Uses all stripes or only the first, from the next `open` on. They must be closed.
-    pub(super) fn spread(&self, wide: bool) {
+    pub(crate) fn spread(&self, wide: bool) {
         let stripes = if wide { self.stripes.len() } else { 1 };
         self.spread.store(stripes, Relaxed);
     }

@@ -12,7 +12,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::super::permits::{Entry, Permits};
+use super::{
+    super::permits::{Entry, Permits},
+    comer,
+};
 
 const THREADS: usize = 8;
 const LIMITS: [u32; 4] = [1, 3, 4, 100];
@@ -44,9 +47,9 @@ impl Inside {
 fn assert_whole(permits: &Permits, limit: u32) {
     assert_eq!((permits.in_use(), permits.queued()), (0, 0));
     for at in 0..limit {
-        assert_eq!(permits.enter(at as usize, Instant::now), Entry::Permit);
+        assert_eq!(permits.enter(at as usize, comer), Entry::Permit);
     }
-    assert_eq!(permits.enter(0, Instant::now), Entry::Full);
+    assert_eq!(permits.enter(0, comer), Entry::Full);
     assert_eq!(permits.in_use(), limit);
 }
 
@@ -68,11 +71,11 @@ fn never_more_than_the_limit_and_all_permits_come_back() {
             let (inside, passed) = (Inside::default(), AtomicU32::new(0));
             on_threads(|at| {
                 for round in 0..5_000 {
-                    if permits.enter(at, Instant::now) == Entry::Permit {
+                    if permits.enter(at, comer) == Entry::Permit {
                         inside.pass();
                         passed.fetch_add(1, Ordering::Relaxed);
                         // Half of them end on another thread than they began on.
-                        permits.release(at + round % 2);
+                        permits.release(at + round % 2, Instant::now);
                     }
                 }
             });
@@ -93,14 +96,14 @@ impl Wake for Unpark {
 
 /// Comes in, waits if it must, and leaves without a permit after `patience` looks.
 fn pass(permits: &Permits, inside: &Inside, at: usize, patience: usize) -> bool {
-    let place = match permits.enter(at, Instant::now) {
+    let place = match permits.enter(at, comer) {
         Entry::Permit => {
             inside.pass();
-            permits.release(at);
+            permits.release(at, Instant::now);
             return true;
         }
-        Entry::Queued(place) => place,
-        Entry::Full => return false,
+        Entry::Queued(place, _) => place,
+        Entry::Full | Entry::Late => return false,
     };
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut looks = 0;
@@ -117,7 +120,7 @@ fn pass(permits: &Permits, inside: &Inside, at: usize, patience: usize) -> bool 
     let granted = permits.leave(place, at);
     if granted {
         inside.pass();
-        permits.release(at);
+        permits.release(at, Instant::now);
     }
     granted
 }
@@ -134,7 +137,7 @@ fn all_who_wait_are_woken() {
                 }
             });
             assert!(inside.most() <= limit, "{} of {limit}", inside.most());
-            permits.apply(limit, 0, 0);
+            permits.apply(limit, 0, 0, Instant::now);
             assert_whole(&permits, limit);
         }
     }
@@ -153,7 +156,7 @@ fn who_leaves_the_queue_takes_nothing_along() {
         });
         assert!(inside.most() <= limit, "{} of {limit}", inside.most());
         assert!(passed.into_inner() > 0);
-        permits.apply(limit, 0, 0);
+        permits.apply(limit, 0, 0, Instant::now);
         assert_whole(&permits, limit);
     }
 }
@@ -166,17 +169,22 @@ fn a_limit_that_changes_all_the_time_loses_nothing() {
         for round in 0..2_000 {
             if at == 0 {
                 // Below and above the number from which permits are spread.
-                permits.apply([1, 40, 15, 16, 3][round % 5], THREADS as u32, at);
+                permits.apply(
+                    [1, 40, 15, 16, 3][round % 5],
+                    THREADS as u32,
+                    at,
+                    Instant::now,
+                );
                 thread::yield_now();
             } else {
                 assert!(pass(&permits, &inside, at, usize::MAX));
             }
         }
         if at == 0 {
-            permits.apply(3, THREADS as u32, at);
+            permits.apply(3, THREADS as u32, at, Instant::now);
         }
     });
-    permits.apply(3, 0, 0);
+    permits.apply(3, 0, 0, Instant::now);
     assert_whole(&permits, 3);
 }
 
@@ -191,7 +199,7 @@ fn a_lower_limit_holds_from_the_moment_it_is_set() {
                 assert!(pass(&permits, &inside, at, usize::MAX));
             }
         });
-        permits.apply(low, THREADS as u32, 0);
+        permits.apply(low, THREADS as u32, 0, Instant::now);
         let inside = Inside::default();
         on_threads(|at| {
             for _ in 0..500 {

@@ -13,9 +13,13 @@ use std::{
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::super::{
-    permits::{Entry, Permits},
-    queue::Place,
+use super::{
+    super::{
+        codel::Discipline,
+        permits::{Comer, Entry, Permits},
+        queue::Place,
+    },
+    comer,
 };
 
 #[derive(Default)]
@@ -27,13 +31,14 @@ impl Wake for Woken {
     }
 }
 
-/// One that waits, or was granted a permit and has not come for it.
+/// One that waits, or whose wait is over and who has not come to see.
 struct Waiting {
     id: usize,
     place: Place,
     woken: Arc<Woken>,
     polled: bool,
-    granted: bool,
+    /// Whether it got a permit.
+    over: Option<bool>,
 }
 
 /// What permits should be: numbers and a list.
@@ -41,38 +46,109 @@ struct Model {
     limit: usize,
     places: usize,
     in_use: usize,
-    queue: VecDeque<usize>,
+    shut: bool,
+    queue: VecDeque<Member>,
+    /// When the queue got its first member.
+    busy: Instant,
+    /// Of the last who joined.
+    newest_first: bool,
+    /// Of the first who joined.
+    interval: Duration,
+}
+
+#[derive(Clone, Copy)]
+struct Member {
+    id: usize,
+    since: Instant,
+    until: Instant,
 }
 
 impl Model {
-    fn hand_over(&mut self) -> Vec<usize> {
-        let mut granted = Vec::new();
-        while self.in_use < self.limit
-            && let Some(id) = self.queue.pop_front()
-        {
-            self.in_use += 1;
-            granted.push(id);
+    fn stands(&self, now: Instant) -> bool {
+        now >= self.busy + self.interval
+    }
+
+    /// What "Fail at Scale" says, for one who waits alone or behind others.
+    fn join(&mut self, id: usize, comer: &Comer) -> Instant {
+        let Discipline {
+            max_wait,
+            target,
+            interval,
+            newest_first,
+        } = comer.discipline;
+        if self.queue.is_empty() {
+            (self.busy, self.interval) = (comer.now, interval);
         }
-        granted
+        self.newest_first = newest_first;
+        let mut until = comer.now + max_wait;
+        if let Some(target) = target {
+            // Once it stands, for the target and no longer; until then it may.
+            until = until.min((comer.now + target).max(self.busy + self.interval));
+        }
+        if let Some(deadline) = comer.deadline {
+            until = until.min(deadline);
+        }
+        let since = comer.now;
+        self.queue.push_back(Member { id, since, until });
+        until
+    }
+
+    /// Who is granted a permit and who is turned away.
+    fn hand_over(&mut self, now: Instant) -> Vec<(usize, bool)> {
+        let mut over = Vec::new();
+        while self.in_use < self.limit && !self.shut {
+            let newest = self.newest_first && self.stands(now);
+            let next = if newest {
+                self.queue.pop_back()
+            } else {
+                self.queue.pop_front()
+            };
+            let Some(next) = next else { break };
+            let granted = now < next.until;
+            self.in_use += usize::from(granted);
+            over.push((next.id, granted));
+        }
+        over
     }
 }
 
 #[derive(Clone, Debug)]
 enum Step {
-    Enter,
+    Enter { deadline: Option<u64> },
     Release,
     Poll(usize),
     Leave(usize),
     Apply { limit: u32, places: u32 },
+    Discipline(Discipline),
+    Pass(u64),
+    Shut,
+    Open,
+}
+
+fn discipline() -> impl Strategy<Value = Discipline> {
+    let target = prop_oneof![Just(None), (1_u64..20).prop_map(Some)];
+    (1_u64..60, target, 1_u64..60, any::<bool>()).prop_map(
+        |(max_wait, target, interval, newest_first)| Discipline {
+            max_wait: Duration::from_millis(max_wait),
+            target: target.map(Duration::from_millis),
+            interval: Duration::from_millis(interval),
+            newest_first,
+        },
+    )
 }
 
 fn step() -> impl Strategy<Value = (Step, usize)> {
     let step = prop_oneof![
-        12 => Just(Step::Enter),
+        12 => prop_oneof![3 => Just(None), 1 => (0_u64..40).prop_map(Some)]
+            .prop_map(|deadline| Step::Enter { deadline }),
         8 => Just(Step::Release),
         3 => any::<usize>().prop_map(Step::Poll),
         3 => any::<usize>().prop_map(Step::Leave),
         1 => (1_u32..24, 0_u32..5).prop_map(|(limit, places)| Step::Apply { limit, places }),
+        1 => discipline().prop_map(Step::Discipline),
+        5 => (1_u64..30).prop_map(Step::Pass),
+        1 => Just(Step::Shut),
+        2 => Just(Step::Open),
     ];
     (step, 0_usize..6)
 }
@@ -82,16 +158,19 @@ struct Bench {
     model: Model,
     waiting: Vec<Waiting>,
     held: usize,
-    began: Vec<Instant>,
+    ids: usize,
+    now: Instant,
+    discipline: Discipline,
 }
 
 impl Bench {
     fn take(&mut self, step: Step, at: usize) {
+        let now = self.now;
         match step {
-            Step::Enter => self.enter(at),
+            Step::Enter { deadline } => self.enter(at, deadline),
             Step::Release if self.held > 0 => {
                 self.held -= 1;
-                self.permits.release(at);
+                self.permits.release(at, || now);
                 self.model.in_use -= 1;
                 self.granted();
             }
@@ -101,62 +180,92 @@ impl Bench {
                 let waker = Waker::from(Arc::clone(&waiting.woken));
                 assert_eq!(
                     self.permits.poll(&waiting.place, &waker),
-                    waiting.granted,
-                    "a permit is granted to the first who waits, and to no other"
+                    waiting.over.is_some(),
+                    "whose turn it is and who is late is known, and no other is"
                 );
                 waiting.polled = true;
             }
             Step::Leave(index) if !self.waiting.is_empty() => {
                 let gone = self.waiting.remove(index % self.waiting.len());
-                assert_eq!(self.permits.leave(gone.place, at), gone.granted);
-                self.held += usize::from(gone.granted);
-                self.model.queue.retain(|id| *id != gone.id);
+                let granted = gone.over == Some(true);
+                assert_eq!(self.permits.leave(gone.place, at), granted);
+                self.held += usize::from(granted);
+                self.model.queue.retain(|member| member.id != gone.id);
                 self.granted();
             }
             Step::Apply { limit, places } => {
-                self.permits.apply(limit, places, at);
+                self.permits.apply(limit, places, at, || now);
                 (self.model.limit, self.model.places) = (limit as usize, places as usize);
                 self.granted();
+            }
+            Step::Discipline(discipline) => self.discipline = discipline,
+            Step::Pass(ms) => self.now += Duration::from_millis(ms),
+            Step::Shut => {
+                self.permits.shut(at);
+                self.model.shut = true;
+                let away: Vec<_> = self
+                    .model
+                    .queue
+                    .drain(..)
+                    .map(|one| (one.id, false))
+                    .collect();
+                self.over(&away);
+            }
+            Step::Open => {
+                self.permits.open(at);
+                self.model.shut = false;
             }
             _ => {}
         }
         self.compare(at);
     }
 
-    fn enter(&mut self, at: usize) {
+    fn enter(&mut self, at: usize, deadline: Option<u64>) {
         let model = &mut self.model;
-        let now = Instant::now() + Duration::from_secs(self.began.len() as u64);
-        match self.permits.enter(at, || now) {
+        let comer = Comer {
+            now: self.now,
+            deadline: deadline.map(|ms| self.now + Duration::from_millis(ms)),
+            discipline: self.discipline,
+        };
+        let entry = self.permits.enter(at, || comer);
+        let free = !model.shut && model.in_use < model.limit && model.queue.is_empty();
+        let late = comer.deadline == Some(comer.now);
+        match entry {
             Entry::Permit => {
-                assert!(model.in_use < model.limit && model.queue.is_empty());
+                assert!(free);
                 model.in_use += 1;
                 self.held += 1;
             }
-            Entry::Queued(place) => {
-                assert!(model.in_use >= model.limit && model.queue.len() < model.places);
-                let id = self.began.len();
-                self.began.push(now);
-                model.queue.push_back(id);
+            Entry::Queued(place, until) => {
+                assert!(!free && !late && !model.shut && model.queue.len() < model.places);
+                let id = self.ids;
+                self.ids += 1;
+                assert_eq!(until, model.join(id, &comer));
                 self.waiting.push(Waiting {
                     id,
                     place,
                     woken: Arc::default(),
                     polled: false,
-                    granted: false,
+                    over: None,
                 });
             }
             Entry::Full => {
-                assert!(model.in_use >= model.limit && model.queue.len() >= model.places);
+                assert!(!free && (model.shut || model.queue.len() >= model.places));
             }
+            Entry::Late => assert!(!free && late),
         }
     }
 
     /// What the model hands over is handed over, and who had asked for it is woken.
     fn granted(&mut self) {
-        let granted = self.model.hand_over();
+        let over = self.model.hand_over(self.now);
+        self.over(&over);
+    }
+
+    fn over(&mut self, over: &[(usize, bool)]) {
         for waiting in &mut self.waiting {
-            if granted.contains(&waiting.id) {
-                waiting.granted = true;
+            if let Some((_, granted)) = over.iter().find(|(id, _)| *id == waiting.id) {
+                waiting.over = Some(*granted);
                 let woken = waiting.woken.0.load(Ordering::Relaxed);
                 assert_eq!(woken, usize::from(waiting.polled));
             }
@@ -170,15 +279,16 @@ impl Bench {
         assert_eq!(permits.limit() as usize, model.limit);
         assert_eq!(
             permits.oldest(),
-            model.queue.front().map(|first| self.began[*first])
+            model.queue.front().map(|first| first.since)
         );
         assert_eq!(
             permits.any(at),
-            model.in_use < model.limit && model.queue.is_empty()
+            !model.shut && model.in_use < model.limit && model.queue.is_empty()
         );
+        assert_eq!(permits.is_shut(), model.shut);
         for waiting in &self.waiting {
             let woken = waiting.woken.0.load(Ordering::Relaxed);
-            assert!(woken == usize::from(waiting.granted && waiting.polled) || woken == 0);
+            assert!(woken == usize::from(waiting.over.is_some() && waiting.polled) || woken == 0);
         }
     }
 }
@@ -192,19 +302,27 @@ proptest! {
         limit in 1_u32..24,
         places in 0_u32..5,
         width in prop::sample::select(vec![1_usize, 2, 4]),
+        discipline in discipline(),
         steps in prop::collection::vec(step(), 1..120),
     ) {
+        let now = Instant::now();
         let mut bench = Bench {
             permits: Permits::new(limit, places, width),
             model: Model {
                 limit: limit as usize,
                 places: places as usize,
                 in_use: 0,
+                shut: false,
                 queue: VecDeque::new(),
+                busy: now,
+                newest_first: false,
+                interval: Duration::ZERO,
             },
             waiting: Vec::new(),
             held: 0,
-            began: Vec::new(),
+            ids: 0,
+            now,
+            discipline,
         };
         for (step, at) in steps {
             bench.take(step, at);
@@ -216,15 +334,15 @@ proptest! {
 #[test]
 fn the_last_waker_is_the_one_that_is_woken() {
     let permits = Permits::new(1, 1, 1);
-    assert_eq!(permits.enter(0, Instant::now), Entry::Permit);
-    let Entry::Queued(place) = permits.enter(0, Instant::now) else {
+    assert_eq!(permits.enter(0, comer), Entry::Permit);
+    let Entry::Queued(place, _) = permits.enter(0, comer) else {
         panic!("a place is free")
     };
     let tasks: [Arc<Woken>; 3] = Default::default();
     for task in &tasks {
         assert!(!permits.poll(&place, &Waker::from(Arc::clone(task))));
     }
-    permits.release(0);
+    permits.release(0, Instant::now);
     let woken = tasks.map(|task| task.0.load(Ordering::Relaxed));
     assert_eq!(woken, [0, 0, 1]);
     assert!(permits.leave(place, 0));
@@ -233,21 +351,21 @@ fn the_last_waker_is_the_one_that_is_woken() {
 #[test]
 fn a_long_queue_gives_its_memory_back() {
     let permits = Permits::new(1, 5_000, 2);
-    assert_eq!(permits.enter(0, Instant::now), Entry::Permit);
+    assert_eq!(permits.enter(0, comer), Entry::Permit);
     for _ in 0..2 {
         let places: Vec<_> = (0..5_000)
-            .map(|_| match permits.enter(0, Instant::now) {
-                Entry::Queued(place) => place,
+            .map(|_| match permits.enter(0, comer) {
+                Entry::Queued(place, _) => place,
                 entry => panic!("{entry:?}"),
             })
             .collect();
-        assert_eq!(permits.enter(0, Instant::now), Entry::Full);
+        assert_eq!(permits.enter(0, comer), Entry::Full);
         assert!(permits.kept() >= 5_000);
         for place in places.into_iter().rev() {
             assert!(!permits.leave(place, 0));
         }
         assert_eq!((permits.queued(), permits.kept()), (0, 0));
     }
-    permits.release(0);
-    assert_eq!(permits.enter(1, Instant::now), Entry::Permit);
+    permits.release(0, Instant::now);
+    assert_eq!(permits.enter(1, comer), Entry::Permit);
 }
