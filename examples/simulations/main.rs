@@ -1,0 +1,51 @@
+//! What the layers do in bad times, in virtual time: a retry storm, a flapping endpoint.
+//!
+//! ```text
+//! cargo run --release --example simulations -- [SEED] [FOLDER]
+//! ```
+//! Prints what came of each, and with a folder draws each as SVG into it. The same seed gives the same figures; the tests
+//! hold them to their bounds for three seeds (`tests/simulations.rs`).
+#![allow(clippy::print_stdout, reason = "an example speaks to its terminal")]
+
+mod chart;
+mod flapping;
+mod storm;
+mod world;
+
+use std::{env, fs, io, path::PathBuf};
+
+use chart::Chart;
+
+fn main() -> io::Result<()> {
+    let mut args = env::args().skip(1);
+    let seed = args.next().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let folder = args.next().map(PathBuf::from);
+    let draw = |name: &str, chart: &Chart| match &folder {
+        Some(folder) => {
+            fs::create_dir_all(folder)?;
+            fs::write(folder.join(name).with_extension("svg"), chart.to_string())
+        }
+        None => Ok(()),
+    };
+
+    let storm = storm::storm(seed);
+    println!("retry storm: load on an upstream that is down, over what is offered");
+    println!("  three attempts each         {:.2}", storm.unbounded);
+    println!("  with a budget               {:.2}", storm.budget);
+    println!("  with a budget and breakers  {:.2}", storm.breaker);
+    println!(
+        "  calls that failed in the ten seconds after: {}",
+        storm.failed_after
+    );
+    draw("storm", &storm.chart)?;
+
+    let flapping = flapping::flapping(seed);
+    println!("flapping: one endpoint of five is down for 2 s of every 5 s");
+    println!("  calls that failed           {}", flapping.failed);
+    println!(
+        "  failed attempts per call    {:.4}",
+        flapping.failed_attempts
+    );
+    println!("  its share at the end        {:.2}", flapping.comes_back);
+    draw("flapping", &flapping.chart)
+}

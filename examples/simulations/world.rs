@@ -1,0 +1,209 @@
+//! What all simulations share: calls, an upstream with so many workers, clients that do not wait for one another, and what
+//! is written down. Time is virtual: a minute passes as fast as the calls in it are made.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use fastrand::Rng;
+use http::Extensions;
+use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
+use tower::{Service, ServiceExt};
+use tower_chassis::{BoxError, Carrier, Verdict, verdict::Outcome};
+
+/// A call of a protocol of our own.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Call {
+    /// Whether it is of those that should pass when not all can.
+    pub(crate) important: bool,
+    extensions: Extensions,
+}
+
+impl Carrier for Call {
+    fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+    fn extensions_mut(&mut self) -> &mut Extensions {
+        &mut self.extensions
+    }
+    fn is_idempotent(&self) -> bool {
+        true
+    }
+}
+
+/// Whether it went well.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer(pub(crate) bool);
+
+impl Outcome for Answer {
+    fn verdict(&self) -> Verdict {
+        if self.0 {
+            Verdict::SUCCESS
+        } else {
+            Verdict::FAILURE
+        }
+    }
+}
+
+/// What an upstream does with a call: for how long a worker is busy with it, and whether it goes well.
+pub(crate) type Behaviour = fn(Duration, &mut Rng) -> (Duration, bool);
+
+/// A service with so many workers and a queue before them that has no end.
+#[derive(Clone)]
+pub(crate) struct Upstream(Arc<Work>);
+
+struct Work {
+    began: Instant,
+    workers: Semaphore,
+    behaviour: Behaviour,
+    rng: Mutex<Rng>,
+    log: Mutex<Vec<Served>>,
+}
+
+/// A call as the upstream saw it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Served {
+    pub(crate) at: Duration,
+    pub(crate) good: bool,
+}
+
+impl Upstream {
+    pub(crate) fn new(workers: usize, seed: u64, behaviour: Behaviour) -> Self {
+        Self(Arc::new(Work {
+            began: Instant::now(),
+            workers: Semaphore::new(workers),
+            behaviour,
+            rng: Mutex::new(Rng::with_seed(seed)),
+            log: Mutex::default(),
+        }))
+    }
+
+    /// What came, in the order in which it came.
+    pub(crate) fn served(&self) -> Vec<Served> {
+        let log = self.0.log.lock();
+        log.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Service<Call> for Upstream {
+    type Response = Answer;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Call) -> Self::Future {
+        let work = Arc::clone(&self.0);
+        Box::pin(async move {
+            let at = work.began.elapsed();
+            let (busy, good) = {
+                let mut rng = work.rng.lock().unwrap_or_else(PoisonError::into_inner);
+                (work.behaviour)(at, &mut rng)
+            };
+            work.log
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(Served { at, good });
+            let _worker = work.workers.acquire().await?;
+            tokio::time::sleep(busy).await;
+            Ok(Answer(good))
+        })
+    }
+}
+
+/// A call as its client saw it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    pub(crate) at: Duration,
+    pub(crate) took: Duration,
+    pub(crate) good: bool,
+    pub(crate) important: bool,
+}
+
+/// How clients call: they do not wait for answers before they call again, as users do not.
+pub(crate) struct Load {
+    /// Calls a second, at random moments.
+    pub(crate) rate: f64,
+    /// One in so many is important; 0 for none.
+    pub(crate) important: u64,
+    pub(crate) lasts: Duration,
+    pub(crate) seed: u64,
+}
+
+impl Load {
+    /// Calls `clients` in random turn, and waits for every answer.
+    pub(crate) async fn offer<S>(self, clients: &[S]) -> Vec<Sample>
+    where
+        S: Service<Call, Response = Answer, Error: Send, Future: Send> + Clone + Send + 'static,
+    {
+        let mut rng = Rng::with_seed(self.seed);
+        let (began, mut at) = (Instant::now(), Duration::ZERO);
+        let mut calls = JoinSet::new();
+        let mut made = 0_u64;
+        loop {
+            at += Duration::from_secs_f64(-(1.0 - rng.f64()).ln() / self.rate);
+            if at > self.lasts {
+                break;
+            }
+            tokio::time::sleep_until(began + at).await;
+            made += 1;
+            let important = self.important > 0 && made.is_multiple_of(self.important);
+            let client = clients[rng.usize(..clients.len())].clone();
+            calls.spawn(async move {
+                let call = Call {
+                    important,
+                    ..Call::default()
+                };
+                let sent = Instant::now();
+                let good = matches!(client.oneshot(call).await, Ok(Answer(true)));
+                Sample {
+                    at,
+                    took: sent.elapsed(),
+                    good,
+                    important,
+                }
+            });
+        }
+        calls.join_all().await
+    }
+}
+
+/// Runs a simulation in virtual time. All that is drawn by chance is drawn from the seed.
+pub(crate) fn run<R>(seed: u64, simulation: impl Future<Output = R>) -> R {
+    fastrand::seed(seed);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(simulation),
+        Err(error) => panic!("no runtime: {error}"),
+    }
+}
+
+/// The value that a share of all is not above.
+pub(crate) fn percentile(samples: impl Iterator<Item = Duration>, share: f64) -> Duration {
+    let mut all: Vec<_> = samples.collect();
+    all.sort_unstable();
+    let at = (all.len() as f64 * share) as usize;
+    all.get(at.min(all.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or_default()
+}
+
+/// How many a second, for each second.
+pub(crate) fn per_second(times: impl Iterator<Item = Duration>, lasts: Duration) -> Vec<f64> {
+    let mut seconds = vec![0.0; lasts.as_secs() as usize];
+    for time in times {
+        if let Some(second) = seconds.get_mut(time.as_secs() as usize) {
+            *second += 1.0;
+        }
+    }
+    seconds
+}
