@@ -6,22 +6,17 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep_until};
-use tower_chassis_core::{Rejection, refusal::Refusal, settle::Settle};
+use tower_chassis_core::{Kind, Rejection, refusal::Refusal, settle::Settle};
 use tower_service::Service;
 
-use super::{Ticket, shared::Waiter};
+use super::{
+    Ticket,
+    later::{Begun, Later},
+};
 
 /// What is answered from inside, once it is judged.
 pub(super) type Settled<S, Req, J> =
     <J as Settle<<S as Service<Req>>::Response, <S as Service<Req>>::Error>>::Response<Ticket>;
-
-/// A call that is not made yet: the service for it is readied when its turn has come.
-pub(super) struct Call<S, Req, J> {
-    pub(super) inner: S,
-    pub(super) request: Req,
-    pub(super) settle: J,
-}
 
 pin_project! {
     /// The future of a [`Bulkhead`](super::Bulkhead).
@@ -31,81 +26,51 @@ pin_project! {
         S: Service<Req>,
     {
         #[pin]
-        state: State<S, S::Future, Req, J>,
-        grpc: bool,
+        state: State<S::Future, Pin<Box<Later<S, Req, J>>>, J>,
     }
 }
 
 pin_project! {
-    // In each, the ticket is the last: what it stands for is dropped before another call begins.
     #[project = StateProj]
-    enum State<S, F, Req, J> {
+    enum State<F, L, J> {
         Called {
             #[pin]
             inner: F,
             settle: J,
+            // The last: what it stands for is dropped before another call begins.
             ticket: Option<Ticket>,
         },
-        Waiting {
-            // None before the first Pending.
-            #[pin]
-            sleep: Option<Sleep>,
-            call: Option<Call<S, Req, J>>,
-            waiter: Option<Waiter>,
-        },
-        Readying {
-            call: Option<Call<S, Req, J>>,
-            ticket: Option<Ticket>,
-        },
-        Refused { rejection: Option<Rejection> },
+        // In a box: few calls wait, and all of them are moved through the layers outside.
+        Later { later: L },
+        Refused { kind: Kind, grpc: bool },
+        Over,
     }
 }
 
 impl<S: Service<Req>, Req, J> BulkheadFuture<S, Req, J> {
-    pub(super) fn called(inner: S::Future, ticket: Ticket, settle: J) -> Self {
+    pub(super) const fn called(inner: S::Future, ticket: Ticket, settle: J) -> Self {
+        let ticket = Some(ticket);
         Self {
-            state: State::called(inner, ticket, settle),
-            grpc: false,
-        }
-    }
-
-    pub(super) fn waiting(waiter: Waiter, call: Call<S, Req, J>, grpc: bool) -> Self {
-        Self {
-            state: State::Waiting {
-                sleep: None,
-                call: Some(call),
-                waiter: Some(waiter),
+            state: State::Called {
+                inner,
+                settle,
+                ticket,
             },
-            grpc,
         }
     }
 
-    pub(super) fn readying(ticket: Ticket, call: Call<S, Req, J>) -> Self {
+    #[cold]
+    pub(super) fn later(later: Later<S, Req, J>) -> Self {
+        let later = Box::pin(later);
         Self {
-            state: State::Readying {
-                call: Some(call),
-                ticket: Some(ticket),
-            },
-            grpc: false,
+            state: State::Later { later },
         }
     }
 
-    pub(super) fn refused(rejection: Rejection, grpc: bool) -> Self {
+    #[cold]
+    pub(super) const fn refused(kind: Kind, grpc: bool) -> Self {
         Self {
-            state: State::Refused {
-                rejection: Some(rejection),
-            },
-            grpc,
-        }
-    }
-}
-
-impl<S, F, Req, J> State<S, F, Req, J> {
-    fn called(inner: F, ticket: Ticket, settle: J) -> Self {
-        Self::Called {
-            inner,
-            settle,
-            ticket: Some(ticket),
+            state: State::Refused { kind, grpc },
         }
     }
 }
@@ -121,10 +86,9 @@ where
     >;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let mut state = this.state;
+        let mut state = self.project().state;
         loop {
-            let next = match state.as_mut().project() {
+            let begun = match state.as_mut().project() {
                 StateProj::Called {
                     inner,
                     settle,
@@ -140,53 +104,23 @@ where
                         Err(error) => Err(J::error(error)),
                     });
                 }
-                StateProj::Waiting {
-                    mut sleep,
-                    call,
-                    waiter,
-                } => {
-                    if let Some(waiter) = waiter.as_mut()
-                        && waiter.poll(cx).is_pending()
-                    {
-                        if sleep.is_none() {
-                            sleep.set(Some(sleep_until(waiter.until)));
-                        }
-                        if let Some(sleep) = sleep.as_pin_mut() {
-                            ready!(sleep.poll(cx));
-                        }
-                    }
-                    // Its turn has come, or its time is up; perhaps both at once.
-                    match waiter.take().map(Waiter::leave) {
-                        Some(Ok(ticket)) => State::Readying {
-                            call: call.take(),
-                            ticket: Some(ticket),
-                        },
-                        Some(Err(rejection)) => State::Refused {
-                            rejection: Some(rejection),
-                        },
-                        None => return Poll::Pending,
-                    }
-                }
-                StateProj::Readying { call, ticket } => {
-                    if let Some(call) = call
-                        && let Err(error) = ready!(call.inner.poll_ready(cx))
-                    {
-                        state.set(State::Refused { rejection: None });
-                        return Poll::Ready(Err(J::error(error)));
-                    }
-                    let (Some(mut call), Some(ticket)) = (call.take(), ticket.take()) else {
-                        return Poll::Pending;
-                    };
-                    State::called(call.inner.call(call.request), ticket, call.settle)
-                }
-                StateProj::Refused { rejection } => {
-                    return match rejection.take() {
-                        Some(rejection) => Poll::Ready(J::refused(rejection, *this.grpc)),
-                        None => Poll::Pending,
-                    };
-                }
+                StateProj::Later { later } => ready!(later.as_mut().poll_begin(cx)),
+                StateProj::Refused { kind, grpc } => Begun::Refused(*kind, *grpc),
+                StateProj::Over => return Poll::Pending,
             };
-            state.set(next);
+            match begun {
+                Begun::Called(inner, ticket, settle) => {
+                    state.set(Self::called(inner, ticket, settle).state);
+                }
+                Begun::Failed(error) => {
+                    state.set(State::Over);
+                    return Poll::Ready(Err(J::error(error)));
+                }
+                Begun::Refused(kind, grpc) => {
+                    state.set(State::Over);
+                    return Poll::Ready(J::refused(Rejection::new(kind, "bulkhead"), grpc));
+                }
+            }
         }
     }
 }
@@ -195,9 +129,10 @@ impl<S: Service<Req>, Req, J> fmt::Debug for BulkheadFuture<S, Req, J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
             State::Called { .. } => "called",
-            State::Waiting { .. } => "waiting",
-            State::Readying { .. } => "readying",
+            State::Later { later } if later.waits() => "waiting",
+            State::Later { .. } => "readying",
             State::Refused { .. } => "refused",
+            State::Over => "over",
         };
         f.debug_tuple("BulkheadFuture").field(&state).finish()
     }

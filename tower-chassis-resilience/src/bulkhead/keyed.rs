@@ -1,6 +1,7 @@
 use std::{
     fmt,
     hash::Hash,
+    marker::PhantomData,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -16,7 +17,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    BulkheadFuture, BulkheadHandle, BulkheadLayer,
+    BulkheadFuture, BulkheadHandle, BulkheadLayer, NoDeadlines, Patience,
     future::Settled,
     service::Inner,
     shared::{Setup, Shared, Turn},
@@ -27,9 +28,10 @@ use crate::keyed::{By, Forget, KeyOf, Store};
 const MAX_KEYS: usize = 10_000;
 
 /// A limit for each key. Made by [`BulkheadLayer::keyed`]; see the [module](super#keys) page.
-pub struct KeyedBulkheadLayer<F, K, J = UntilHead<OkIsSuccess>> {
+pub struct KeyedBulkheadLayer<F, K, J = UntilHead<OkIsSuccess>, D = NoDeadlines> {
     shared: Arc<Keys<F, K>>,
     settle: J,
+    deadlines: PhantomData<fn() -> D>,
 }
 
 struct Keys<F, K> {
@@ -50,20 +52,21 @@ impl Forget for Shared {
 }
 
 impl<F, K> Keys<F, K> {
-    fn enter<Req>(&self, request: &Req) -> Turn
+    fn enter<Req, D: Patience<Req>>(&self, request: &Req) -> Turn
     where
         F: KeyOf<Req, K>,
         K: Hash + Eq,
     {
         let Some(key) = self.key.key_of(request) else {
-            return self.one.enter();
+            return self.one.enter(|| D::deadline(request));
         };
         let now = || clock::entered(|now| now);
-        self.limits.get(key, now, || self.one.for_key()).enter()
+        let limit = self.limits.get(key, now, || self.one.for_key());
+        limit.enter(|| D::deadline(request))
     }
 }
 
-impl<F, K, J> KeyedBulkheadLayer<F, K, J>
+impl<F, K, J, D> KeyedBulkheadLayer<F, K, J, D>
 where
     F: Send + Sync + 'static,
     K: Send + 'static,
@@ -122,18 +125,23 @@ where
         live.bind(&shared, |keys, policy| {
             keys.limits.for_all(|limit| limit.apply(policy));
         });
-        Self { shared, settle }
+        Self::with(shared, settle)
     }
 }
 
-impl<F, K, J> KeyedBulkheadLayer<F, K, J> {
+impl<F, K, J, D> KeyedBulkheadLayer<F, K, J, D> {
+    const fn with(shared: Arc<Keys<F, K>>, settle: J) -> Self {
+        Self {
+            shared,
+            settle,
+            deadlines: PhantomData,
+        }
+    }
+
     /// Answers its own refusals instead of failing with them, as [`BulkheadLayer::respond`] does.
     #[must_use]
-    pub fn respond(self) -> KeyedBulkheadLayer<F, K, Respond<J>> {
-        KeyedBulkheadLayer {
-            shared: self.shared,
-            settle: Respond::new(self.settle),
-        }
+    pub fn respond(self) -> KeyedBulkheadLayer<F, K, Respond<J>, D> {
+        KeyedBulkheadLayer::with(self.shared, Respond::new(self.settle))
     }
 
     /// Reads what is in flight and waits, changes the settings.
@@ -143,27 +151,21 @@ impl<F, K, J> KeyedBulkheadLayer<F, K, J> {
     }
 }
 
-impl<F, K, C> KeyedBulkheadLayer<F, K, UntilHead<C>> {
+impl<F, K, C, D> KeyedBulkheadLayer<F, K, UntilHead<C>, D> {
     /// Holds the permit to the end of the body.
     #[must_use]
-    pub fn until_end(self) -> KeyedBulkheadLayer<F, K, UntilEnd<C>> {
-        KeyedBulkheadLayer {
-            shared: self.shared,
-            settle: self.settle.until_end(),
-        }
+    pub fn until_end(self) -> KeyedBulkheadLayer<F, K, UntilEnd<C>, D> {
+        KeyedBulkheadLayer::with(self.shared, self.settle.until_end())
     }
 }
 
-impl<F, K, J: Clone> Clone for KeyedBulkheadLayer<F, K, J> {
+impl<F, K, J: Clone, D> Clone for KeyedBulkheadLayer<F, K, J, D> {
     fn clone(&self) -> Self {
-        Self {
-            shared: Arc::clone(&self.shared),
-            settle: self.settle.clone(),
-        }
+        Self::with(Arc::clone(&self.shared), self.settle.clone())
     }
 }
 
-impl<F, K, J> fmt::Debug for KeyedBulkheadLayer<F, K, J> {
+impl<F, K, J, D> fmt::Debug for KeyedBulkheadLayer<F, K, J, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyedBulkheadLayer")
             .field("name", self.shared.one.name())
@@ -172,36 +174,39 @@ impl<F, K, J> fmt::Debug for KeyedBulkheadLayer<F, K, J> {
     }
 }
 
-impl<S, F, K, J: Clone> Layer<S> for KeyedBulkheadLayer<F, K, J> {
-    type Service = KeyedBulkhead<S, F, K, J>;
+impl<S, F, K, J: Clone, D> Layer<S> for KeyedBulkheadLayer<F, K, J, D> {
+    type Service = KeyedBulkhead<S, F, K, J, D>;
 
     fn layer(&self, inner: S) -> Self::Service {
         KeyedBulkhead {
             inner: Inner::new(inner),
             shared: Arc::clone(&self.shared),
             settle: self.settle.clone(),
+            deadlines: PhantomData,
         }
     }
 }
 
 /// The service of a [`KeyedBulkheadLayer`].
-pub struct KeyedBulkhead<S, F, K, J = UntilHead<OkIsSuccess>> {
+pub struct KeyedBulkhead<S, F, K, J = UntilHead<OkIsSuccess>, D = NoDeadlines> {
     inner: Inner<S>,
     shared: Arc<Keys<F, K>>,
     settle: J,
+    deadlines: PhantomData<fn() -> D>,
 }
 
-impl<S: Clone, F, K, J: Clone> Clone for KeyedBulkhead<S, F, K, J> {
+impl<S: Clone, F, K, J: Clone, D> Clone for KeyedBulkhead<S, F, K, J, D> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
             shared: Arc::clone(&self.shared),
             settle: self.settle.clone(),
+            deadlines: PhantomData,
         }
     }
 }
 
-impl<S: fmt::Debug, F, K, J> fmt::Debug for KeyedBulkhead<S, F, K, J> {
+impl<S: fmt::Debug, F, K, J, D> fmt::Debug for KeyedBulkhead<S, F, K, J, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyedBulkhead")
             .field("name", self.shared.one.name())
@@ -210,9 +215,10 @@ impl<S: fmt::Debug, F, K, J> fmt::Debug for KeyedBulkhead<S, F, K, J> {
     }
 }
 
-impl<S, F, K, J, Req> Service<Req> for KeyedBulkhead<S, F, K, J>
+impl<S, F, K, J, D, Req> Service<Req> for KeyedBulkhead<S, F, K, J, D>
 where
     S: Service<Req> + Clone,
+    D: Patience<Req>,
     F: KeyOf<Req, K>,
     K: Hash + Eq,
     J: Settle<S::Response, S::Error> + IsGrpc<Req> + Refusal<Settled<S, Req, J>, S::Error>,
@@ -228,7 +234,7 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let grpc = J::is_grpc(&request);
-        let turn = self.shared.enter(&request);
+        let turn = self.shared.enter::<_, D>(&request);
         self.inner.begin(turn, request, &self.settle, grpc)
     }
 }
@@ -285,13 +291,13 @@ impl<F, K> fmt::Debug for KeyedBulkheadHandle<F, K> {
     }
 }
 
-impl<C> BulkheadLayer<UntilHead<C>> {
+impl<C, D> BulkheadLayer<UntilHead<C>, D> {
     /// A limit and a queue for each key that `f` finds in a request, up to [`KeyedBulkheadLayer::max_keys`]. Calls
     /// without a key (`None`) share one limit of their own.
     ///
     /// For what one service has many of: a tenant, a route, a host.
     #[must_use]
-    pub fn keyed<F, Req, K>(self, f: F) -> KeyedBulkheadLayer<By<F, K>, K, UntilHead<C>>
+    pub fn keyed<F, Req, K>(self, f: F) -> KeyedBulkheadLayer<By<F, K>, K, UntilHead<C>, D>
     where
         F: Fn(&Req) -> Option<K> + Send + Sync + 'static,
         K: Hash + Eq + Send + 'static,

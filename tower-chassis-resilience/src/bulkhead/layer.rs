@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, marker::PhantomData, sync::Arc};
 
 use tower_chassis_core::{
     Events, Live, Respond,
@@ -8,19 +8,20 @@ use tower_chassis_core::{
 use tower_layer::Layer;
 
 use super::{
-    Bulkhead, BulkheadHandle, BulkheadPolicy,
+    Bulkhead, BulkheadHandle, BulkheadPolicy, Deadlines, NoDeadlines,
     shared::{Setup, Shared},
 };
 
 /// Bounds the calls in flight. See the [module](super) page.
 ///
 /// The state is the layer's: what is layered or cloned twice shares it. `J` says how long a permit
-/// is held.
+/// is held, `D` whether [deadlines](Self::deadlines) are asked for.
 #[doc(alias = "ConcurrencyLimit")]
 #[doc(alias = "Throttle")]
-pub struct BulkheadLayer<J = UntilHead<OkIsSuccess>> {
+pub struct BulkheadLayer<J = UntilHead<OkIsSuccess>, D = NoDeadlines> {
     shared: Arc<Shared>,
     settle: J,
+    deadlines: PhantomData<fn() -> D>,
 }
 
 impl BulkheadLayer {
@@ -31,25 +32,37 @@ impl BulkheadLayer {
             name: Arc::from("bulkhead"),
             events: Events::none(),
         };
-        Self {
-            shared: Shared::new(policy.into(), setup),
-            settle: UntilHead::default(),
-        }
+        Self::with(Shared::new(policy.into(), setup), UntilHead::default())
     }
 }
 
-impl<C> BulkheadLayer<UntilHead<C>> {
+impl<C, D> BulkheadLayer<UntilHead<C>, D> {
     /// Holds the permit to the end of the body.
     #[must_use]
-    pub fn until_end(self) -> BulkheadLayer<UntilEnd<C>> {
-        BulkheadLayer {
-            shared: self.shared,
-            settle: self.settle.until_end(),
-        }
+    pub fn until_end(self) -> BulkheadLayer<UntilEnd<C>, D> {
+        BulkheadLayer::with(self.shared, self.settle.until_end())
     }
 }
 
 impl<J> BulkheadLayer<J> {
+    /// Nobody waits past the deadline in the [`Invocation`](tower_chassis_core::Invocation) of the request: who is
+    /// still in the queue then is refused (`DeadlineExceeded`), and no permit goes to one who has no use for it any
+    /// more. For every request that is a [`Carrier`](tower_chassis_core::Carrier). Default: only `max_wait` counts.
+    #[must_use]
+    pub fn deadlines(self) -> BulkheadLayer<J, Deadlines> {
+        BulkheadLayer::with(self.shared, self.settle)
+    }
+}
+
+impl<J, D> BulkheadLayer<J, D> {
+    const fn with(shared: Arc<Shared>, settle: J) -> Self {
+        Self {
+            shared,
+            settle,
+            deadlines: PhantomData,
+        }
+    }
+
     /// Names it, for logs. Default `bulkhead`. For the set-up: begins with no call in flight.
     #[must_use]
     pub fn named(self, name: impl Into<Arc<str>>) -> Self {
@@ -67,11 +80,8 @@ impl<J> BulkheadLayer<J> {
     /// and passes errors from inside on: the error type is that of the inner service. To be said last; for HTTP
     /// and gRPC.
     #[must_use]
-    pub fn respond(self) -> BulkheadLayer<Respond<J>> {
-        BulkheadLayer {
-            shared: self.shared,
-            settle: Respond::new(self.settle),
-        }
+    pub fn respond(self) -> BulkheadLayer<Respond<J>, D> {
+        BulkheadLayer::with(self.shared, Respond::new(self.settle))
     }
 
     /// The same settings with permits and a queue of its own.
@@ -80,10 +90,7 @@ impl<J> BulkheadLayer<J> {
     where
         J: Clone,
     {
-        Self {
-            shared: self.shared.fresh(),
-            settle: self.settle.clone(),
-        }
+        Self::with(self.shared.fresh(), self.settle.clone())
     }
 
     /// Reads what is in flight and waits, changes the settings.
@@ -97,23 +104,17 @@ impl<J> BulkheadLayer<J> {
     }
 
     fn set_up(self, change: impl FnOnce(&mut Setup)) -> Self {
-        Self {
-            shared: self.shared.fresh_with(change),
-            settle: self.settle,
-        }
+        Self::with(self.shared.fresh_with(change), self.settle)
     }
 }
 
-impl<J: Clone> Clone for BulkheadLayer<J> {
+impl<J: Clone, D> Clone for BulkheadLayer<J, D> {
     fn clone(&self) -> Self {
-        Self {
-            shared: Arc::clone(&self.shared),
-            settle: self.settle.clone(),
-        }
+        Self::with(Arc::clone(&self.shared), self.settle.clone())
     }
 }
 
-impl<J> fmt::Debug for BulkheadLayer<J> {
+impl<J, D> fmt::Debug for BulkheadLayer<J, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BulkheadLayer")
             .field("name", self.shared.name())
@@ -122,8 +123,8 @@ impl<J> fmt::Debug for BulkheadLayer<J> {
     }
 }
 
-impl<S, J: Clone> Layer<S> for BulkheadLayer<J> {
-    type Service = Bulkhead<S, J>;
+impl<S, J: Clone, D> Layer<S> for BulkheadLayer<J, D> {
+    type Service = Bulkhead<S, J, D>;
 
     fn layer(&self, inner: S) -> Self::Service {
         Bulkhead::new(inner, Arc::clone(&self.shared), self.settle.clone())

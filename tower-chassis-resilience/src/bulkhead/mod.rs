@@ -58,6 +58,7 @@
 //! | setter | default | means |
 //! |---|---|---|
 //! | [`until_end`](BulkheadLayer::until_end) | to the head | the permit is held to the end of the body |
+//! | [`deadlines`](BulkheadLayer::deadlines) | not asked for | nobody waits past the deadline of its call |
 //!
 //! Nothing waits unless it is asked for, as in resilience4j: a queue adds its length to the time of
 //! every call behind it, and helps against bursts only. Its limit of 25 is for a pool of threads;
@@ -166,7 +167,9 @@ mod config;
 mod future;
 mod handle;
 mod keyed;
+mod later;
 mod layer;
+mod patience;
 pub(crate) mod permits;
 pub(crate) mod queue;
 mod service;
@@ -180,5 +183,6 @@ pub use future::BulkheadFuture;
 pub use handle::BulkheadHandle;
 pub use keyed::{KeyedBulkhead, KeyedBulkheadHandle, KeyedBulkheadLayer};
 pub use layer::BulkheadLayer;
+pub use patience::{Deadlines, NoDeadlines, Patience};
 pub use service::Bulkhead;
 pub use shared::Ticket;

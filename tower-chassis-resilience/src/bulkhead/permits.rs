@@ -80,7 +80,7 @@ impl Permits {
     pub(crate) fn new(limit: u32, places: u32, width: usize) -> Self {
         let permits = Self {
             stripes: Stripes::new(width),
-            width: width.max(1),
+            width: width.next_power_of_two(),
             limit: AtomicU32::new(0),
             places: AtomicU32::new(0),
             queued: AtomicU32::new(0),

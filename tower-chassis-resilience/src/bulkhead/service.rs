@@ -1,5 +1,7 @@
 use std::{
-    fmt, mem,
+    fmt,
+    marker::PhantomData,
+    mem,
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -12,39 +14,43 @@ use tower_chassis_core::{
 use tower_service::Service;
 
 use super::{
-    BulkheadFuture,
-    future::{Call, Settled},
+    BulkheadFuture, NoDeadlines, Patience,
+    future::Settled,
+    later::Later,
     shared::{Shared, Turn},
 };
 
 /// The service of a [`BulkheadLayer`](super::BulkheadLayer).
-pub struct Bulkhead<S, J = UntilHead<OkIsSuccess>> {
+pub struct Bulkhead<S, J = UntilHead<OkIsSuccess>, D = NoDeadlines> {
     inner: Inner<S>,
     shared: Arc<Shared>,
     settle: J,
+    deadlines: PhantomData<fn() -> D>,
 }
 
-impl<S, J> Bulkhead<S, J> {
+impl<S, J, D> Bulkhead<S, J, D> {
     pub(super) const fn new(inner: S, shared: Arc<Shared>, settle: J) -> Self {
         Self {
             inner: Inner::new(inner),
             shared,
             settle,
+            deadlines: PhantomData,
         }
     }
 }
 
-impl<S: Clone, J: Clone> Clone for Bulkhead<S, J> {
+impl<S: Clone, J: Clone, D> Clone for Bulkhead<S, J, D> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
             shared: Arc::clone(&self.shared),
             settle: self.settle.clone(),
+            deadlines: PhantomData,
         }
     }
 }
 
-impl<S: fmt::Debug, J> fmt::Debug for Bulkhead<S, J> {
+impl<S: fmt::Debug, J, D> fmt::Debug for Bulkhead<S, J, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bulkhead")
             .field("name", self.shared.name())
@@ -53,9 +59,10 @@ impl<S: fmt::Debug, J> fmt::Debug for Bulkhead<S, J> {
     }
 }
 
-impl<S, J, Req> Service<Req> for Bulkhead<S, J>
+impl<S, J, D, Req> Service<Req> for Bulkhead<S, J, D>
 where
     S: Service<Req> + Clone,
+    D: Patience<Req>,
     J: Settle<S::Response, S::Error> + IsGrpc<Req> + Refusal<Settled<S, Req, J>, S::Error>,
 {
     type Response = <J as Refusal<Settled<S, Req, J>, S::Error>>::Response;
@@ -73,7 +80,7 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let grpc = J::is_grpc(&request);
-        let turn = self.shared.enter();
+        let turn = self.shared.enter(|| D::deadline(&request));
         self.inner.begin(turn, request, &self.settle, grpc)
     }
 }
@@ -135,22 +142,23 @@ impl<S> Inner<S> {
                 BulkheadFuture::called(inner, ticket, settle)
             }
             Turn::Now(ticket) => {
-                self.unready();
-                BulkheadFuture::readying(ticket, self.later(request, settle))
+                let inner = self.unready().clone();
+                BulkheadFuture::later(Later::readying(ticket, inner, request, settle))
             }
             Turn::Wait(waiter) => {
-                self.unready();
-                BulkheadFuture::waiting(waiter, self.later(request, settle), grpc)
+                let inner = self.unready().clone();
+                let later = Later::waiting(waiter, inner, request, settle);
+                BulkheadFuture::later(later.grpc(grpc))
             }
-            Turn::Refused(rejection) => {
+            Turn::Refused(kind) => {
                 self.unready();
-                BulkheadFuture::refused(rejection, grpc)
+                BulkheadFuture::refused(kind, grpc)
             }
         }
     }
 
     /// Lets go of what readiness reserved, and of a place in a queue for it.
-    fn unready(&mut self)
+    fn unready(&mut self) -> &S
     where
         S: Clone,
     {
@@ -158,16 +166,6 @@ impl<S> Inner<S> {
         if mem::take(&mut self.asked) {
             self.service = self.service.clone();
         }
-    }
-
-    fn later<Req, J>(&self, request: Req, settle: J) -> Call<S, Req, J>
-    where
-        S: Clone,
-    {
-        Call {
-            inner: self.service.clone(),
-            request,
-            settle,
-        }
+        &self.service
     }
 }

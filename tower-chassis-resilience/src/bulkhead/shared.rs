@@ -12,9 +12,7 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tower_chassis_core::{
-    Events, Kind, Live, Rejection, Verdict, clock, events::Event, settle::Observe,
-};
+use tower_chassis_core::{Events, Kind, Live, Verdict, clock, events::Event, settle::Observe};
 
 use super::{
     BulkheadConfig, BulkheadPolicy, QueueOrder,
@@ -90,7 +88,7 @@ pub(super) struct Setup {
 pub(super) enum Turn {
     Now(Ticket),
     Wait(Waiter),
-    Refused(Rejection),
+    Refused(Kind),
 }
 
 impl Shared {
@@ -148,10 +146,12 @@ impl Shared {
         &self.common.setup.name
     }
 
-    pub(super) fn enter(self: &Arc<Self>) -> Turn {
+    /// `deadline` is asked if no permit is free.
+    pub(super) fn enter(self: &Arc<Self>, deadline: impl FnOnce() -> Option<Instant>) -> Turn {
+        let mut patience = None;
         let comer = || Comer {
             now: clock::entered(|now| now),
-            deadline: None,
+            deadline: *patience.insert(deadline()),
             discipline: self.common.waits.discipline(),
         };
         match self.permits.enter(here(), comer) {
@@ -160,8 +160,10 @@ impl Shared {
                 shared: Arc::clone(self),
                 place: Some(place),
                 until,
+                deadline: patience.flatten(),
             }),
-            Entry::Full | Entry::Late => Turn::Refused(self.refuse()),
+            Entry::Full => Turn::Refused(self.refuse(Kind::Overloaded)),
+            Entry::Late => Turn::Refused(self.refuse(Kind::DeadlineExceeded)),
         }
     }
 
@@ -177,10 +179,10 @@ impl Shared {
     }
 
     #[cold]
-    fn refuse(&self) -> Rejection {
+    fn refuse(&self, kind: Kind) -> Kind {
         let events = &self.common.setup.events;
-        events.emit(|| Event::refused("bulkhead", Kind::Overloaded));
-        Rejection::new(Kind::Overloaded, "bulkhead")
+        events.emit(|| Event::refused("bulkhead", kind));
+        kind
     }
 }
 
@@ -223,7 +225,8 @@ pub(super) struct Waiter {
     shared: Arc<Shared>,
     /// None once it has been given up.
     place: Option<Place>,
-    pub(super) until: Instant,
+    until: Instant,
+    deadline: Option<Instant>,
 }
 
 impl Waiter {
@@ -235,9 +238,24 @@ impl Waiter {
         }
     }
 
-    /// Gives the place up. The permit if one was granted, else a refusal.
-    pub(super) fn leave(mut self) -> Result<Ticket, Rejection> {
-        self.give_up().ok_or_else(|| self.shared.refuse())
+    /// When its time is up.
+    pub(super) const fn until(&self) -> Instant {
+        self.until
+    }
+
+    /// Gives the place up. The permit if one was granted, else why it is refused.
+    pub(super) fn leave(&mut self) -> Result<Ticket, Kind> {
+        self.give_up().ok_or_else(|| {
+            let late = self
+                .deadline
+                .is_some_and(|deadline| deadline <= clock::now());
+            let kind = if late {
+                Kind::DeadlineExceeded
+            } else {
+                Kind::Overloaded
+            };
+            self.shared.refuse(kind)
+        })
     }
 
     fn give_up(&mut self) -> Option<Ticket> {

@@ -30,15 +30,16 @@ pub(crate) enum Take {
 #[derive(Debug)]
 pub(crate) struct Stripes {
     stripes: Box<[Stripe]>,
-    /// How many are in use, from the first; the others stay closed.
+    /// How many are in use, from the first; the others stay closed. A power of two: a division costs as much as the
+    /// rest.
     spread: AtomicUsize,
 }
 
 impl Stripes {
-    /// `count` stripes, all closed, one in use.
+    /// `count` stripes or some more, all closed, one in use.
     pub(crate) fn new(count: usize) -> Self {
         Self {
-            stripes: (0..count.max(1))
+            stripes: (0..count.next_power_of_two())
                 .map(|_| Stripe(AtomicU32::new(CLOSED)))
                 .collect(),
             spread: AtomicUsize::new(1),
@@ -50,24 +51,24 @@ impl Stripes {
     /// Exact with one stripe in use. With more, `Empty` may come from a moment in which a permit was
     /// taken behind the search and another one given back ahead of it.
     pub(crate) fn take(&self, at: usize) -> Take {
-        for word in self.from(at) {
-            let mut free = word.load(Acquire);
-            while free != 0 {
-                if free == CLOSED {
-                    return Take::Closed;
-                }
-                match word.compare_exchange_weak(free, free - 1, Acquire, Acquire) {
-                    Ok(_) => return Take::Permit,
-                    Err(seen) => free = seen,
-                }
-            }
+        match self.own(at).map_or(Take::Empty, take) {
+            Take::Empty => self.steal(at),
+            took => took,
         }
-        Take::Empty
+    }
+
+    #[cold]
+    fn steal(&self, at: usize) -> Take {
+        let others = self.from(at).skip(1);
+        others
+            .map(take)
+            .find(|took| *took != Take::Empty)
+            .unwrap_or(Take::Empty)
     }
 
     /// Gives a permit back to the stripe of thread `at`; `false` if that is closed.
     pub(crate) fn give(&self, at: usize) -> bool {
-        let Some(word) = self.from(at).next() else {
+        let Some(word) = self.own(at) else {
             return false;
         };
         let mut free = word.load(Relaxed);
@@ -82,9 +83,8 @@ impl Stripes {
 
     /// Whether a permit could be taken now.
     pub(crate) fn any(&self, at: usize) -> bool {
-        self.from(at)
-            .map(|word| word.load(Relaxed))
-            .any(|free| free != 0 && free != CLOSED)
+        let free = |word: &AtomicU32| !matches!(word.load(Relaxed), 0 | CLOSED);
+        self.own(at).is_some_and(free) || self.from(at).any(free)
     }
 
     /// How many permits are free, stripe by stripe.
@@ -119,12 +119,30 @@ impl Stripes {
         self.spread.store(stripes, Relaxed);
     }
 
+    /// The word of thread `at`.
+    fn own(&self, at: usize) -> Option<&AtomicU32> {
+        let own = self.stripes.get(at & (self.spread.load(Relaxed) - 1));
+        own.map(|stripe| &stripe.0)
+    }
+
     /// The words in use, beginning with that of thread `at`.
     fn from(&self, at: usize) -> impl Iterator<Item = &AtomicU32> {
         let spread = self.spread.load(Relaxed);
-        // A division costs as much as the rest.
-        let first = if spread == 1 { 0 } else { at % spread };
-        let (before, after) = self.stripes[..spread].split_at(first);
+        let (before, after) = self.stripes[..spread].split_at(at & (spread - 1));
         after.iter().chain(before).map(|stripe| &stripe.0)
     }
+}
+
+fn take(word: &AtomicU32) -> Take {
+    let mut free = word.load(Acquire);
+    while free != 0 {
+        if free == CLOSED {
+            return Take::Closed;
+        }
+        match word.compare_exchange_weak(free, free - 1, Acquire, Acquire) {
+            Ok(_) => return Take::Permit,
+            Err(seen) => free = seen,
+        }
+    }
+    Take::Empty
 }

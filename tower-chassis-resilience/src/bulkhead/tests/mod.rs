@@ -2,6 +2,7 @@ mod ends;
 mod hammer;
 mod keyed;
 mod model;
+mod overload;
 mod service;
 mod waiting;
 

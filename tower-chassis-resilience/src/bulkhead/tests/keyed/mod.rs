@@ -169,11 +169,11 @@ fn only_what_nobody_uses_is_idle() {
     let limit = handle.one().0.for_key();
     let idle = |limit: &Shared| limit.is_idle(Instant::now());
     assert!(idle(&limit));
-    let Turn::Now(ticket) = limit.enter() else {
+    let Turn::Now(ticket) = limit.enter(|| None) else {
         panic!("no permit");
     };
     assert!(!idle(&limit));
-    let Turn::Wait(waiter) = limit.enter() else {
+    let Turn::Wait(waiter) = limit.enter(|| None) else {
         panic!("no place");
     };
     // Fewer permits than are in use.
