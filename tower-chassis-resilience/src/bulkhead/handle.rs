@@ -1,12 +1,9 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
-use tower_chassis_core::{Live, live::Invalid};
+use tower_chassis_core::{Live, live::Invalid, striped::here};
 
-use super::{
-    BulkheadConfig, BulkheadPolicy,
-    shared::{Shared, here},
-};
+use super::{BulkheadConfig, BulkheadPolicy, shared::Shared};
 
 /// Reads and reconfigures a bulkhead that is in use. Clones act on the same one.
 #[derive(Clone)]

@@ -20,7 +20,7 @@ use super::{
     BulkheadFuture, BulkheadHandle, BulkheadLayer, NoDeadlines, Patience,
     future::Settled,
     service::Inner,
-    shared::{Setup, Shared, Turn},
+    shared::{Held, Setup, Shared, Turn},
 };
 use crate::keyed::{By, Forget, KeyOf, Store};
 
@@ -58,11 +58,13 @@ impl<F, K> Keys<F, K> {
         K: Hash + Eq,
     {
         let Some(key) = self.key.key_of(request) else {
-            return self.one.enter(|| D::deadline(request));
+            let hold = || Held::Arc(Arc::clone(&self.one));
+            return self.one.enter(hold, || D::deadline(request));
         };
         let now = || clock::entered(|now| now);
         let limit = self.limits.get(key, now, || self.one.for_key());
-        limit.enter(|| D::deadline(request))
+        let hold = || Held::Arc(Arc::clone(&limit));
+        limit.enter(hold, || D::deadline(request))
     }
 }
 

@@ -3,6 +3,7 @@ use std::{fmt, marker::PhantomData, sync::Arc};
 use tower_chassis_core::{
     Events, Live, Respond,
     settle::{UntilEnd, UntilHead},
+    striped::Striped,
     verdict::OkIsSuccess,
 };
 use tower_layer::Layer;
@@ -19,7 +20,7 @@ use super::{
 #[doc(alias = "ConcurrencyLimit")]
 #[doc(alias = "Throttle")]
 pub struct BulkheadLayer<J = UntilHead<OkIsSuccess>, D = NoDeadlines> {
-    shared: Arc<Shared>,
+    shared: Striped<Shared>,
     settle: J,
     deadlines: PhantomData<fn() -> D>,
 }
@@ -32,7 +33,8 @@ impl BulkheadLayer {
             name: Arc::from("bulkhead"),
             events: Events::none(),
         };
-        Self::with(Shared::new(policy.into(), setup), UntilHead::default())
+        let shared = Striped::of_arc(Shared::new(policy.into(), setup));
+        Self::with(shared, UntilHead::default())
     }
 }
 
@@ -55,7 +57,7 @@ impl<J> BulkheadLayer<J> {
 }
 
 impl<J, D> BulkheadLayer<J, D> {
-    const fn with(shared: Arc<Shared>, settle: J) -> Self {
+    const fn with(shared: Striped<Shared>, settle: J) -> Self {
         Self {
             shared,
             settle,
@@ -90,27 +92,29 @@ impl<J, D> BulkheadLayer<J, D> {
     where
         J: Clone,
     {
-        Self::with(self.shared.fresh(), self.settle.clone())
+        let shared = Striped::of_arc(self.shared.fresh());
+        Self::with(shared, self.settle.clone())
     }
 
     /// Reads what is in flight and waits, changes the settings.
     #[must_use]
     pub fn handle(&self) -> BulkheadHandle {
-        BulkheadHandle(Arc::clone(&self.shared))
+        BulkheadHandle(Arc::clone(self.shared.arc()))
     }
 
-    pub(super) fn into_parts(self) -> (Arc<Shared>, J) {
+    pub(super) fn into_parts(self) -> (Striped<Shared>, J) {
         (self.shared, self.settle)
     }
 
     fn set_up(self, change: impl FnOnce(&mut Setup)) -> Self {
-        Self::with(self.shared.fresh_with(change), self.settle)
+        let shared = Striped::of_arc(self.shared.fresh_with(change));
+        Self::with(shared, self.settle)
     }
 }
 
 impl<J: Clone, D> Clone for BulkheadLayer<J, D> {
     fn clone(&self) -> Self {
-        Self::with(Arc::clone(&self.shared), self.settle.clone())
+        Self::with(self.shared.keep(), self.settle.clone())
     }
 }
 
@@ -127,6 +131,6 @@ impl<S, J: Clone, D> Layer<S> for BulkheadLayer<J, D> {
     type Service = Bulkhead<S, J, D>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Bulkhead::new(inner, Arc::clone(&self.shared), self.settle.clone())
+        Bulkhead::new(inner, self.shared.keep(), self.settle.clone())
     }
 }

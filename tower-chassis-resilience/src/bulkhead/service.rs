@@ -2,13 +2,13 @@ use std::{
     fmt,
     marker::PhantomData,
     mem,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use tower_chassis_core::{
     refusal::{IsGrpc, Refusal},
     settle::{Settle, UntilHead},
+    striped::Striped,
     verdict::OkIsSuccess,
 };
 use tower_service::Service;
@@ -17,19 +17,19 @@ use super::{
     BulkheadFuture, NoDeadlines, Patience,
     future::Settled,
     later::Later,
-    shared::{Shared, Turn},
+    shared::{Held, Shared, Turn},
 };
 
 /// The service of a [`BulkheadLayer`](super::BulkheadLayer).
 pub struct Bulkhead<S, J = UntilHead<OkIsSuccess>, D = NoDeadlines> {
     inner: Inner<S>,
-    shared: Arc<Shared>,
+    shared: Striped<Shared>,
     settle: J,
     deadlines: PhantomData<fn() -> D>,
 }
 
 impl<S, J, D> Bulkhead<S, J, D> {
-    pub(super) const fn new(inner: S, shared: Arc<Shared>, settle: J) -> Self {
+    pub(super) const fn new(inner: S, shared: Striped<Shared>, settle: J) -> Self {
         Self {
             inner: Inner::new(inner),
             shared,
@@ -43,7 +43,7 @@ impl<S: Clone, J: Clone, D> Clone for Bulkhead<S, J, D> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
-            shared: Arc::clone(&self.shared),
+            shared: self.shared.clone(),
             settle: self.settle.clone(),
             deadlines: PhantomData,
         }
@@ -80,7 +80,8 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let grpc = J::is_grpc(&request);
-        let turn = self.shared.enter(|| D::deadline(&request));
+        let hold = || Held::Lane(self.shared.hold());
+        let turn = self.shared.enter(hold, || D::deadline(&request));
         self.inner.begin(turn, request, &self.settle, grpc)
     }
 }

@@ -1,18 +1,22 @@
 //! What a layer, its services, their calls and its handles share.
 
 use std::{
-    cell::Cell,
+    ops::Deref,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
-    thread,
     time::Duration,
 };
 
 use tokio::time::Instant;
-use tower_chassis_core::{Events, Kind, Live, Verdict, clock, events::Event, settle::Observe};
+use tower_chassis_core::{
+    Events, Kind, Live, Verdict, clock,
+    events::Event,
+    settle::Observe,
+    striped::{self, Hold, here},
+};
 
 use super::{
     BulkheadConfig, BulkheadPolicy, QueueOrder,
@@ -20,9 +24,6 @@ use super::{
     permits::{Comer, Entry, Permits},
     queue::Place,
 };
-
-/// The most stripes: on more cores than that, some share one.
-const MOST_STRIPES: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -93,11 +94,10 @@ pub(super) enum Turn {
 
 impl Shared {
     pub(super) fn new(live: Live<BulkheadPolicy>, setup: Setup) -> Arc<Self> {
-        let stripes = thread::available_parallelism().map_or(1, usize::from);
         let policy = live.load();
         let config = policy.config();
         let shared = Arc::new(Self {
-            permits: Permits::new(config.limit, config.queue, stripes.min(MOST_STRIPES)),
+            permits: Permits::new(config.limit, config.queue, striped::stripes()),
             common: Arc::new(Common {
                 made: clock::now(),
                 waits: Waits::default(),
@@ -147,7 +147,11 @@ impl Shared {
     }
 
     /// `deadline` is asked if no permit is free.
-    pub(super) fn enter(self: &Arc<Self>, deadline: impl FnOnce() -> Option<Instant>) -> Turn {
+    pub(super) fn enter(
+        &self,
+        hold: impl FnOnce() -> Held,
+        deadline: impl FnOnce() -> Option<Instant>,
+    ) -> Turn {
         let mut patience = None;
         let comer = || Comer {
             now: clock::entered(|now| now),
@@ -155,9 +159,9 @@ impl Shared {
             discipline: self.common.waits.discipline(),
         };
         match self.permits.enter(here(), comer) {
-            Entry::Permit => Turn::Now(Ticket(Arc::clone(self))),
+            Entry::Permit => Turn::Now(Ticket(hold())),
             Entry::Queued(place, until) => Turn::Wait(Waiter {
-                shared: Arc::clone(self),
+                shared: hold(),
                 place: Some(place),
                 until,
                 deadline: patience.flatten(),
@@ -186,25 +190,27 @@ impl Shared {
     }
 }
 
-/// A number for the calling thread, small and in the order of first use.
-pub(super) fn here() -> usize {
-    static THREADS: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static HERE: Cell<usize> = const { Cell::new(usize::MAX) };
-    }
-    match HERE.get() {
-        usize::MAX => {
-            let here = THREADS.fetch_add(1, Relaxed) % usize::MAX;
-            HERE.set(here);
-            here
+/// What a call holds it by.
+#[derive(Clone, Debug)]
+pub(super) enum Held {
+    Lane(Hold<Shared>),
+    /// That of a key.
+    Arc(Arc<Shared>),
+}
+
+impl Deref for Held {
+    type Target = Shared;
+    fn deref(&self) -> &Shared {
+        match self {
+            Self::Lane(shared) => shared,
+            Self::Arc(shared) => shared,
         }
-        here => here,
     }
 }
 
 /// A permit of a call. Gives it back when it is dropped.
 #[derive(Debug)]
-pub struct Ticket(Arc<Shared>);
+pub struct Ticket(Held);
 
 impl Observe for Ticket {
     fn now(&self) -> Instant {
@@ -222,7 +228,7 @@ impl Drop for Ticket {
 /// A place in the queue. Dropped, it is given up, with the permit if one was granted to it.
 #[derive(Debug)]
 pub(super) struct Waiter {
-    shared: Arc<Shared>,
+    shared: Held,
     /// None once it has been given up.
     place: Option<Place>,
     until: Instant,
@@ -261,7 +267,7 @@ impl Waiter {
     fn give_up(&mut self) -> Option<Ticket> {
         let place = self.place.take()?;
         let granted = self.shared.permits.leave(place, here());
-        granted.then(|| Ticket(Arc::clone(&self.shared)))
+        granted.then(|| Ticket(self.shared.clone()))
     }
 }
 

@@ -18,7 +18,7 @@ use tower_layer::Layer;
 use super::{
     super::{
         BulkheadLayer, BulkheadPolicy, KeyedBulkhead, KeyedBulkheadHandle, KeyedBulkheadLayer,
-        shared::{Shared, Turn},
+        shared::{Held, Shared, Turn},
     },
     service::{SECOND, counts, kind, policy, send, settle},
 };
@@ -169,11 +169,11 @@ fn only_what_nobody_uses_is_idle() {
     let limit = handle.one().0.for_key();
     let idle = |limit: &Shared| limit.is_idle(Instant::now());
     assert!(idle(&limit));
-    let Turn::Now(ticket) = limit.enter(|| None) else {
+    let Turn::Now(ticket) = limit.enter(|| Held::Arc(Arc::clone(&limit)), || None) else {
         panic!("no permit");
     };
     assert!(!idle(&limit));
-    let Turn::Wait(waiter) = limit.enter(|| None) else {
+    let Turn::Wait(waiter) = limit.enter(|| Held::Arc(Arc::clone(&limit)), || None) else {
         panic!("no place");
     };
     // Fewer permits than are in use.
