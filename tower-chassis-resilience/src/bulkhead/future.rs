@@ -6,39 +6,44 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tower_chassis_core::{Kind, Rejection, refusal::Refusal, settle::Settle};
+use tower_chassis_core::{Kind, Rejection, refusal::Refusal, settle::Settle, striped::Hold};
 use tower_service::Service;
 
 use super::{
     Ticket,
     later::{Begun, Later},
+    shared::{Held, Shared},
 };
 
 /// What is answered from inside, once it is judged.
-pub(super) type Settled<S, Req, J> =
-    <J as Settle<<S as Service<Req>>::Response, <S as Service<Req>>::Error>>::Response<Ticket>;
+pub(super) type Settled<S, Req, J, H = Hold<Shared>> =
+    <J as Settle<<S as Service<Req>>::Response, <S as Service<Req>>::Error>>::Response<Ticket<H>>;
 
 pin_project! {
     /// The future of a [`Bulkhead`](super::Bulkhead).
     #[must_use = "futures do nothing unless polled"]
-    pub struct BulkheadFuture<S, Req, J>
+    pub struct BulkheadFuture<S, Req, J, H = Hold<Shared>>
     where
         S: Service<Req>,
+        H: Held,
     {
         #[pin]
-        state: State<S::Future, Pin<Box<Later<S, Req, J>>>, J>,
+        state: State<S::Future, Pin<Box<Later<S, Req, J, H>>>, J, H>,
     }
 }
 
 pin_project! {
     #[project = StateProj]
-    enum State<F, L, J> {
+    enum State<F, L, J, H>
+    where
+        H: Held,
+    {
         Called {
             #[pin]
             inner: F,
             settle: J,
             // The last: what it stands for is dropped before another call begins.
-            ticket: Option<Ticket>,
+            ticket: Option<Ticket<H>>,
         },
         // In a box: few calls wait, and all of them are moved through the layers outside.
         Later { later: L },
@@ -47,8 +52,8 @@ pin_project! {
     }
 }
 
-impl<S: Service<Req>, Req, J> BulkheadFuture<S, Req, J> {
-    pub(super) const fn called(inner: S::Future, ticket: Ticket, settle: J) -> Self {
+impl<S: Service<Req>, Req, J, H: Held> BulkheadFuture<S, Req, J, H> {
+    pub(super) const fn called(inner: S::Future, ticket: Ticket<H>, settle: J) -> Self {
         let ticket = Some(ticket);
         Self {
             state: State::Called {
@@ -60,7 +65,7 @@ impl<S: Service<Req>, Req, J> BulkheadFuture<S, Req, J> {
     }
 
     #[cold]
-    pub(super) fn later(later: Later<S, Req, J>) -> Self {
+    pub(super) fn later(later: Later<S, Req, J, H>) -> Self {
         let later = Box::pin(later);
         Self {
             state: State::Later { later },
@@ -75,14 +80,15 @@ impl<S: Service<Req>, Req, J> BulkheadFuture<S, Req, J> {
     }
 }
 
-impl<S, Req, J> Future for BulkheadFuture<S, Req, J>
+impl<S, Req, J, H> Future for BulkheadFuture<S, Req, J, H>
 where
     S: Service<Req>,
-    J: Settle<S::Response, S::Error> + Refusal<Settled<S, Req, J>, S::Error>,
+    H: Held,
+    J: Settle<S::Response, S::Error> + Refusal<Settled<S, Req, J, H>, S::Error>,
 {
     type Output = Result<
-        <J as Refusal<Settled<S, Req, J>, S::Error>>::Response,
-        <J as Refusal<Settled<S, Req, J>, S::Error>>::Error,
+        <J as Refusal<Settled<S, Req, J, H>, S::Error>>::Response,
+        <J as Refusal<Settled<S, Req, J, H>, S::Error>>::Error,
     >;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -125,7 +131,7 @@ where
     }
 }
 
-impl<S: Service<Req>, Req, J> fmt::Debug for BulkheadFuture<S, Req, J> {
+impl<S: Service<Req>, Req, J, H: Held> fmt::Debug for BulkheadFuture<S, Req, J, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
             State::Called { .. } => "called",

@@ -20,7 +20,7 @@ use super::{
     BulkheadFuture, BulkheadHandle, BulkheadLayer, NoDeadlines, Patience,
     future::Settled,
     service::Inner,
-    shared::{Held, Setup, Shared, Turn},
+    shared::{Setup, Shared, Turn, enter},
 };
 use crate::keyed::{By, Forget, KeyOf, Store};
 
@@ -52,19 +52,17 @@ impl Forget for Shared {
 }
 
 impl<F, K> Keys<F, K> {
-    fn enter<Req, D: Patience<Req>>(&self, request: &Req) -> Turn
+    fn enter<Req, D: Patience<Req>>(&self, request: &Req) -> Turn<Arc<Shared>>
     where
         F: KeyOf<Req, K>,
         K: Hash + Eq,
     {
         let Some(key) = self.key.key_of(request) else {
-            let hold = || Held::Arc(Arc::clone(&self.one));
-            return self.one.enter(hold, || D::deadline(request));
+            return enter(Arc::clone(&self.one), || D::deadline(request));
         };
         let now = || clock::entered(|now| now);
         let limit = self.limits.get(key, now, || self.one.for_key());
-        let hold = || Held::Arc(Arc::clone(&limit));
-        limit.enter(hold, || D::deadline(request))
+        enter(limit, || D::deadline(request))
     }
 }
 
@@ -223,11 +221,13 @@ where
     D: Patience<Req>,
     F: KeyOf<Req, K>,
     K: Hash + Eq,
-    J: Settle<S::Response, S::Error> + IsGrpc<Req> + Refusal<Settled<S, Req, J>, S::Error>,
+    J: Settle<S::Response, S::Error>
+        + IsGrpc<Req>
+        + Refusal<Settled<S, Req, J, Arc<Shared>>, S::Error>,
 {
-    type Response = <J as Refusal<Settled<S, Req, J>, S::Error>>::Response;
-    type Error = <J as Refusal<Settled<S, Req, J>, S::Error>>::Error;
-    type Future = BulkheadFuture<S, Req, J>;
+    type Response = <J as Refusal<Settled<S, Req, J, Arc<Shared>>, S::Error>>::Response;
+    type Error = <J as Refusal<Settled<S, Req, J, Arc<Shared>>, S::Error>>::Error;
+    type Future = BulkheadFuture<S, Req, J, Arc<Shared>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         // Whose call it will be is not known yet.

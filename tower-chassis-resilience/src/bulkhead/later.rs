@@ -10,24 +10,30 @@ use tokio::time::{Sleep, sleep_until};
 use tower_chassis_core::Kind;
 use tower_service::Service;
 
-use super::{Ticket, shared::Waiter};
+use super::{
+    Ticket,
+    shared::{Held, Waiter},
+};
 
 pin_project! {
     /// Waits for its turn, if it has not come, and for the service.
-    pub(super) struct Later<S, Req, J> {
+    pub(super) struct Later<S, Req, J, H>
+    where
+        H: Held,
+    {
         // None before the first Pending.
         #[pin]
         sleep: Option<Sleep>,
         call: Option<Call<S, Req, J>>,
         // After the call: that is dropped before another one begins.
-        turn: Turn,
+        turn: Turn<H>,
         grpc: bool,
     }
 }
 
-enum Turn {
-    Waits(Waiter),
-    Came(Ticket),
+enum Turn<H: Held> {
+    Waits(Waiter<H>),
+    Came(Ticket<H>),
     Over,
 }
 
@@ -39,23 +45,23 @@ struct Call<S, Req, J> {
 }
 
 /// How a call begins.
-pub(super) enum Begun<F, J, E> {
-    Called(F, Ticket, J),
+pub(super) enum Begun<F, J, E, H: Held> {
+    Called(F, Ticket<H>, J),
     /// The inner service did not become ready.
     Failed(E),
     Refused(Kind, bool),
 }
 
-impl<S, Req, J> Later<S, Req, J> {
-    pub(super) const fn waiting(waiter: Waiter, inner: S, request: Req, settle: J) -> Self {
+impl<S, Req, J, H: Held> Later<S, Req, J, H> {
+    pub(super) const fn waiting(waiter: Waiter<H>, inner: S, request: Req, settle: J) -> Self {
         Self::new(Turn::Waits(waiter), inner, request, settle)
     }
 
-    pub(super) const fn readying(ticket: Ticket, inner: S, request: Req, settle: J) -> Self {
+    pub(super) const fn readying(ticket: Ticket<H>, inner: S, request: Req, settle: J) -> Self {
         Self::new(Turn::Came(ticket), inner, request, settle)
     }
 
-    const fn new(turn: Turn, inner: S, request: Req, settle: J) -> Self {
+    const fn new(turn: Turn<H>, inner: S, request: Req, settle: J) -> Self {
         let call = Some(Call {
             inner,
             request,
@@ -82,7 +88,7 @@ impl<S, Req, J> Later<S, Req, J> {
     pub(super) fn poll_begin(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Begun<S::Future, J, S::Error>>
+    ) -> Poll<Begun<S::Future, J, S::Error, H>>
     where
         S: Service<Req>,
     {

@@ -97,6 +97,7 @@ impl Permits {
     }
 
     /// Takes a permit, or a place in the queue; `comer` is asked if no permit is free.
+    #[inline]
     pub(crate) fn enter(&self, at: usize, comer: impl FnOnce() -> Comer) -> Entry {
         match self.stripes.take(at) {
             Take::Permit => Entry::Permit,
@@ -134,6 +135,7 @@ impl Permits {
     }
 
     /// Gives a permit back, to the next who waits; `now` is asked if somebody does.
+    #[inline]
     pub(crate) fn release(&self, at: usize, now: impl Fn() -> Instant) {
         if !self.stripes.give(at) {
             self.release_slowly(at, now);
@@ -213,6 +215,7 @@ impl Permits {
     }
 
     /// Whether one who came now would get a permit.
+    #[inline]
     pub(crate) fn any(&self, at: usize) -> bool {
         self.stripes.any(at)
     }

@@ -17,7 +17,7 @@ use super::{
     BulkheadFuture, NoDeadlines, Patience,
     future::Settled,
     later::Later,
-    shared::{Held, Shared, Turn},
+    shared::{Held, Shared, Turn, enter},
 };
 
 /// The service of a [`BulkheadLayer`](super::BulkheadLayer).
@@ -80,8 +80,7 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let grpc = J::is_grpc(&request);
-        let hold = || Held::Lane(self.shared.hold());
-        let turn = self.shared.enter(hold, || D::deadline(&request));
+        let turn = enter(self.shared.hold(), || D::deadline(&request));
         self.inner.begin(turn, request, &self.settle, grpc)
     }
 }
@@ -124,13 +123,13 @@ impl<S> Inner<S> {
     }
 
     /// Begins a call in its turn.
-    pub(super) fn begin<Req, J>(
+    pub(super) fn begin<Req, J, H: Held>(
         &mut self,
-        turn: Turn,
+        turn: Turn<H>,
         request: Req,
         settle: &J,
         grpc: bool,
-    ) -> BulkheadFuture<S, Req, J>
+    ) -> BulkheadFuture<S, Req, J, H>
     where
         S: Service<Req> + Clone,
         J: Clone,

@@ -25,8 +25,9 @@ use super::{
     queue::Place,
 };
 
+/// A limit: its permits, its queue, its settings.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub struct Shared {
     pub(super) permits: Permits,
     pub(super) common: Arc<Common>,
 }
@@ -86,9 +87,9 @@ pub(super) struct Setup {
 }
 
 /// How a call begins.
-pub(super) enum Turn {
-    Now(Ticket),
-    Wait(Waiter),
+pub(super) enum Turn<H: Held> {
+    Now(Ticket<H>),
+    Wait(Waiter<H>),
     Refused(Kind),
 }
 
@@ -146,32 +147,8 @@ impl Shared {
         &self.common.setup.name
     }
 
-    /// `deadline` is asked if no permit is free.
-    pub(super) fn enter(
-        &self,
-        hold: impl FnOnce() -> Held,
-        deadline: impl FnOnce() -> Option<Instant>,
-    ) -> Turn {
-        let mut patience = None;
-        let comer = || Comer {
-            now: clock::entered(|now| now),
-            deadline: *patience.insert(deadline()),
-            discipline: self.common.waits.discipline(),
-        };
-        match self.permits.enter(here(), comer) {
-            Entry::Permit => Turn::Now(Ticket(hold())),
-            Entry::Queued(place, until) => Turn::Wait(Waiter {
-                shared: hold(),
-                place: Some(place),
-                until,
-                deadline: patience.flatten(),
-            }),
-            Entry::Full => Turn::Refused(self.refuse(Kind::Overloaded)),
-            Entry::Late => Turn::Refused(self.refuse(Kind::DeadlineExceeded)),
-        }
-    }
-
     /// Whether a call would begin at once.
+    #[inline]
     pub(super) fn is_free(&self) -> bool {
         self.permits.any(here())
     }
@@ -190,36 +167,49 @@ impl Shared {
     }
 }
 
-/// What a call holds it by.
-#[derive(Clone, Debug)]
-pub(super) enum Held {
-    Lane(Hold<Shared>),
-    /// That of a key.
-    Arc(Arc<Shared>),
-}
+/// What a call holds a limit by: a [`Hold`], or the `Arc` of that of a key. One word: a future that has it is moved
+/// through the layers outside.
+pub trait Held: Deref<Target = Shared> + Clone + Send + 'static {}
 
-impl Deref for Held {
-    type Target = Shared;
-    fn deref(&self) -> &Shared {
-        match self {
-            Self::Lane(shared) => shared,
-            Self::Arc(shared) => shared,
-        }
+impl Held for Hold<Shared> {}
+
+impl Held for Arc<Shared> {}
+
+/// A call begins, or waits. `deadline` is asked if no permit is free.
+#[inline]
+pub(super) fn enter<H: Held>(held: H, deadline: impl FnOnce() -> Option<Instant>) -> Turn<H> {
+    let mut patience = None;
+    let comer = || Comer {
+        now: clock::entered(|now| now),
+        deadline: *patience.insert(deadline()),
+        discipline: held.common.waits.discipline(),
+    };
+    match held.permits.enter(here(), comer) {
+        Entry::Permit => Turn::Now(Ticket(held)),
+        Entry::Queued(place, until) => Turn::Wait(Waiter {
+            held,
+            place: Some(place),
+            until,
+            deadline: patience.flatten(),
+        }),
+        Entry::Full => Turn::Refused(held.refuse(Kind::Overloaded)),
+        Entry::Late => Turn::Refused(held.refuse(Kind::DeadlineExceeded)),
     }
 }
 
 /// A permit of a call. Gives it back when it is dropped.
 #[derive(Debug)]
-pub struct Ticket(Held);
+pub struct Ticket<H: Held = Hold<Shared>>(H);
 
-impl Observe for Ticket {
+impl<H: Held> Observe for Ticket<H> {
     fn now(&self) -> Instant {
         self.0.common.made
     }
     fn done(self, _: Verdict, _: Instant) {}
 }
 
-impl Drop for Ticket {
+impl<H: Held> Drop for Ticket<H> {
+    #[inline]
     fn drop(&mut self) {
         self.0.permits.release(here(), clock::now);
     }
@@ -227,19 +217,19 @@ impl Drop for Ticket {
 
 /// A place in the queue. Dropped, it is given up, with the permit if one was granted to it.
 #[derive(Debug)]
-pub(super) struct Waiter {
-    shared: Held,
+pub(super) struct Waiter<H: Held> {
+    held: H,
     /// None once it has been given up.
     place: Option<Place>,
     until: Instant,
     deadline: Option<Instant>,
 }
 
-impl Waiter {
+impl<H: Held> Waiter<H> {
     /// Waits for a permit.
     pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
         match &self.place {
-            Some(place) if !self.shared.permits.poll(place, cx.waker()) => Poll::Pending,
+            Some(place) if !self.held.permits.poll(place, cx.waker()) => Poll::Pending,
             _ => Poll::Ready(()),
         }
     }
@@ -250,7 +240,7 @@ impl Waiter {
     }
 
     /// Gives the place up. The permit if one was granted, else why it is refused.
-    pub(super) fn leave(&mut self) -> Result<Ticket, Kind> {
+    pub(super) fn leave(&mut self) -> Result<Ticket<H>, Kind> {
         self.give_up().ok_or_else(|| {
             let late = self
                 .deadline
@@ -260,18 +250,18 @@ impl Waiter {
             } else {
                 Kind::Overloaded
             };
-            self.shared.refuse(kind)
+            self.held.refuse(kind)
         })
     }
 
-    fn give_up(&mut self) -> Option<Ticket> {
+    fn give_up(&mut self) -> Option<Ticket<H>> {
         let place = self.place.take()?;
-        let granted = self.shared.permits.leave(place, here());
-        granted.then(|| Ticket(self.shared.clone()))
+        let granted = self.held.permits.leave(place, here());
+        granted.then(|| Ticket(self.held.clone()))
     }
 }
 
-impl Drop for Waiter {
+impl<H: Held> Drop for Waiter<H> {
     fn drop(&mut self) {
         drop(self.give_up());
     }

@@ -50,6 +50,7 @@ impl Stripes {
     ///
     /// Exact with one stripe in use. With more, `Empty` may come from a moment in which a permit was
     /// taken behind the search and another one given back ahead of it.
+    #[inline]
     pub(crate) fn take(&self, at: usize) -> Take {
         match self.own(at).map_or(Take::Empty, take) {
             Take::Empty => self.steal(at),
@@ -67,6 +68,7 @@ impl Stripes {
     }
 
     /// Gives a permit back to the stripe of thread `at`; `false` if that is closed.
+    #[inline]
     pub(crate) fn give(&self, at: usize) -> bool {
         let Some(word) = self.own(at) else {
             return false;
@@ -82,6 +84,7 @@ impl Stripes {
     }
 
     /// Whether a permit could be taken now.
+    #[inline]
     pub(crate) fn any(&self, at: usize) -> bool {
         let free = |word: &AtomicU32| !matches!(word.load(Relaxed), 0 | CLOSED);
         self.own(at).is_some_and(free) || self.from(at).any(free)
@@ -120,6 +123,7 @@ impl Stripes {
     }
 
     /// The word of thread `at`.
+    #[inline]
     fn own(&self, at: usize) -> Option<&AtomicU32> {
         let own = self.stripes.get(at & (self.spread.load(Relaxed) - 1));
         own.map(|stripe| &stripe.0)
@@ -133,6 +137,7 @@ impl Stripes {
     }
 }
 
+#[inline]
 fn take(word: &AtomicU32) -> Take {
     let mut free = word.load(Acquire);
     while free != 0 {

@@ -306,7 +306,7 @@ fn the_future_is_the_inner_one_and_little_more() {
     }
     type Inner = tower::util::BoxCloneSyncService<[u8; 500], u32, Infallible>;
     assert!(
-        size::<Inner, [u8; 500]>() <= 24,
+        size::<Inner, [u8; 500]>() <= 16,
         "{}",
         size::<Inner, [u8; 500]>()
     );

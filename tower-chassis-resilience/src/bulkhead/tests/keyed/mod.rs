@@ -18,7 +18,7 @@ use tower_layer::Layer;
 use super::{
     super::{
         BulkheadLayer, BulkheadPolicy, KeyedBulkhead, KeyedBulkheadHandle, KeyedBulkheadLayer,
-        shared::{Held, Shared, Turn},
+        shared::{Shared, Turn, enter},
     },
     service::{SECOND, counts, kind, policy, send, settle},
 };
@@ -167,13 +167,14 @@ fn only_what_nobody_uses_is_idle() {
     let layer = keyed(policy(1, 1));
     let handle = layer.handle();
     let limit = handle.one().0.for_key();
+    let come = |limit: &Arc<Shared>| enter(Arc::clone(limit), || None);
     let idle = |limit: &Shared| limit.is_idle(Instant::now());
     assert!(idle(&limit));
-    let Turn::Now(ticket) = limit.enter(|| Held::Arc(Arc::clone(&limit)), || None) else {
+    let Turn::Now(ticket) = come(&limit) else {
         panic!("no permit");
     };
     assert!(!idle(&limit));
-    let Turn::Wait(waiter) = limit.enter(|| Held::Arc(Arc::clone(&limit)), || None) else {
+    let Turn::Wait(waiter) = come(&limit) else {
         panic!("no place");
     };
     // Fewer permits than are in use.
