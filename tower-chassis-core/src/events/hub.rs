@@ -123,6 +123,11 @@ impl<T> Hub<T> {
         self.count.fetch_sub(1, Relaxed);
     }
 
+    /// Whether anybody listens, or did a moment ago.
+    pub(super) fn is_heard(&self) -> bool {
+        self.count.load(Relaxed) > 0
+    }
+
     /// How many listen.
     pub(super) fn len(&self) -> usize {
         self.ears.load().len()

@@ -100,6 +100,12 @@ impl Events {
         })
     }
 
+    /// Whether somebody listens now. One load.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        self.0.as_ref().is_some_and(|hub| hub.is_heard())
+    }
+
     /// Reports what `event` makes, if somebody listens. Waits for nobody, and does not panic if they do.
     pub fn emit(&self, event: impl FnOnce() -> Event) {
         if let Some(hub) = &self.0

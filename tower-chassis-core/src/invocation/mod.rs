@@ -54,6 +54,8 @@ struct Shared {
     tried: [AtomicU64; REMEMBERED],
     /// The client's body is waited for.
     uploading: AtomicBool,
+    /// It gave a frame since the body of the response was last looked at.
+    received: AtomicBool,
     /// The response gave a frame since the body of the request was last looked at.
     #[cfg(feature = "server")]
     answered: AtomicBool,
@@ -280,6 +282,19 @@ impl Upload {
         if self.0.uploading.load(Ordering::Relaxed) != waiting {
             self.0.uploading.store(waiting, Ordering::Relaxed);
         }
+    }
+
+    /// The body goes on: what a server tells, and a timeout of the response's body asks.
+    pub fn set_received(&self) {
+        if !self.0.received.load(Ordering::Relaxed) {
+            self.0.received.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the body went on since this was last asked.
+    #[must_use]
+    pub fn take_received(&self) -> bool {
+        self.0.received.load(Ordering::Relaxed) && self.0.received.swap(false, Ordering::Relaxed)
     }
 
     /// The response goes on.

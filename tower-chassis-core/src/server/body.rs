@@ -71,6 +71,7 @@ impl Body for Received {
         match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.armed = false;
+                self.upload.set_received();
                 let len = frame.data_ref().map_or(0, |data| data.len() as u64);
                 match self.left.checked_sub(len) {
                     Some(left) => {

@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use tower_chassis_core::{Events, Live, Respond, live::Invalid, refusal::Fail};
+use tower_chassis_core::{
+    Events, Live, Respond, live::Invalid, refusal::Fail, striped::Striped,
+};
 use tower_layer::Layer;
 
 use super::{Accept, DeadlineConfig, DeadlinePolicy, Deadlined, Propagate};
@@ -18,7 +20,7 @@ use super::{Accept, DeadlineConfig, DeadlinePolicy, Deadlined, Propagate};
 /// `D` is the end of the hop it is at, `A` says whether a refusal is an error or [an answer](Self::respond).
 #[must_use]
 pub struct DeadlineLayer<D = Accept, A = Fail> {
-    shared: Arc<Shared>,
+    shared: Striped<Shared>,
     side: D,
     answer: PhantomData<fn() -> A>,
 }
@@ -33,7 +35,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    fn new(live: Live<DeadlinePolicy>, events: Events) -> Arc<Self> {
+    fn new(live: Live<DeadlinePolicy>, events: Events) -> Striped<Self> {
         let shared = Arc::new(Self {
             live,
             default: AtomicU64::new(0),
@@ -46,7 +48,7 @@ impl Shared {
             shared.default.store(nanos(*default), Ordering::Relaxed);
             shared.max.store(nanos(*max), Ordering::Relaxed);
         });
-        shared
+        Striped::of_arc(shared)
     }
 
     pub(super) fn bounds(&self) -> DeadlineConfig {
@@ -140,7 +142,7 @@ impl<D, A> DeadlineLayer<D, A> {
     #[must_use]
     pub fn handle(&self) -> DeadlineHandle {
         DeadlineHandle {
-            shared: Arc::clone(&self.shared),
+            shared: Arc::clone(self.shared.arc()),
         }
     }
 }
@@ -148,7 +150,7 @@ impl<D, A> DeadlineLayer<D, A> {
 impl<D: Clone, A> Clone for DeadlineLayer<D, A> {
     fn clone(&self) -> Self {
         Self {
-            shared: Arc::clone(&self.shared),
+            shared: self.shared.keep(),
             side: self.side.clone(),
             answer: PhantomData,
         }
@@ -168,7 +170,7 @@ impl<S, D: Clone, A> Layer<S> for DeadlineLayer<D, A> {
     type Service = Deadlined<S, D, A>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Deadlined::new(inner, Arc::clone(&self.shared), self.side.clone())
+        Deadlined::new(inner, self.shared.keep(), self.side.clone())
     }
 }
 

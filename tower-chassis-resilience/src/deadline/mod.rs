@@ -137,7 +137,7 @@
 //!
 //! # Events and metrics
 //! Each refusal, and each call that it ends, is a `Refused` [event](tower_chassis_core::events::Event), if it was
-//! given [somebody](DeadlineLayer::events) to tell.
+//! given [somebody](DeadlineLayer::events) to tell, and that listened when the call began.
 //!
 //! # Cancellation
 //! When the time is up the inner future is dropped at once and not polled again, even if it could answer; the guards

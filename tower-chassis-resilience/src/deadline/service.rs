@@ -3,15 +3,15 @@ use std::{
     future::Future,
     marker::PhantomData,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
 use tower_chassis_core::{
-    Carrier, Events, Kind, Rejection, Verdict, clock,
+    Carrier, Kind, Rejection, Verdict, clock,
     events::Event,
     refusal::{Fail, IsGrpc, Refusal},
+    striped::{Hold, Striped},
 };
 use tower_service::Service;
 
@@ -21,13 +21,13 @@ use crate::until::{Late, Until};
 /// The service of [`DeadlineLayer`](super::DeadlineLayer).
 pub struct Deadlined<S, D = Accept, A = Fail> {
     inner: S,
-    shared: Arc<Shared>,
+    shared: Striped<Shared>,
     side: D,
     answer: PhantomData<fn() -> A>,
 }
 
 impl<S, D, A> Deadlined<S, D, A> {
-    pub(super) const fn new(inner: S, shared: Arc<Shared>, side: D) -> Self {
+    pub(super) const fn new(inner: S, shared: Striped<Shared>, side: D) -> Self {
         Self {
             inner,
             shared,
@@ -41,7 +41,7 @@ impl<S: Clone, D: Clone, A> Clone for Deadlined<S, D, A> {
     fn clone(&self) -> Self {
         Self::new(
             self.inner.clone(),
-            Arc::clone(&self.shared),
+            self.shared.clone(),
             self.side.clone(),
         )
     }
@@ -97,7 +97,7 @@ where
             };
             DeadlineFuture {
                 state,
-                events: self.shared.events.clone(),
+                report: self.shared.events.is_heard().then(|| self.shared.hold()),
                 grpc,
                 answer: PhantomData,
             }
@@ -111,7 +111,8 @@ pin_project! {
     pub struct DeadlineFuture<F, A = Fail> {
         #[pin]
         state: State<F>,
-        events: Events,
+        // Of one who listened when the call began.
+        report: Option<Hold<Shared>>,
         grpc: bool,
         answer: PhantomData<fn() -> A>,
     }
@@ -155,7 +156,9 @@ where
                     }
                     None => {
                         let kind = Kind::Timeout;
-                        this.events.emit(|| Event::refused("deadline", kind));
+                        if let Some(shared) = this.report {
+                            shared.events.emit(|| Event::refused("deadline", kind));
+                        }
                         Rejection::new(kind, "deadline")
                     }
                 }

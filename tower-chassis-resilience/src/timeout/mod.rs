@@ -1,7 +1,8 @@
-//! An answer in time, or an error: per try, or for all tries together.
+//! An answer in time, or an error: per try, or for all tries together; to its head or its end. And streams that do not
+//! stall.
 //!
 //! Works for every service. The time counts from `call`; readiness is not in it, nor is the body of the
-//! response.
+//! response, unless it is [asked for](#streams).
 //!
 //! # Example
 //! ```
@@ -30,6 +31,55 @@
 //! # }
 //! ```
 //!
+//! # Streams
+//! A timeout to the head says nothing of a body that stalls. Two more do, for HTTP and gRPC:
+//!
+//! | layer | ends a body |
+//! |---|---|
+//! | [`IdleLayer`] | in which nothing moves for so long, 60 s by default |
+//! | [`TimeoutLayer::until_end`] | that is not over when the time of the call is up |
+//!
+//! ```
+//! use std::{convert::Infallible, pin::Pin, task::{Context, Poll}, time::Duration};
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body::{Body, Frame};
+//! use http_body_util::BodyExt;
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! use tower_chassis_core::{BoxError, Rejection};
+//! use tower_chassis_resilience::timeout::{IdleLayer, TimeoutLayer, TimeoutPolicy};
+//!
+//! struct Stalls;
+//!
+//! impl Body for Stalls {
+//!     type Data = Bytes;
+//!     type Error = Infallible;
+//!     fn poll_frame(
+//!         self: Pin<&mut Self>,
+//!         _: &mut Context<'_>,
+//!     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+//!         Poll::Pending
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), BoxError> {
+//! let service = ServiceBuilder::new()
+//!     .layer(TimeoutLayer::total(TimeoutPolicy::new(Duration::from_secs(600))?).until_end())
+//!     .layer(IdleLayer::new(TimeoutPolicy::new(Duration::from_secs(30))?))
+//!     .service(service_fn(async |_: Request<()>| Ok::<_, BoxError>(Response::new(Stalls))));
+//! let mut body = service.oneshot(Request::new(())).await?.into_body();
+//! let error = body.frame().await.expect("an error").unwrap_err();
+//! assert!(Rejection::find(&*error).is_some_and(Rejection::is_timeout));
+//! # Ok(())
+//! # }
+//! ```
+//! Both end it with an error (a [`Rejection`] of [`Kind::Timeout`]; the client sees a stream that was reset), after
+//! what was inside has been dropped. Idle is a stream in which neither half moves: each frame of the response begins
+//! the time anew, and so does each frame of the request's body, where [our server](tower_chassis_core::invocation::Upload)
+//! hands it in. Time in which nobody asks for a frame does not count: that is a reader who is slow, for whom a server
+//! has a limit of its own, as it has for an upload that stalls.
+//!
 //! # Configuration
 //! [`TimeoutConfig`]: one duration, live. A call in flight keeps the one it began with. The resolution is that
 //! of tokio's timer, a millisecond, rounded up.
@@ -44,20 +94,34 @@
 //! [`not_while_uploading`](TimeoutLayer::not_while_uploading) to the timeout of a try: it is for the service, and a
 //! client that stalls its upload is not the service.
 //!
+//! [`IdleLayer`] in a client nearest to the transport, inside what judges to the end of the body; in a server inside
+//! the compression, which may hold frames back.
+//!
 //! # Events and metrics
 //! Each time that it fires is a `Refused` [event](tower_chassis_core::events::Event), if it was given
-//! [somebody](TimeoutLayer::events) to tell. The error is a [`Rejection`] of [`Kind::Timeout`] by the layer
+//! [somebody](TimeoutLayer::events) to tell, and that listened when the call began. The error is a [`Rejection`] of [`Kind::Timeout`] by the layer
 //! `timeout`, whose verdict every outer layer reads.
 //!
 //! # Cancellation
 //! When it fires, the inner future is dropped at once, and the guards below are told why
-//! ([`cause`](tower_chassis_core::cause)): [`Verdict::TIMEOUT`] per try, [`Verdict::CANCELLED`] in total. A panic of
+//! ([`cause`](tower_chassis_core::cause)): [`Verdict::TIMEOUT`] per try and of a stream that is idle,
+//! [`Verdict::CANCELLED`] in total. A panic of
 //! the inner service stays a panic. Work that a handler moved to a blocking thread goes on.
 //!
 //! # Cost
-//! No allocation; with events one reference count. One reading of the clock per call; no timer before the first `Pending`. A call that is
-//! polled again reads the clock once more, so that a service which never yields is still ended.
+//! No allocation; where somebody listens one reference count, which cores do not share. One reading of the clock per
+//! call; no timer before the first `Pending`. A call that is polled again reads the clock once more, so that a service
+//! which never yields is still ended. The future is some 170 bytes larger than the inner one, most of it the timer's
+//! place.
+//!
+//! A body of which the time is watched is some 100 bytes larger. Its timer is made at its first `Pending` (one
+//! allocation), and set again when it fires, not with each frame: a wait costs one reading of the clock. One that is to
+//! be over by an instant reads the clock for each frame.
 
+mod body;
+mod config;
+mod counts;
+mod idle;
 #[cfg(test)]
 mod tests;
 
@@ -75,82 +139,21 @@ use std::{
 
 use pin_project_lite::pin_project;
 use tower_chassis_core::{
-    Carrier, Deadline, Events, Invocation, Kind, Live, Rejection, Respond, Verdict, clock,
+    Deadline, Events, Kind, Live, Rejection, Respond, Verdict, clock,
     events::Event,
-    invocation::Upload,
-    live::{Invalid, Validate},
     refusal::{Fail, IsGrpc, Refusal},
+    striped::{Hold, Striped},
 };
 use tower_layer::Layer;
 use tower_service::Service;
 
+pub use self::{
+    body::{Bounds, TimedBody, ToEnd, ToHead},
+    config::{TimeoutConfig, TimeoutPolicy},
+    counts::{Always, Client, Counts, NotWhileUploading, Uploading},
+    idle::{Idle, IdleFuture, IdleLayer},
+};
 use crate::until::{Late, Until};
-
-/// What a configuration says of a timeout.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(
-    feature = "config",
-    derive(serde::Deserialize),
-    serde(default, deny_unknown_fields)
-)]
-pub struct TimeoutConfig {
-    /// How long a call may take until the head of its response. Above zero; 15 s by default.
-    #[cfg_attr(
-        feature = "config",
-        serde(with = "tower_chassis_core::config::duration")
-    )]
-    pub after: Duration,
-}
-
-impl Default for TimeoutConfig {
-    fn default() -> Self {
-        Self {
-            after: Duration::from_secs(15),
-        }
-    }
-}
-
-/// A valid [`TimeoutConfig`].
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TimeoutPolicy {
-    after: Duration,
-}
-
-impl TimeoutPolicy {
-    /// A timeout of `after`.
-    ///
-    /// # Errors
-    /// `after` is zero.
-    pub fn new(after: Duration) -> Result<Self, Invalid> {
-        if after.is_zero() {
-            return Err(Invalid::new("after", "must be above 0"));
-        }
-        Ok(Self { after })
-    }
-
-    /// How long a call may take.
-    #[must_use]
-    pub const fn after(&self) -> Duration {
-        self.after
-    }
-}
-
-impl Default for TimeoutPolicy {
-    fn default() -> Self {
-        Self {
-            after: TimeoutConfig::default().after,
-        }
-    }
-}
-
-impl TryFrom<TimeoutConfig> for TimeoutPolicy {
-    type Error = Invalid;
-    fn try_from(config: TimeoutConfig) -> Result<Self, Invalid> {
-        Self::new(config.after)
-    }
-}
-
-impl Validate for TimeoutPolicy {}
 
 #[derive(Debug)]
 struct State {
@@ -160,7 +163,7 @@ struct State {
 }
 
 impl State {
-    fn new(live: Live<TimeoutPolicy>, events: Events) -> Arc<Self> {
+    fn new(live: Live<TimeoutPolicy>, events: Events) -> Striped<Self> {
         let state = Arc::new(Self {
             live: live.clone(),
             nanos: AtomicU64::new(0),
@@ -170,45 +173,43 @@ impl State {
             let nanos = u64::try_from(policy.after.as_nanos()).unwrap_or(u64::MAX);
             state.nanos.store(nanos, Ordering::Relaxed);
         });
-        state
+        Striped::of_arc(state)
     }
 }
 
-/// Whose time a call takes: always the service's ([`Always`]), or not while the client is waited for
-/// ([`NotWhileUploading`]).
-pub trait Counts<Req>: Clone {
-    /// What tells, while the call runs.
-    fn upload(&self, request: &Req) -> Option<Upload>;
-}
+/// Where a call reports that its time was up: to those who listened when it began.
+#[derive(Debug)]
+pub struct Report(Option<Hold<State>>);
 
-/// All time counts.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Always;
-
-impl<Req> Counts<Req> for Always {
-    fn upload(&self, _: &Req) -> Option<Upload> {
-        None
+impl Report {
+    fn new(state: &Striped<State>) -> Self {
+        Self(state.events.is_heard().then(|| state.hold()))
     }
-}
 
-/// Time in which the body of the request is waited for does not count.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NotWhileUploading;
+    /// Leaves none here.
+    const fn take(&mut self) -> Self {
+        Self(self.0.take())
+    }
 
-impl<Req: Carrier> Counts<Req> for NotWhileUploading {
-    fn upload(&self, request: &Req) -> Option<Upload> {
-        request.invocation().map(Invocation::upload)
+    fn refused(&self) {
+        if let Some(state) = &self.0 {
+            let refused = || Event::refused("timeout", Kind::Timeout);
+            state.events.emit(refused);
+        }
     }
 }
 
 /// Ends calls that take too long. See the [module](self).
-#[derive(Clone, Debug)]
+///
+/// `W` says whose time counts, `A` whether a refusal is an error or [an answer](Self::respond), `E` how far it bounds
+/// a call.
+#[derive(Debug)]
 #[must_use]
-pub struct TimeoutLayer<W = Always, A = Fail> {
-    state: Arc<State>,
+pub struct TimeoutLayer<W = Always, A = Fail, E = ToHead> {
+    state: Striped<State>,
     verdict: Verdict,
     counts: W,
-    answer: PhantomData<fn() -> A>,
+    kind: PhantomData<fn() -> (A, E)>,
 }
 
 impl TimeoutLayer {
@@ -228,37 +229,37 @@ impl TimeoutLayer {
             state: State::new(live, Events::none()),
             verdict,
             counts: Always,
-            answer: PhantomData,
-        }
-    }
-
-    /// Begins anew where the time is up while the body of the request is waited for. Above a balancer, or one
-    /// client that stalls its uploads opens the breakers of all endpoints. The server bounds the stall, and
-    /// a [`total`](Self::total) above bounds the call.
-    pub fn not_while_uploading(self) -> TimeoutLayer<NotWhileUploading> {
-        TimeoutLayer {
-            state: self.state,
-            verdict: self.verdict,
-            counts: NotWhileUploading,
-            answer: PhantomData,
+            kind: PhantomData,
         }
     }
 }
 
-impl<W> TimeoutLayer<W> {
+impl<A, E> TimeoutLayer<Always, A, E> {
+    /// Begins anew where the time is up while the body of the request is waited for. Above a balancer, or one
+    /// client that stalls its uploads opens the breakers of all endpoints. The server bounds the stall, and
+    /// a [`total`](TimeoutLayer::total) above bounds the call.
+    pub fn not_while_uploading(self) -> TimeoutLayer<NotWhileUploading, A, E> {
+        self.with(NotWhileUploading)
+    }
+}
+
+impl<W, E> TimeoutLayer<W, Fail, E> {
     /// Answers a call that took too long (504, `DEADLINE_EXCEEDED`) instead of failing, and passes errors from
     /// inside on: the error type is that of the inner service. To be said last; for HTTP and gRPC.
-    pub fn respond(self) -> TimeoutLayer<W, Respond> {
-        TimeoutLayer {
-            state: self.state,
-            verdict: self.verdict,
-            counts: self.counts,
-            answer: PhantomData,
-        }
+    pub fn respond(self) -> TimeoutLayer<W, Respond, E> {
+        self.with_kind()
     }
 }
 
 impl<W, A> TimeoutLayer<W, A> {
+    /// The time is that to the end of the response's body. A body that is not over by then ends with an error; it is
+    /// ended also while frames come, and while nobody takes them. For HTTP and gRPC.
+    pub fn until_end(self) -> TimeoutLayer<W, A, ToEnd> {
+        self.with_kind()
+    }
+}
+
+impl<W, A, E> TimeoutLayer<W, A, E> {
     /// Reports the calls that it ends. Default: to nobody.
     pub fn events(self, events: Events) -> Self {
         Self {
@@ -274,9 +275,7 @@ impl<W, A> TimeoutLayer<W, A> {
     {
         Self {
             state: State::new(self.state.live.clone(), self.state.events.clone()),
-            verdict: self.verdict,
-            counts: self.counts.clone(),
-            answer: PhantomData,
+            ..self.clone()
         }
     }
 
@@ -284,25 +283,54 @@ impl<W, A> TimeoutLayer<W, A> {
     #[must_use]
     pub fn handle(&self) -> TimeoutHandle {
         TimeoutHandle {
-            state: Arc::clone(&self.state),
+            state: Arc::clone(self.state.arc()),
+        }
+    }
+
+    fn with<V>(self, counts: V) -> TimeoutLayer<V, A, E> {
+        TimeoutLayer {
+            state: self.state,
+            verdict: self.verdict,
+            counts,
+            kind: PhantomData,
+        }
+    }
+
+    fn with_kind<B, F>(self) -> TimeoutLayer<W, B, F> {
+        TimeoutLayer {
+            state: self.state,
+            verdict: self.verdict,
+            counts: self.counts,
+            kind: PhantomData,
         }
     }
 }
 
-impl<S, W: Clone, A> Layer<S> for TimeoutLayer<W, A> {
-    type Service = Timeout<S, W, A>;
-    fn layer(&self, inner: S) -> Timeout<S, W, A> {
-        Timeout {
-            inner,
-            state: Arc::clone(&self.state),
+impl<W: Clone, A, E> Clone for TimeoutLayer<W, A, E> {
+    fn clone(&self) -> Self {
+        Self {
+            state: self.state.keep(),
             verdict: self.verdict,
             counts: self.counts.clone(),
-            answer: PhantomData,
+            kind: PhantomData,
         }
     }
 }
 
-/// A view of a [`TimeoutLayer`] and all of its services.
+impl<S, W: Clone, A, E> Layer<S> for TimeoutLayer<W, A, E> {
+    type Service = Timeout<S, W, A, E>;
+    fn layer(&self, inner: S) -> Timeout<S, W, A, E> {
+        Timeout {
+            inner,
+            state: self.state.keep(),
+            verdict: self.verdict,
+            counts: self.counts.clone(),
+            kind: PhantomData,
+        }
+    }
+}
+
+/// A view of a [`TimeoutLayer`] or an [`IdleLayer`] and all of its services.
 #[derive(Clone, Debug)]
 pub struct TimeoutHandle {
     state: Arc<State>,
@@ -317,24 +345,37 @@ impl TimeoutHandle {
 }
 
 /// The service of [`TimeoutLayer`].
-#[derive(Clone, Debug)]
-pub struct Timeout<S, W = Always, A = Fail> {
+#[derive(Debug)]
+pub struct Timeout<S, W = Always, A = Fail, E = ToHead> {
     inner: S,
-    state: Arc<State>,
+    state: Striped<State>,
     verdict: Verdict,
     counts: W,
-    answer: PhantomData<fn() -> A>,
+    kind: PhantomData<fn() -> (A, E)>,
 }
 
-impl<S, W, A, Req> Service<Req> for Timeout<S, W, A>
+impl<S: Clone, W: Clone, A, E> Clone for Timeout<S, W, A, E> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            state: self.state.clone(),
+            verdict: self.verdict,
+            counts: self.counts.clone(),
+            kind: PhantomData,
+        }
+    }
+}
+
+impl<S, W, A, E, Req> Service<Req> for Timeout<S, W, A, E>
 where
     S: Service<Req>,
     W: Counts<Req>,
-    A: Refusal<S::Response, S::Error> + IsGrpc<Req>,
+    E: Bounds<S::Response>,
+    A: Refusal<E::Response, S::Error> + IsGrpc<Req>,
 {
     type Response = A::Response;
     type Error = A::Error;
-    type Future = TimeoutFuture<S::Future, A>;
+    type Future = TimeoutFuture<S::Future, A, W::Client, E>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), A::Error>> {
         self.inner.poll_ready(cx).map_err(A::error)
@@ -342,16 +383,16 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let after = Duration::from_nanos(self.state.nanos.load(Ordering::Relaxed));
-        let upload = self.counts.upload(&request);
+        let client = self.counts.client(&request, after);
         let grpc = A::is_grpc(&request);
         let entered = clock::enter();
         let end = Deadline::after(entered.now(), after).instant();
-        let events = self.state.events.clone();
+        let report = Report::new(&self.state);
         TimeoutFuture {
             until: Until::new(self.inner.call(request), end, self.verdict),
-            after,
-            upload,
-            events,
+            bounds: E::new(end, self.verdict),
+            client,
+            report,
             grpc,
             answer: PhantomData,
         }
@@ -362,36 +403,42 @@ pin_project! {
     /// The future of [`Timeout`].
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
-    pub struct TimeoutFuture<F, A = Fail> {
+    pub struct TimeoutFuture<F, A = Fail, U = (), E = ToHead> {
         #[pin]
         until: Until<F>,
-        after: Duration,
-        upload: Option<Upload>,
-        events: Events,
+        bounds: E,
+        client: U,
+        report: Report,
         grpc: bool,
         answer: PhantomData<fn() -> A>,
     }
 }
 
-impl<F, A, Res, Err> Future for TimeoutFuture<F, A>
+impl<F, A, U, E, Res, Err> Future for TimeoutFuture<F, A, U, E>
 where
     F: Future<Output = Result<Res, Err>>,
-    A: Refusal<Res, Err>,
+    U: Client,
+    E: Bounds<Res>,
+    A: Refusal<E::Response, Err>,
 {
     type Output = Result<A::Response, A::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let longer = || {
-            let waiting = this.upload.as_ref().is_some_and(Upload::is_waiting);
-            // The service has nothing to answer yet.
-            waiting.then(|| Deadline::after(clock::now(), *this.after).instant())
+            let end = Deadline::after(clock::now(), this.client.more()?).instant();
+            this.bounds.prolong(end);
+            Some(end)
         };
         match ready!(this.until.poll_until(cx, Late::Answers, longer)) {
-            Some(result) => Poll::Ready(result.map(A::response).map_err(A::error)),
+            Some(Ok(response)) => {
+                let report = this.report.take();
+                let response = this.bounds.bound(response, report);
+                Poll::Ready(Ok(A::response(response)))
+            }
+            Some(Err(error)) => Poll::Ready(Err(A::error(error))),
             None => {
-                this.events
-                    .emit(|| Event::refused("timeout", Kind::Timeout));
+                this.report.refused();
                 let rejection = Rejection::new(Kind::Timeout, "timeout");
                 Poll::Ready(A::refused(rejection, *this.grpc))
             }

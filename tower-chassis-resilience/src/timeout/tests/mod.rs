@@ -1,9 +1,11 @@
+mod bodies;
+
 use std::sync::Mutex;
 
 use tokio::time::{Instant, sleep_until};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_chassis_core::{
-    BoxError, Class,
+    BoxError, Carrier, Class,
     events::{Received, TryRecvError},
     settle::{Observe, UntilHead},
     verdict::OkIsSuccess,
@@ -218,4 +220,13 @@ async fn each_time_that_it_fires_is_told_and_nothing_else() {
         assert_eq!(stream.try_recv(), Ok(Received::Event(refused)));
         assert_eq!(stream.try_recv(), Err(TryRecvError::Empty));
     }
+}
+
+/// A listener that comes while nobody calls costs the calls before it nothing; nobody who has no events pays for them.
+#[test]
+fn the_future_is_the_inner_one_and_little_more() {
+    type Inner = std::future::Ready<Result<u32, BoxError>>;
+    let of_until = size_of::<Until<Inner>>();
+    assert!(size_of::<TimeoutFuture<Inner>>() <= of_until + 16);
+    assert!(size_of::<TimeoutFuture<Inner, Fail, (), ToEnd>>() <= of_until + 40);
 }
