@@ -8,9 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tower_chassis_core::{
-    Events, Live, Respond, live::Invalid, refusal::Fail, striped::Striped,
-};
+use tower_chassis_core::{Events, Live, Respond, live::Invalid, refusal::Fail, striped::Striped};
 use tower_layer::Layer;
 
 use super::{Accept, DeadlineConfig, DeadlinePolicy, Deadlined, Propagate};

@@ -39,11 +39,7 @@ impl<S, D, A> Deadlined<S, D, A> {
 
 impl<S: Clone, D: Clone, A> Clone for Deadlined<S, D, A> {
     fn clone(&self) -> Self {
-        Self::new(
-            self.inner.clone(),
-            self.shared.clone(),
-            self.side.clone(),
-        )
+        Self::new(self.inner.clone(), self.shared.clone(), self.side.clone())
     }
 }
 
