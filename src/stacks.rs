@@ -14,7 +14,7 @@ use tower_chassis_core::{
 use tower_chassis_observe::ObserveLayer;
 use tower_chassis_resilience::{
     breaker::BreakerLayer,
-    bulkhead::BulkheadLayer,
+    bulkhead::{BulkheadLayer, Deadlines},
     deadline::{Accept, DeadlineLayer, Propagate},
     rate_limit::RateLimitLayer,
     retry::RetryLayer,
@@ -25,14 +25,18 @@ use tower_layer::Stack;
 /// A bulkhead whose permits last to the end of the body.
 pub type Held = BulkheadLayer<UntilEnd<OkIsSuccess>>;
 
+/// The same, in whose queue nobody waits past the deadline of its call.
+pub type Dated<J = UntilEnd<OkIsSuccess>> = BulkheadLayer<J, Deadlines>;
+
 /// What [`server`] makes.
 pub type ServerStack<P, L> =
-    Stack<L, Stack<Held, Stack<DeadlineLayer<Accept>, Stack<RescueLayer, ObserveLayer<P>>>>>;
+    Stack<L, Stack<Dated, Stack<DeadlineLayer<Accept>, Stack<RescueLayer, ObserveLayer<P>>>>>;
 
 /// Around a whole server: `observe → rescue → deadline → shed → rate limit → …`.
 ///
 /// `observe` is trace, access log and metrics as one layer: they see every answer, also those that the layers inside
-/// refuse. `shed` bounds the calls at once, to the end of their bodies. Inside come authentication, body limits
+/// refuse. `shed` bounds the calls at once, to the end of their bodies; in its queue nobody waits past the deadline of its
+/// call. Inside come authentication, body limits
 /// and the router. Behind it nothing fails: what is refused is an answer.
 pub fn server<P, F, K>(
     observe: ObserveLayer<P>,
@@ -41,19 +45,19 @@ pub fn server<P, F, K>(
     rate_limit: RateLimitLayer<F, K>,
 ) -> ServerStack<P, RateLimitLayer<F, K>> {
     let rescue = Stack::new(RescueLayer::new(), observe);
-    let shed = Stack::new(shed.until_end(), Stack::new(deadline, rescue));
+    let shed = Stack::new(shed.until_end().deadlines(), Stack::new(deadline, rescue));
     Stack::new(rate_limit, shed)
 }
 
 /// What [`route`] makes.
-pub type RouteStack<W> =
-    Stack<BulkheadLayer<Respond<UntilEnd<OkIsSuccess>>>, TimeoutLayer<W, Respond>>;
+pub type RouteStack<W> = Stack<Dated<Respond<UntilEnd<OkIsSuccess>>>, TimeoutLayer<W, Respond>>;
 
 /// Around a route: `timeout → bulkhead → handler`. The timeout is a [total](TimeoutLayer::total) one: the timeout of a
 /// try would be held against the services that the handler was asking when its time was up. What they refuse is an
 /// answer, so that the route stays what it was, infallible.
 pub fn route<W>(timeout: TimeoutLayer<W>, bulkhead: BulkheadLayer) -> RouteStack<W> {
-    Stack::new(bulkhead.until_end().respond(), timeout.respond())
+    let bulkhead = bulkhead.until_end().deadlines().respond();
+    Stack::new(bulkhead, timeout.respond())
 }
 
 /// What [`client`] makes.

@@ -2,21 +2,26 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails is to panic")]
 
 use std::{
+    convert::Infallible,
+    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{Request, Response, StatusCode};
+use http_body::Frame;
 use http_body_util::BodyExt;
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_chassis::{
     Body, BoxError, Endpoint, ObserveLayer, RescueLayer,
     access_log::{AccessLogLayer, Format},
     balance::{Balance, MakeEndpoint, RoundRobin},
-    breaker::{BreakerLayer, BreakerPolicy},
+    breaker::{BreakerLayer, BreakerPolicy, State},
     bulkhead::{BulkheadLayer, BulkheadPolicy},
     deadline::{DeadlineLayer, DeadlinePolicy},
     discover::{Discover, StaticDiscover},
@@ -213,4 +218,171 @@ async fn a_client_goes_elsewhere_and_leaves_the_dead_alone() {
     );
     assert_eq!(retries.retries(), 3);
     assert_eq!(asked[0].load(Ordering::Relaxed), 200);
+}
+
+/// A body of five frames, each of which is waited for. Holds `alive` until it is dropped.
+struct Slow {
+    left: u32,
+    waited: bool,
+    _alive: Arc<()>,
+}
+
+impl Slow {
+    fn body(alive: &Arc<()>) -> Body {
+        Body::new(Self {
+            left: 5,
+            waited: false,
+            _alive: Arc::clone(alive),
+        })
+    }
+}
+
+impl http_body::Body for Slow {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.waited = !self.waited;
+        if self.waited {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready((self.left > 0).then(|| {
+            self.left -= 1;
+            Ok(Frame::data(Bytes::from_static(b"frame")))
+        }))
+    }
+}
+
+/// A server that asks a service for each call, all layers of both stacks. Its client is gone after so many polls, while
+/// it is read, queued, tried, answered or streamed: in that poll everything is let go.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_at_any_poll_leaves_nothing_behind() {
+    let (prometheus, alive) = (Prometheus::new(), Arc::new(()));
+    let discover = StaticDiscover::new();
+    discover.set("shop", [Endpoint::new("http://10.0.0.1:1").unwrap()]);
+    let deadline = DeadlineLayer::propagate(DeadlinePolicy::default());
+    let (inner, at_endpoint) = (deadline.clone(), limit(10));
+    let (endpoint_limit, asked) = (at_endpoint.clone(), Arc::new(AtomicU32::new(0)));
+    let (held, count) = (Arc::clone(&alive), Arc::clone(&asked));
+    let breaker = BreakerLayer::new(BreakerPolicy::default());
+    let circuit = breaker.handle();
+    let (balance, worker) = Balance::new(
+        discover.watch("shop"),
+        move |_: &MakeEndpoint<'_>| {
+            let (held, count) = (Arc::clone(&held), Arc::clone(&count));
+            let endpoint = stacks::endpoint(breaker.clone(), endpoint_limit.clone(), inner.clone());
+            ServiceBuilder::new().layer(endpoint).service(service_fn(
+                move |request: Request<Body>| {
+                    let held = Arc::clone(&held);
+                    // Each first try fails, each second one is answered.
+                    let fails = count.fetch_add(1, Ordering::Relaxed) % 2 == 0;
+                    async move {
+                        let _sent = request.into_body();
+                        tokio::task::yield_now().await;
+                        let status = if fails { 503 } else { 200 };
+                        let answer = Response::builder().status(status);
+                        Ok::<_, BoxError>(answer.body(Slow::body(&held))?)
+                    }
+                },
+            ))
+        },
+        RoundRobin::default(),
+    );
+    worker.spawn();
+    let shop = ServiceBuilder::new()
+        .layer(RescueLayer::new())
+        .layer(stacks::client(
+            ObserveLayer::new((
+                ClientTraceLayer::new(),
+                ClientMetricsLayer::new().recorder(prometheus.recorder()),
+            )),
+            deadline,
+            rate(1_000_000),
+            RetryLayer::new(RetryPolicy::default()).rewrap::<Body>(),
+            TimeoutLayer::per_try(timeout(500)),
+        ))
+        .service(balance);
+    let (shed, at_route) = (limit(10), limit(10));
+    let limits = [shed.handle(), at_route.handle(), at_endpoint.handle()];
+    let router = Router::new().route(
+        "/",
+        get(move || {
+            let shop = shop.clone();
+            async move {
+                tokio::task::yield_now().await;
+                let request = Request::get("/").body(Body::empty()).unwrap();
+                shop.oneshot(request).await.unwrap().map(Body::new)
+            }
+        })
+        .layer(stacks::route(TimeoutLayer::total(timeout(5_000)), at_route)),
+    );
+    let server = ServiceBuilder::new()
+        .layer(stacks::server(
+            ObserveLayer::new((
+                TraceLayer::new(),
+                AccessLogLayer::new(Format::Json, |_: &str| {}),
+                ServerMetricsLayer::new().recorder(prometheus.recorder()),
+            )),
+            DeadlineLayer::accept(DeadlinePolicy::default()),
+            shed,
+            rate(1_000_000),
+        ))
+        .service(router.build().unwrap());
+    // The balancer's worker sees to its endpoints.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let idle = Arc::strong_count(&alive);
+
+    let mut most = [0; 3];
+    for polls in 0.. {
+        let request = Request::get("/").body(Slow::body(&alive)).unwrap();
+        let server = server.clone();
+        let mut call = Box::pin(async move {
+            let answer = server.oneshot(request).await.unwrap();
+            assert_eq!(answer.status(), StatusCode::OK);
+            answer.into_body().collect().await.unwrap().to_bytes()
+        });
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut over = None;
+        for _ in 0..polls {
+            if let Poll::Ready(read) = call.as_mut().poll(&mut cx) {
+                over = Some(read);
+                break;
+            }
+            for (most, limit) in most.iter_mut().zip(&limits) {
+                *most = limit.in_flight().max(*most);
+            }
+            // For the wait before the retry.
+            tokio::time::advance(Duration::from_millis(20)).await;
+        }
+        drop(call);
+        assert_eq!(Arc::strong_count(&alive), idle, "after {polls} polls");
+        for limit in &limits {
+            assert_eq!(
+                (limit.in_flight(), limit.queued()),
+                (0, 0),
+                "after {polls} polls"
+            );
+        }
+        let metrics = prometheus.render();
+        let active = metrics
+            .lines()
+            .filter(|line| line.contains("active_requests{"));
+        assert!(
+            active.clone().all(|line| line.ends_with(" 0")),
+            "after {polls} polls: {metrics}"
+        );
+        if let Some(read) = over {
+            assert_eq!(read, "frame".repeat(5));
+            assert!(polls > 8 && active.count() == 2, "{polls}");
+            break;
+        }
+        // The next one begins with the first try, too.
+        asked.store(0, Ordering::Relaxed);
+    }
+    assert_eq!(most, [1, 1, 1], "each was in use");
+    assert_eq!(circuit.state(), State::Closed);
 }

@@ -159,7 +159,7 @@ pub async fn run(options: Options, say: impl Fn(&str)) -> Result<Ended, RunError
     tower_chassis_core::events::log(&events);
     tower_chassis_observe::events::record(&events, Arc::clone(&recorder));
 
-    let gateway = Gateway::with_recorder(events, Arc::clone(&recorder));
+    let gateway = Gateway::with_recorder(events.clone(), Arc::clone(&recorder));
     let model = gateway.apply(&tree).map_err(LoadError::Faults)?;
     options.set_level(&model);
     let access = AccessLogLayer::new(format(model.log.access), log_line);
@@ -223,7 +223,7 @@ pub async fn run(options: Options, say: impl Fn(&str)) -> Result<Ended, RunError
         }
         None => None,
     };
-    let upkeep = tokio::spawn(upkeep(prometheus));
+    let upkeep = tokio::spawn(upkeep(prometheus, events));
     let signals = tokio::spawn(drain_on(signals, drain.clone()));
 
     let ended = match public.serve(service, drain).await {
@@ -338,10 +338,11 @@ async fn reload(mut this: Reload) {
     }
 }
 
-async fn upkeep(prometheus: Arc<Prometheus>) {
+async fn upkeep(prometheus: Arc<Prometheus>, events: Events) {
     let mut tick = tokio::time::interval(Duration::from_secs(5));
     loop {
         tick.tick().await;
+        tower_chassis_observe::events::sample(&events, prometheus.recorder());
         prometheus.run_upkeep();
     }
 }

@@ -8,7 +8,7 @@ use tower_chassis::{
     access_log::{AccessLogLayer, Format},
     balance::{Balance, Picker},
     breaker::{BreakerLayer, BreakerPolicy},
-    bulkhead::{BulkheadLayer, BulkheadPolicy},
+    bulkhead::{BulkheadConfig, BulkheadLayer, BulkheadPolicy, QueueOrder},
     client::{Client, OriginLayer},
     deadline::{DeadlineLayer, DeadlinePolicy},
     discover::{Discover, StaticDiscover},
@@ -16,7 +16,7 @@ use tower_chassis::{
     rate_limit::{RateLimitLayer, RateLimitPolicy},
     retry::{RetryConfig, RetryLayer, RetryPolicy},
     router::rules::{Destination, Rule, TrafficLayer, TrafficPolicy},
-    timeout::{TimeoutLayer, TimeoutPolicy},
+    timeout::{IdleLayer, TimeoutLayer, TimeoutPolicy},
     trace::{ClientTraceLayer, TraceLayer},
 };
 use tower_chassis_core::testing::{Case, ControlledService, Law, Step, contract, contract_service};
@@ -48,6 +48,9 @@ rows! {
         || Case::new(TimeoutLayer::per_try(second()).not_while_uploading()).calls_once();
     TimeoutLayer: timeout_responding =
         || Case::new(TimeoutLayer::per_try(second()).respond()).calls_once();
+    TimeoutLayer: timeout_until_end =
+        || Case::new(TimeoutLayer::total(second()).until_end()).calls_once();
+    IdleLayer: timeout_idle = || Case::new(IdleLayer::default()).calls_once();
     DeadlineLayer: deadline_accept =
         || Case::new(DeadlineLayer::accept(DeadlinePolicy::default())).calls_once();
     DeadlineLayer: deadline_propagate =
@@ -109,6 +112,11 @@ rows! {
     };
     BulkheadLayer: bulkhead_responding = || {
         let bulkhead = BulkheadLayer::new(queue()).respond();
+        let handle = bulkhead.handle();
+        Case::new(bulkhead).limit(2).held(move || (handle.in_flight(), handle.queued())).calls_once()
+    };
+    BulkheadLayer: bulkhead_under_overload = || {
+        let bulkhead = BulkheadLayer::new(overload()).deadlines();
         let handle = bulkhead.handle();
         Case::new(bulkhead).limit(2).held(move || (handle.in_flight(), handle.queued())).calls_once()
     };
@@ -271,6 +279,16 @@ fn half_open(case: Case) -> Case {
 
 fn twenty() -> RateLimitPolicy {
     RateLimitPolicy::new(10.0, 20).unwrap()
+}
+
+/// As `queue`, for as long a standing one.
+fn overload() -> BulkheadPolicy {
+    let change = |config: &mut BulkheadConfig| {
+        config.queue_order = QueueOrder::AdaptiveLifo;
+        config.codel = true;
+        config.target = Duration::from_secs(60);
+    };
+    queue().with(change).unwrap()
 }
 
 fn queue() -> BulkheadPolicy {

@@ -12,6 +12,7 @@ use tonic_health::pb::{health_client::HealthClient, health_server::HealthServer}
 use tower::{Layer, ServiceBuilder};
 use tower_chassis::{
     BoxError, breaker::BreakerLayer, bulkhead::BulkheadLayer, invocation::Idempotent,
+    timeout::TimeoutLayer,
 };
 
 use crate::{
@@ -51,6 +52,8 @@ where
 
 rows! { run;
     timeout: rows::timeout().rescued(),
+    timeout_until_end: rows::timeout().with(TimeoutLayer::until_end).rescued(),
+    idle: rows::idle().rescued(),
     retry: rows::retry().with(|layer| layer.rewrap_with(TonicBody::new)).rescued(),
     breaker: rows::breaker().rescued(),
     breaker_until_end: rows::breaker().with(BreakerLayer::until_end).rescued(),
@@ -58,6 +61,7 @@ rows! { run;
     balance: rows::balance().rescued(),
     bulkhead: rows::bulkhead().rescued(),
     bulkhead_until_end: rows::bulkhead().with(BulkheadLayer::until_end).rescued(),
+    bulkhead_deadlines: rows::bulkhead().with(BulkheadLayer::deadlines).rescued(),
     deadline: rows::propagate().rescued(),
     metrics: rows::client_metrics(),
     trace: rows::client_trace(),

@@ -16,14 +16,15 @@ use tower_chassis::{
     access_log::{AccessLogLayer, Format},
     balance::{Balance, BalanceHandle, RoundRobin, Worker},
     breaker::{BreakerHandle, BreakerLayer, KeyedBreakerLayer},
-    bulkhead::{BulkheadHandle, BulkheadLayer, KeyedBulkheadHandle, KeyedBulkheadLayer},
+    bulkhead::{BulkheadHandle, BulkheadLayer, Deadlines, KeyedBulkheadHandle, KeyedBulkheadLayer},
     deadline::{Accept, DeadlineHandle, DeadlineLayer, Propagate},
     keyed::By,
     metrics::{ClientMetricsLayer, ServerMetricsLayer},
     rate_limit::{RateLimitHandle, RateLimitLayer},
+    refusal::Fail,
     retry::{RetryHandle, RetryLayer},
     settle::{UntilEnd, UntilHead},
-    timeout::{TimeoutHandle, TimeoutLayer},
+    timeout::{Always, IdleLayer, TimeoutHandle, TimeoutLayer, ToEnd},
     trace::{ClientTraceLayer, TraceLayer},
     verdict::{Auto, ByFn, OkIsSuccess},
 };
@@ -134,15 +135,18 @@ fn layers_services_and_futures() {
         BreakerLayer<UntilEnd<Auto>>;
         BreakerLayer<Respond<UntilHead<Auto>>>;
         KeyedBreakerLayer<Key, u32>;
+        BulkheadLayer;
+        BulkheadLayer<UntilEnd<OkIsSuccess>>;
+        BulkheadLayer<UntilHead<OkIsSuccess>, Deadlines>;
+        KeyedBulkheadLayer<Key, u32>;
+        IdleLayer;
         RateLimitLayer;
         RateLimitLayer<Key, u32>;
     }
     as_inner! {
         with a timer:
-        BulkheadLayer;
-        BulkheadLayer<UntilEnd<OkIsSuccess>>;
-        KeyedBulkheadLayer<Key, u32>;
         TimeoutLayer;
+        TimeoutLayer<Always, Fail, ToEnd>;
         RetryLayer;
         DeadlineLayer<Accept>;
         DeadlineLayer<Propagate>;

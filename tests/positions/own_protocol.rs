@@ -10,7 +10,10 @@ use std::{
 
 use http::Extensions;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
-use tower_chassis::{BoxError, Carrier, Rejection, Verdict, retry::RetryLayer, verdict::Outcome};
+use tower_chassis::{
+    BoxError, Carrier, Rejection, Verdict, bulkhead::BulkheadLayer, retry::RetryLayer,
+    verdict::Outcome,
+};
 
 use crate::{
     backend::{Answer, Ask, Backend},
@@ -109,6 +112,7 @@ rows! { run;
     rate_limit: rows::rate_limit(),
     balance: rows::balance(),
     bulkhead: rows::bulkhead(),
+    bulkhead_deadlines: rows::bulkhead().with(BulkheadLayer::deadlines),
     accept: rows::accept(),
     propagate: rows::propagate(),
 }

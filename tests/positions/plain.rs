@@ -5,7 +5,9 @@ use http::{Request, Response};
 use http_body::Body as HttpBody;
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
-use tower_chassis::{Body, BoxError, breaker::BreakerLayer, bulkhead::BulkheadLayer};
+use tower_chassis::{
+    Body, BoxError, breaker::BreakerLayer, bulkhead::BulkheadLayer, timeout::TimeoutLayer,
+};
 
 use crate::{
     backend::{Answer, Ask, Backend},
@@ -36,6 +38,8 @@ where
 
 rows! { run;
     timeout: rows::timeout().rescued(),
+    timeout_until_end: rows::timeout().with(TimeoutLayer::until_end).rescued(),
+    idle: rows::idle().rescued(),
     retry: rows::retry().rescued(),
     breaker: rows::breaker().rescued(),
     breaker_until_end: rows::breaker().with(BreakerLayer::until_end).rescued(),
@@ -43,6 +47,7 @@ rows! { run;
     balance: rows::balance().rescued(),
     bulkhead: rows::bulkhead().rescued(),
     bulkhead_until_end: rows::bulkhead().with(BulkheadLayer::until_end).rescued(),
+    bulkhead_deadlines: rows::bulkhead().with(BulkheadLayer::deadlines).rescued(),
     accept: rows::accept().rescued(),
     propagate: rows::propagate().rescued(),
     metrics: rows::metrics(),

@@ -24,7 +24,7 @@ use tower_chassis::{
     prometheus::Prometheus,
     rate_limit::{RateLimitLayer, RateLimitPolicy},
     retry::{RetryLayer, RetryPolicy},
-    timeout::{TimeoutLayer, TimeoutPolicy},
+    timeout::{IdleLayer, TimeoutLayer, TimeoutPolicy},
     trace::{ClientTraceLayer, TraceLayer},
     verdict::ByFn,
 };
@@ -123,6 +123,15 @@ pub(crate) fn timeout() -> Row<TimeoutLayer> {
             (Ask::Broken, Broken),
         ],
         |backend| backend.calls() == 4,
+    )
+}
+
+pub(crate) fn idle() -> Row<IdleLayer> {
+    let policy = TimeoutPolicy::new(Duration::from_secs(60)).unwrap();
+    Row::new(
+        IdleLayer::new(policy),
+        &[(Ask::One, Fine), (Ask::Two, Fine), (Ask::Broken, Broken)],
+        |backend| backend.calls() == 3,
     )
 }
 

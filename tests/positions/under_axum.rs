@@ -11,7 +11,9 @@ use axum::{
 use http::Request;
 use http_body_util::BodyExt;
 use tower::{Layer, Service, ServiceExt};
-use tower_chassis::{Body, breaker::BreakerLayer, bulkhead::BulkheadLayer, retry::RetryLayer};
+use tower_chassis::{
+    Body, breaker::BreakerLayer, bulkhead::BulkheadLayer, retry::RetryLayer, timeout::TimeoutLayer,
+};
 
 use crate::{
     backend::{Answer, Ask, Backend},
@@ -68,12 +70,15 @@ where
 
 rows! { run;
     timeout: rows::timeout().rescued(),
+    timeout_until_end: rows::timeout().with(TimeoutLayer::until_end).rescued(),
+    idle: rows::idle().rescued(),
     retry: rows::retry().with(RetryLayer::rewrap::<Body>).rescued(),
     breaker: rows::breaker().rescued(),
     breaker_until_end: rows::breaker().with(BreakerLayer::until_end).rescued(),
     rate_limit: rows::rate_limit().rescued(),
     bulkhead: rows::bulkhead().rescued(),
     bulkhead_until_end: rows::bulkhead().with(BulkheadLayer::until_end).rescued(),
+    bulkhead_deadlines: rows::bulkhead().with(BulkheadLayer::deadlines).rescued(),
     deadline: rows::accept().rescued(),
     metrics: rows::metrics(),
     trace: rows::trace(),

@@ -14,7 +14,9 @@ use hyper_util::{
 };
 use tokio::net::{TcpListener, TcpStream};
 use tower::{Layer, Service, ServiceBuilder};
-use tower_chassis::{Body, BoxError, breaker::BreakerLayer, bulkhead::BulkheadLayer};
+use tower_chassis::{
+    Body, BoxError, breaker::BreakerLayer, bulkhead::BulkheadLayer, timeout::TimeoutLayer,
+};
 
 use crate::{
     backend::{Answer, Ask, Backend},
@@ -71,11 +73,14 @@ where
 
 rows! { run;
     timeout: rows::timeout().rescued(),
+    timeout_until_end: rows::timeout().with(TimeoutLayer::until_end).rescued(),
+    idle: rows::idle().rescued(),
     breaker: rows::breaker().rescued(),
     breaker_until_end: rows::breaker().with(BreakerLayer::until_end).rescued(),
     rate_limit: rows::rate_limit().rescued(),
     bulkhead: rows::bulkhead().rescued(),
     bulkhead_until_end: rows::bulkhead().with(BulkheadLayer::until_end).rescued(),
+    bulkhead_deadlines: rows::bulkhead().with(BulkheadLayer::deadlines).rescued(),
     deadline: rows::accept().rescued(),
     metrics: rows::metrics(),
     trace: rows::trace(),

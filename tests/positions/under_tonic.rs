@@ -15,7 +15,9 @@ use tonic_health::pb::{
     HealthCheckRequest, health_client::HealthClient, health_server::HealthServer,
 };
 use tower::{Layer, Service};
-use tower_chassis::{BoxError, breaker::BreakerLayer, bulkhead::BulkheadLayer};
+use tower_chassis::{
+    BoxError, breaker::BreakerLayer, bulkhead::BulkheadLayer, timeout::TimeoutLayer,
+};
 
 use crate::{
     backend::{Answer, Ask, Backend},
@@ -58,11 +60,14 @@ where
 
 rows! { run;
     timeout: rows::timeout().rescued(),
+    timeout_until_end: rows::timeout().with(TimeoutLayer::until_end).rescued(),
+    idle: rows::idle().rescued(),
     breaker: rows::breaker().rescued(),
     breaker_until_end: rows::breaker().with(BreakerLayer::until_end).rescued(),
     rate_limit: rows::rate_limit().rescued(),
     bulkhead: rows::bulkhead().rescued(),
     bulkhead_until_end: rows::bulkhead().with(BulkheadLayer::until_end).rescued(),
+    bulkhead_deadlines: rows::bulkhead().with(BulkheadLayer::deadlines).rescued(),
     deadline: rows::accept().rescued(),
     metrics: rows::metrics(),
     trace: rows::trace(),

@@ -26,6 +26,11 @@
 //! | `chassis_endpoints` | gauge | `service` |
 //! | `chassis_config_version` | gauge: the number of the one in force | |
 //! | `chassis_config_refused_total` | counter | |
+//! | `chassis_bulkhead_in_flight` | gauge: calls that hold a permit | `name` |
+//! | `chassis_bulkhead_queued` | gauge: calls that wait for one | `name` |
+//! | `chassis_bulkhead_limit` | gauge | `name` |
+//!
+//! The last ones change with every call, so nobody reports them: [`sample`] reads them, before each rendering.
 //!
 //! After a thousand names of breakers and services the transitions and ejections of the next ones are counted as
 //! `_OTHER`, and these have no gauge.
@@ -34,7 +39,7 @@
 //! A retry and a refusal cost an atomic add each; the others are rare and take a lock.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -53,6 +58,30 @@ const STATES: [&str; 3] = ["closed", "open", "half-open"];
 pub fn record(events: &Events, recorder: impl Into<RecorderHandle>) {
     let listener = Listener::new(recorder.into());
     events.listen(move |event| listener.hear(event));
+}
+
+/// Reads what layers offer for [reading](Events::read) into gauges. To be called before what was recorded is rendered or
+/// sent, every ten seconds for example.
+///
+/// After a thousand names of a metric the next ones are one, `_OTHER`.
+pub fn sample(events: &Events, recorder: impl Into<RecorderHandle>) {
+    let recorder = recorder.into();
+    let mut names = HashMap::<_, usize>::new();
+    let mut others = HashMap::<_, f64>::new();
+    events.read(|metric, name, value| {
+        let names = names.entry(metric).or_default();
+        *names += 1;
+        if *names <= NAMES {
+            let label = Label::new("name", name.to_string());
+            recorder.gauge(metric, vec![label]).set(value);
+        } else {
+            *others.entry(metric).or_default() += value;
+        }
+    });
+    for (metric, value) in others {
+        let label = Label::from_static_parts("name", OTHER);
+        recorder.gauge(metric, vec![label]).set(value);
+    }
 }
 
 struct Listener {

@@ -3,7 +3,7 @@
 //!
 //! | module | is | refuses with |
 //! |---|---|---|
-//! | [`timeout`] | an answer in time, per try or in total | `Timeout` |
+//! | [`timeout`] | an answer in time, per try or in total, to its head or its end; a stream that does not stall | `Timeout` |
 //! | [`deadline`] | a time that a call has, carried over hops | `DeadlineExceeded`, `Timeout`, `BadRequest` |
 //! | [`retry`] | another attempt, within a budget | the last error |
 //! | [`breaker`] | a service that fails is left alone | `CircuitOpen` |

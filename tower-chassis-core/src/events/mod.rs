@@ -38,11 +38,16 @@
 //! does not hurt the call that reported: the panic ends there, the other listeners are called, and it is called
 //! again the next time. Its first panic is logged as an error.
 //!
+//! # What is read
+//! How many calls are in flight or wait changes with every call: nobody reports that. A layer offers it as a
+//! [gauge](Events::gauge), and who wants to know it [reads](Events::read) all of them now and then.
+//!
 //! # Cost
 //! One load where nobody listens. Else the event is built once; a listener is a call, a stream a short lock and a
 //! copy of the event, which allocates nothing beyond the room that the stream has.
 
 mod event;
+mod gauges;
 mod hub;
 mod log;
 mod queue;
@@ -56,16 +61,22 @@ use std::{
     sync::Arc,
 };
 
-use self::hub::Hub;
 pub use self::{
     event::Event,
     log::log,
     stream::{EventStream, Received, TryRecvError},
 };
+use self::{gauges::Gauges, hub::Hub};
 
 /// Where layers report. Clones share the listeners; the default has none and costs one load.
 #[derive(Clone, Default)]
-pub struct Events(Option<Arc<Hub<Event>>>);
+pub struct Events(Option<Arc<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    hub: Arc<Hub<Event>>,
+    gauges: Gauges,
+}
 
 impl Events {
     /// Nobody will ever listen.
@@ -85,8 +96,8 @@ impl Events {
     /// It is never removed. A listener that holds a clone of these `Events` keeps them, and their streams,
     /// alive for ever.
     pub fn listen(&self, listener: impl Fn(&Event) + Send + Sync + 'static) {
-        if let Some(hub) = &self.0 {
-            hub.listen(Box::new(listener));
+        if let Some(inner) = &self.0 {
+            inner.hub.listen(Box::new(listener));
         }
     }
 
@@ -95,21 +106,45 @@ impl Events {
     #[must_use]
     pub fn subscribe(&self, capacity: usize) -> EventStream {
         EventStream::new(match &self.0 {
-            Some(hub) => Hub::subscribe(hub, capacity),
+            Some(inner) => Hub::subscribe(&inner.hub, capacity),
             None => Hub::subscribe(&Arc::default(), capacity),
         })
+    }
+
+    /// Offers a value of `owner` for [reading](Self::read), for as long as that lives: what is in flight, how many
+    /// wait. It costs nothing until it is read; `read` must be short and not block.
+    ///
+    /// `metric` is the name of a gauge, `chassis_bulkhead_in_flight`; `name` says whose it is.
+    pub fn gauge<T: Send + Sync + 'static>(
+        &self,
+        metric: &'static str,
+        name: impl Into<Arc<str>>,
+        owner: &Arc<T>,
+        read: impl Fn(&T) -> f64 + Send + Sync + 'static,
+    ) {
+        if let Some(inner) = &self.0 {
+            inner.gauges.add(metric, name.into(), owner, read);
+        }
+    }
+
+    /// Reads what was [offered](Self::gauge): metric, name, value. Those of one metric and name are one value, their
+    /// sum; what was read before and is gone is 0 once.
+    pub fn read(&self, each: impl FnMut(&'static str, &Arc<str>, f64)) {
+        if let Some(inner) = &self.0 {
+            inner.gauges.read(each);
+        }
     }
 
     /// Whether somebody listens now. One load.
     #[must_use]
     pub fn is_heard(&self) -> bool {
-        self.0.as_ref().is_some_and(|hub| hub.is_heard())
+        self.0.as_ref().is_some_and(|inner| inner.hub.is_heard())
     }
 
     /// Reports what `event` makes, if somebody listens. Waits for nobody, and does not panic if they do.
     pub fn emit(&self, event: impl FnOnce() -> Event) {
-        if let Some(hub) = &self.0
-            && hub.send(event)
+        if let Some(inner) = &self.0
+            && inner.hub.send(event)
         {
             // The log may be what panics.
             let _ = catch_unwind(AssertUnwindSafe(|| {
@@ -121,7 +156,7 @@ impl Events {
 
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let listeners = self.0.as_ref().map_or(0, |hub| hub.len());
+        let listeners = self.0.as_ref().map_or(0, |inner| inner.hub.len());
         f.debug_struct("Events")
             .field("listeners", &listeners)
             .finish()

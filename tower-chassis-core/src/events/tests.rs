@@ -324,3 +324,34 @@ fn what_is_logged_is_what_is_emitted() {
         ]
     );
 }
+
+#[test]
+fn gauges_are_read_while_their_owner_lives_and_once_more() {
+    let events = Events::new();
+    let read = || {
+        let mut all = Vec::new();
+        events.read(|metric, name, value| all.push((metric, name.to_string(), value)));
+        all
+    };
+    let value = |value: &AtomicUsize| value.load(Relaxed) as f64;
+    let [a, b, other, unread] = [1, 2, 4, 8].map(|n| Arc::new(AtomicUsize::new(n)));
+    for owner in [&a, &b] {
+        events.gauge("chassis_x", "a", owner, value);
+    }
+    events.gauge("chassis_x", "other", &other, value);
+    events.gauge("chassis_x", "unread", &unread, value);
+    drop(unread);
+    let x = |name: &str, value| ("chassis_x", name.to_owned(), value);
+    assert_eq!(read(), [x("a", 3.0), x("other", 4.0)]);
+    a.store(10, Relaxed);
+    drop((b, other));
+    assert_eq!(read(), [x("a", 10.0), x("other", 0.0)]);
+    assert_eq!(read(), [x("a", 10.0)]);
+    Events::none().gauge("chassis_x", "a", &a, value);
+    Events::none().read(|_, _, _| unreachable!("nobody can offer"));
+    // Those that come and go unread are not kept.
+    for _ in 0..1_000 {
+        events.gauge("chassis_x", "gone", &Arc::new(AtomicUsize::new(0)), value);
+    }
+    assert!(events.0.as_ref().unwrap().gauges.kept() <= 8);
+}

@@ -21,6 +21,9 @@ pub(crate) mod names {
     pub(crate) const EJECTIONS: &str = "chassis_ejections_total";
     pub(crate) const CONFIG_VERSION: &str = "chassis_config_version";
     pub(crate) const CONFIG_REFUSED: &str = "chassis_config_refused_total";
+    pub(crate) const BULKHEAD_IN_FLIGHT: &str = "chassis_bulkhead_in_flight";
+    pub(crate) const BULKHEAD_QUEUED: &str = "chassis_bulkhead_queued";
+    pub(crate) const BULKHEAD_LIMIT: &str = "chassis_bulkhead_limit";
 }
 
 enum Kind {
@@ -123,6 +126,24 @@ pub fn describe(recorder: &RecorderHandle) {
             names::CONFIG_REFUSED,
             None,
             "Configurations that were refused.",
+        ),
+        (
+            Kind::Gauge,
+            names::BULKHEAD_IN_FLIGHT,
+            None,
+            "Calls that hold a permit of a bulkhead.",
+        ),
+        (
+            Kind::Gauge,
+            names::BULKHEAD_QUEUED,
+            None,
+            "Calls that wait for a permit of a bulkhead.",
+        ),
+        (
+            Kind::Gauge,
+            names::BULKHEAD_LIMIT,
+            None,
+            "Calls that a bulkhead lets run at once.",
         ),
     ];
     recorder.with(|recorder| {

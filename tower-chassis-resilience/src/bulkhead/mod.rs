@@ -137,8 +137,12 @@
 //!
 //! Each refusal, of one who finds no place and of one who waited for too long, is a `Refused`
 //! [event](tower_chassis_core::events::Event) and a [`Rejection`](tower_chassis_core::Rejection) of the
-//! kind `Overloaded` (503, `UNAVAILABLE`), without a time to come back: nobody knows it.
-//! [`BulkheadHandle`] reads how many calls are in flight and wait, and for how long the next one has.
+//! kind `Overloaded` (503, `UNAVAILABLE`), without a time to come back: nobody knows it. Of one whose
+//! [deadline](BulkheadLayer::deadlines) was over first it is `DeadlineExceeded` (504).
+//!
+//! What changes with every call is not reported but [read](tower_chassis_core::Events::read), at no cost for the calls:
+//! `chassis_bulkhead_in_flight`, `chassis_bulkhead_queued` and `chassis_bulkhead_limit` by `name` (of keys: those of
+//! the calls without one). [`BulkheadHandle`] reads the same, and for how long the first who waits has.
 //!
 //! # Cancellation
 //!
@@ -149,15 +153,15 @@
 //! # Cost
 //!
 //! While a permit is free and nobody waits: no lock, no allocation, no timer, no look at the clock; one
-//! compare-and-swap to take it, one to give it back, one reference count. A limit of four per core or more is spread over
+//! compare-and-swap to take it, one to give it back, one reference count in the lane of the core. The future is the
+//! inner one and 16 bytes; a call that waits allocates once. A limit of four per core or more is spread over
 //! the cores (16 at the most), which then do not meet; one that finds its share used up looks for a
 //! permit in the others before it is refused. There, a refusal may come one permit too early when that
 //! was given back in the instant of the search; below, it is exact. The limit itself is never exceeded.
-//! A refusal without a queue, or with a full one, takes no lock. Who waits, and who gives back while
+//! A refusal without a queue, or with a full one, takes no lock and allocates its error alone. Who waits, and who gives back while
 //! somebody waits, takes one for some operations of constant time.
 //!
-//! With keys, each call hashes its key and takes the lock of a shard to find its limit, two reference
-//! counts more; a key that is new allocates some 400 bytes and now and then looks for idle ones in
+//! With keys, each call hashes its key and takes the lock of a shard to find its limit; a key that is new allocates some 400 bytes and now and then looks for idle ones in
 //! its shard. The permits of a key are in one word, whatever the limit: exact, and never spread over
 //! the cores. A queue that was used keeps 72 bytes for each of its places, up to 1,024, until its key
 //! is forgotten.

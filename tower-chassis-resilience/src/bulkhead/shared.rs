@@ -110,6 +110,17 @@ impl Shared {
             shared.common.waits.apply(policy.config());
             shared.apply(policy);
         });
+        type Read = fn(&Permits) -> u32;
+        let gauges: [(_, Read); 3] = [
+            ("chassis_bulkhead_in_flight", Permits::in_use),
+            ("chassis_bulkhead_queued", Permits::queued),
+            ("chassis_bulkhead_limit", Permits::limit),
+        ];
+        let Setup { name, events } = &shared.common.setup;
+        for (gauge, read) in gauges {
+            let read = move |shared: &Self| read(&shared.permits).into();
+            events.gauge(gauge, Arc::clone(name), &shared, read);
+        }
         shared
     }
 

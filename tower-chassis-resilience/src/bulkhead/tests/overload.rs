@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{sync::Semaphore, task::JoinHandle, time, time::Instant};
 use tower::{Layer, Service, ServiceExt, service_fn};
-use tower_chassis_core::{BoxError, Carrier, Deadline, Invocation, Kind};
+use tower_chassis_core::{BoxError, Carrier, Deadline, Events, Invocation, Kind};
 
 use super::{
     super::{BulkheadConfig, BulkheadFuture, BulkheadLayer, BulkheadPolicy, QueueOrder},
@@ -244,6 +244,36 @@ async fn a_key_that_is_shut_is_not_forgotten() {
     assert!(!handle.0.is_idle(Instant::now()));
     assert!(send(&service, 7).await.is_err());
     assert_eq!(send(&service, 8).await.unwrap(), 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_flight_and_waits_can_be_read_where_it_reports() {
+    let events = Events::new();
+    let read = || {
+        let mut all = Vec::new();
+        events.read(|metric, name, value| all.push((metric, name.to_string(), value)));
+        all
+    };
+    // Made anew with each of these, under another name at first.
+    let layer = layer(config(2, 4)).events(events.clone()).named("stock");
+    let service = layer.layer(service_fn(work));
+    for _ in 0..5 {
+        tokio::spawn(service.clone().oneshot(10));
+    }
+    settle().await;
+    let of = |in_flight, queued, limit| {
+        [
+            ("chassis_bulkhead_in_flight", "stock".to_owned(), in_flight),
+            ("chassis_bulkhead_limit", "stock".to_owned(), limit),
+            ("chassis_bulkhead_queued", "stock".to_owned(), queued),
+        ]
+    };
+    assert_eq!(read(), of(2.0, 3.0, 2.0));
+    time::sleep(ms(100)).await;
+    assert_eq!(read(), of(0.0, 0.0, 2.0));
+    drop((layer, service));
+    assert_eq!(read(), of(0.0, 0.0, 0.0));
+    assert!(read().is_empty());
 }
 
 /// Twice as many calls as can be served, for three seconds, by callers who wait for 50 ms: how many of a hundred
