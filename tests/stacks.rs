@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt;
-use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+use tower::{Service, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_chassis::{
     Body, BoxError, Endpoint, ObserveLayer, RescueLayer,
     access_log::{AccessLogLayer, Format},
@@ -28,7 +28,7 @@ use tower_chassis::{
     metrics::{ClientMetricsLayer, ServerMetricsLayer},
     prometheus::Prometheus,
     rate_limit::{RateLimitLayer, RateLimitPolicy},
-    retry::{RetryLayer, RetryPolicy},
+    retry::{RetryConfig, RetryLayer, RetryPolicy},
     router::{Router, get},
     stacks,
     timeout::{TimeoutLayer, TimeoutPolicy},
@@ -268,8 +268,17 @@ async fn a_client_that_leaves_at_any_poll_leaves_nothing_behind() {
     let (inner, at_endpoint) = (deadline.clone(), limit(10));
     let (endpoint_limit, asked) = (at_endpoint.clone(), Arc::new(AtomicU32::new(0)));
     let (held, count) = (Arc::clone(&alive), Arc::clone(&asked));
-    let breaker = BreakerLayer::new(BreakerPolicy::default());
+    // Each client that leaves after the first try leaves its failure behind.
+    let policy = BreakerPolicy::default().with(|config| {
+        config.consecutive_failures = 1_000;
+        config.failure_rate = 0.0;
+    });
+    let breaker = BreakerLayer::new(policy.unwrap());
     let circuit = breaker.handle();
+    let retry = RetryPolicy::try_from(RetryConfig {
+        budget_min_per_second: 1_000.0,
+        ..RetryConfig::default()
+    });
     let (balance, worker) = Balance::new(
         discover.watch("shop"),
         move |_: &MakeEndpoint<'_>| {
@@ -302,10 +311,13 @@ async fn a_client_that_leaves_at_any_poll_leaves_nothing_behind() {
             )),
             deadline,
             rate(1_000_000),
-            RetryLayer::new(RetryPolicy::default()).rewrap::<Body>(),
+            RetryLayer::new(retry.unwrap()).rewrap::<Body>(),
             TimeoutLayer::per_try(timeout(500)),
         ))
         .service(balance);
+    let shop = ServiceExt::<Request<Body>>::map_response(shop, |answer| answer.map(Body::new));
+    // Without its type: the compiler cannot tell that what waits for it may be sent.
+    let shop = BoxCloneSyncService::new(shop);
     let (shed, at_route) = (limit(10), limit(10));
     let limits = [shed.handle(), at_route.handle(), at_endpoint.handle()];
     let router = Router::new().route(
@@ -315,7 +327,7 @@ async fn a_client_that_leaves_at_any_poll_leaves_nothing_behind() {
             async move {
                 tokio::task::yield_now().await;
                 let request = Request::get("/").body(Body::empty()).unwrap();
-                shop.oneshot(request).await.unwrap().map(Body::new)
+                shop.oneshot(request).await.unwrap()
             }
         })
         .layer(stacks::route(TimeoutLayer::total(timeout(5_000)), at_route)),
