@@ -150,7 +150,7 @@ pub fn a_release_is_not_missed_by_one_who_joins_the_queue() {
             let place = match enter(&permits, 0) {
                 Entry::Permit => None,
                 Entry::Queued(place, _) => Some(place),
-                Entry::Full => panic!("a place is free"),
+                Entry::Full | Entry::Late => panic!("a place is free"),
             };
             let at_once = place
                 .as_ref()
