@@ -44,6 +44,7 @@ pub struct Invocation {
     trace: Option<TraceContext>,
     trace_state: Option<Arc<str>>,
     attempt: u32,
+    caller_attempt: u32,
     shared: Arc<Shared>,
 }
 
@@ -83,12 +84,32 @@ impl Invocation {
             trace: None,
             trace_state: None,
             attempt: 1,
+            caller_attempt: 1,
             shared: Arc::default(),
         }
     }
 
-    /// A call that is made to serve this one: it begins now, and has this one's deadline, trace and request id.
-    /// Nothing else: its route, service, endpoints, attempts and client are its own.
+    /// An invocation that has nothing of a call but its beginning, its route and the endpoints that were tried: for a
+    /// further attempt of a call that came without one.
+    #[must_use]
+    pub fn again(start: Instant, slot: &RouteSlot) -> Self {
+        Self {
+            start,
+            deadline: None,
+            service: None,
+            subset: None,
+            client: None,
+            request_id: None,
+            trace: None,
+            trace_state: None,
+            attempt: 1,
+            caller_attempt: 1,
+            shared: Arc::clone(&slot.0),
+        }
+    }
+
+    /// A call that is made to serve this one: it begins now, and has this one's deadline, trace and request id, and
+    /// knows which attempt it serves. Nothing else: its route, service, endpoints, attempts and client are its own.
     #[must_use]
     pub fn child(&self) -> Self {
         Self {
@@ -96,6 +117,7 @@ impl Invocation {
             request_id: self.request_id.clone(),
             trace: self.trace,
             trace_state: self.trace_state.clone(),
+            caller_attempt: self.serves(),
             ..Self::new(clock::entered(|now| now))
         }
     }
@@ -103,7 +125,8 @@ impl Invocation {
     /// Makes `request` a call that is made to serve this one. Nothing does it behind your back: a request
     /// that a handler makes has no deadline of its caller unless it is carried over.
     ///
-    /// What the request says already stays: its trace, its request id, and the nearer one of the two deadlines.
+    /// What the request says already stays: its trace, its request id, and the nearer one of the two deadlines, and the
+    /// later one of the two attempts that it serves.
     ///
     /// # Example
     /// ```
@@ -129,6 +152,7 @@ impl Invocation {
         if let Some(deadline) = self.deadline {
             own.limit_deadline(deadline);
         }
+        own.caller_attempt = own.caller_attempt.max(self.serves());
         if own.request_id.is_none() {
             own.request_id.clone_from(&self.request_id);
         }
@@ -226,6 +250,27 @@ impl Invocation {
     /// Counts this attempt.
     pub fn set_attempt(&mut self, attempt: u32) {
         self.attempt = attempt;
+    }
+
+    /// The number of the attempt of our caller that this call serves, from 1. Above 1 the caller tries again already,
+    /// and a retry here would multiply with its own.
+    #[must_use]
+    pub const fn caller_attempt(&self) -> u32 {
+        self.caller_attempt
+    }
+
+    /// Says which attempt of our caller this call serves. For who trusts the caller: it told in its metadata.
+    pub fn set_caller_attempt(&mut self, attempt: u32) {
+        self.caller_attempt = attempt;
+    }
+
+    /// The attempt that a call serves which is made to serve this one.
+    const fn serves(&self) -> u32 {
+        if self.attempt > self.caller_attempt {
+            self.attempt
+        } else {
+            self.caller_attempt
+        }
     }
 
     /// Notes the [key](crate::Endpoint::key) of the endpoint that this attempt goes to.

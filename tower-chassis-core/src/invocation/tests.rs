@@ -94,6 +94,8 @@ async fn a_child_has_the_deadline_the_trace_and_the_request_id_and_nothing_else(
     assert_eq!(child.start(), Instant::now());
     assert!(child.service().is_none() && child.client().is_none() && child.subset().is_none());
     assert!(child.route().is_none() && child.attempt() == 1);
+    assert_eq!(child.caller_attempt(), 2);
+    assert_eq!(child.child().caller_attempt(), 2, "and so does its own");
     assert!(!child.upload().is_waiting());
     let mut second = child.clone();
     second.set_attempt(2);
@@ -109,6 +111,7 @@ fn what_a_request_says_already_stays() {
     own.set_trace(trace, None);
     own.set_request_id("mine".into());
     own.set_service("prices".into());
+    own.set_caller_attempt(3);
     own.limit_deadline(Deadline::after(incoming.start(), Duration::from_secs(9)));
     incoming.carry(&mut request);
     let own = request.invocation().unwrap();
@@ -116,11 +119,23 @@ fn what_a_request_says_already_stays() {
     assert_eq!((own.trace(), own.trace_state()), (Some(trace), None));
     assert_eq!(own.request_id().map(|id| &**id), Some("mine"));
     assert_eq!(own.service(), Some("prices"));
+    assert_eq!(own.caller_attempt(), 3, "the later one");
 
     let near = Deadline::after(incoming.start(), Duration::from_secs(1));
     request.invocation_mut().limit_deadline(near);
     incoming.carry(&mut request);
     assert_eq!(request.invocation().unwrap().deadline(), Some(near));
+}
+
+#[test]
+fn a_further_attempt_shares_the_route_and_what_was_tried() {
+    let first = incoming();
+    let mut again = Invocation::again(first.start(), &first.route_slot());
+    assert_eq!((again.start(), again.attempt()), (first.start(), 1));
+    assert!(again.deadline().is_none() && again.service().is_none());
+    assert!(again.route().is_some());
+    again.set_attempt(3);
+    assert!(again.has_tried(7));
 }
 
 #[test]

@@ -5,29 +5,49 @@ use std::{
     time::Duration,
 };
 
-/// The decorrelated jitter of Polly's V2: with `f(t) = 2^t tanh(sqrt(4t))` and `t` the number of the retry plus
-/// a random part below one, the wait is the growth of `f` since the last one, times `base / 1.4`.
-///
-/// It is smooth (no clusters at powers of two), grows on average, and its first wait has the median `base`.
+use super::config::Jitter;
+
+/// How far the waits of a call have grown.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Backoff {
     retries: u32,
+    /// Where the curve of the decorrelated jitter was at the last wait.
     reached: f64,
 }
 
 impl Backoff {
     /// The next wait, never above `max`. `unit` is from 0 to 1.
-    pub(super) fn next(&mut self, base: Duration, max: Duration, unit: f64) -> Duration {
+    pub(super) fn next(
+        &mut self,
+        jitter: Jitter,
+        base: Duration,
+        max: Duration,
+        unit: f64,
+    ) -> Duration {
+        let times = match jitter {
+            Jitter::Decorrelated => self.decorrelated(unit),
+            // Twice as wide as the regular wait is long, so that its mean is the same.
+            Jitter::Full => {
+                let widest = f64::from(self.retries).exp2() * 2.0;
+                unit * widest.min(max.as_secs_f64() / base.as_secs_f64())
+            }
+            Jitter::Exponential => f64::from(self.retries).exp2() * (0.8 + 0.4 * unit),
+        };
+        self.retries = self.retries.saturating_add(1);
+        // What is too large to be told, or no number, is the longest wait.
+        Duration::try_from_secs_f64(base.as_secs_f64() * times).map_or(max, |wait| wait.min(max))
+    }
+
+    /// Polly's V2: with `f(t) = 2^t tanh(sqrt(4t))` and `t` the number of the retry plus a random part below one,
+    /// the wait is the growth of `f` since the last one, times `base / 1.4`.
+    fn decorrelated(&mut self, unit: f64) -> f64 {
         const P: f64 = 4.0;
         const SCALE: f64 = 1.0 / 1.4;
         let t = f64::from(self.retries) + unit;
         let reached = t.exp2() * (P * t).sqrt().tanh();
         let growth = reached - self.reached;
-        self.retries = self.retries.saturating_add(1);
         self.reached = reached;
-        // What is too large to be told, or no number, is the longest wait.
-        Duration::try_from_secs_f64(base.as_secs_f64() * growth * SCALE)
-            .map_or(max, |wait| wait.min(max))
+        growth * SCALE
     }
 
     /// Begins again at the first wait: after the service itself said how long to wait.
@@ -69,7 +89,7 @@ mod tests {
         for _ in 0..20_000 {
             let mut backoff = Backoff::default();
             for (n, sum) in sums.iter_mut().enumerate() {
-                let wait = backoff.next(BASE, MAX, chance.unit());
+                let wait = backoff.next(Jitter::Decorrelated, BASE, MAX, chance.unit());
                 *sum += wait.as_secs_f64();
                 if n == 0 {
                     first.push(wait);
@@ -89,7 +109,7 @@ mod tests {
         let draw = |seed| {
             let chance = Chance::new(seed);
             (0..100)
-                .map(|_| Backoff::default().next(BASE, MAX, chance.unit()))
+                .map(|_| Backoff::default().next(Jitter::Decorrelated, BASE, MAX, chance.unit()))
                 .collect::<Vec<_>>()
         };
         let mut waits = draw(1);
@@ -103,10 +123,25 @@ mod tests {
     #[test]
     fn a_reset_begins_again() {
         let mut backoff = Backoff::default();
-        let first = backoff.next(BASE, MAX, 0.5);
-        assert!(backoff.next(BASE, MAX, 0.5) > first);
+        let first = backoff.next(Jitter::Decorrelated, BASE, MAX, 0.5);
+        assert!(backoff.next(Jitter::Decorrelated, BASE, MAX, 0.5) > first);
         backoff.reset();
-        assert_eq!(backoff.next(BASE, MAX, 0.5), first);
+        assert_eq!(backoff.next(Jitter::Decorrelated, BASE, MAX, 0.5), first);
+    }
+
+    #[test]
+    fn full_jitter_begins_at_nothing_and_exponential_stays_near_its_powers() {
+        let waits = |jitter, unit| {
+            let mut backoff = Backoff::default();
+            [(); 7].map(|()| backoff.next(jitter, BASE, MAX, unit).as_micros())
+        };
+        assert_eq!(waits(Jitter::Full, 0.0), [0; 7]);
+        let half = [25, 50, 100, 200, 400, 500, 500].map(|ms| ms * 1_000);
+        assert_eq!(waits(Jitter::Full, 0.5), half);
+        let regular = [25, 50, 100, 200, 400, 800, 1_000].map(|ms| ms * 1_000);
+        assert_eq!(waits(Jitter::Exponential, 0.5), regular);
+        let least = [20, 40, 80, 160, 320, 640, 1_000].map(|ms| ms * 1_000);
+        assert_eq!(waits(Jitter::Exponential, 0.0), least);
     }
 
     proptest! {
@@ -118,8 +153,11 @@ mod tests {
         ) {
             let (base, max) = (Duration::from_micros(base), Duration::from_micros(base + over));
             let mut backoff = Backoff::default();
-            for unit in units {
-                prop_assert!(backoff.next(base, max, unit) <= max);
+            for jitter in [Jitter::Decorrelated, Jitter::Full, Jitter::Exponential] {
+                backoff.reset();
+                for unit in &units {
+                    prop_assert!(backoff.next(jitter, base, max, *unit) <= max);
+                }
             }
         }
     }

@@ -19,9 +19,16 @@ pub struct RetryConfig {
     /// How many attempts a call has in all, the first one included: 1 to 5, 3 by default. 1 switches the layer
     /// off.
     pub attempts: u32,
-    /// The statuses that are tried again: 502, 503 and 504 by default. From 400 to 599, without 501, 505 and
-    /// 511, which no repeat can heal. 429 has a rule of its own unless it is named here.
+    /// The statuses that are tried again: 502, 503 and 504 by default. From 400 to 599, without 409, 501, 505 and
+    /// 511, which no repeat can heal, and 425, which has a rule of its own. So has 429 unless it is named here.
     pub statuses: Vec<u16>,
+    /// The gRPC codes that are tried again: `UNAVAILABLE` (14) by default. From 2 to 16. `RESOURCE_EXHAUSTED` (8) has
+    /// a rule of its own unless it is named here.
+    pub grpc_codes: Vec<u16>,
+    /// What may be made twice although it may have been served, by the name of its
+    /// [operation](tower_chassis_core::Carrier::operation): for HTTP, methods. Empty by default: what
+    /// [`Carrier::is_idempotent`](tower_chassis_core::Carrier::is_idempotent) says. Otherwise these and no others.
+    pub methods: Vec<String>,
     /// The first wait, on average: above zero, 25 ms by default.
     #[cfg_attr(
         feature = "config",
@@ -34,6 +41,18 @@ pub struct RetryConfig {
         serde(with = "tower_chassis_core::config::duration")
     )]
     pub backoff_max: Duration,
+    /// How chance spreads the waits: decorrelated by default.
+    pub jitter: Jitter,
+    /// The least time that an attempt must have: 1 ms by default, at most 30 s. Where less would be left before the
+    /// deadline after the wait, the call ends at once with its last result.
+    #[cfg_attr(
+        feature = "config",
+        serde(with = "tower_chassis_core::config::duration")
+    )]
+    pub min_attempt_time: Duration,
+    /// Whether a call that serves another's retry is tried again too: false by default, so that a chain of services
+    /// does not multiply its attempts. What never left us is tried again in any case.
+    pub retry_under_retry: bool,
     /// How many bytes of a request's body are kept to be sent again: 64 KiB by default. 0 leaves only
     /// requests without a body, and those of which nothing was sent.
     #[cfg_attr(
@@ -60,8 +79,13 @@ impl Default for RetryConfig {
         Self {
             attempts: 3,
             statuses: vec![502, 503, 504],
+            grpc_codes: vec![14],
+            methods: Vec::new(),
             backoff_base: Duration::from_millis(25),
             backoff_max: Duration::from_secs(1),
+            jitter: Jitter::default(),
+            min_attempt_time: Duration::from_millis(1),
+            retry_under_retry: false,
             body_limit: 64 * 1024,
             budget_ratio: 0.2,
             budget_min_per_second: 10.0,
@@ -69,6 +93,25 @@ impl Default for RetryConfig {
             budget_min_in_flight: 3,
         }
     }
+}
+
+/// How chance spreads the waits between attempts, so that those who failed at once do not come back at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(
+    feature = "config",
+    derive(serde::Deserialize),
+    serde(rename_all = "kebab-case")
+)]
+#[non_exhaustive]
+pub enum Jitter {
+    /// Polly's V2: smooth, without clusters at powers of two, and growing on average; the first wait has the median
+    /// `backoff_base`.
+    #[default]
+    Decorrelated,
+    /// From nothing to `backoff_base * 2^n` for the `n`th wait, as AWS has it: the widest.
+    Full,
+    /// `backoff_base * 2^(n-1)` for the `n`th wait, 20 % more or less, as in gRPC (A6): the most regular.
+    Exponential,
 }
 
 /// A valid [`RetryConfig`].
@@ -114,12 +157,26 @@ impl TryFrom<RetryConfig> for RetryPolicy {
                     format!("must be from 400 to 599, and {status} is not"),
                 ));
             }
-            if matches!(status, 501 | 505 | 511) {
+            let why = match status {
+                409 | 501 | 505 | 511 => "which no repeat can heal",
+                425 => "which is tried again once in any case",
+                _ => continue,
+            };
+            return Err(Invalid::new(
+                "statuses",
+                format!("must not hold {status}, {why}"),
+            ));
+        }
+        for code in &config.grpc_codes {
+            if !(2..=16).contains(code) {
                 return Err(Invalid::new(
-                    "statuses",
-                    format!("must not hold {status}, which no repeat can heal"),
+                    "grpc_codes",
+                    format!("must be from 2 to 16, and {code} is not"),
                 ));
             }
+        }
+        if config.methods.iter().any(String::is_empty) {
+            return Err(Invalid::new("methods", "must not hold an empty name"));
         }
         if config.backoff_base.is_zero() {
             return Err(Invalid::new("backoff_base", "must be above 0"));
@@ -132,6 +189,9 @@ impl TryFrom<RetryConfig> for RetryPolicy {
         }
         if config.backoff_max > LONGEST_WAIT {
             return Err(Invalid::new("backoff_max", "must not be above 30 s"));
+        }
+        if config.min_attempt_time > LONGEST_WAIT {
+            return Err(Invalid::new("min_attempt_time", "must not be above 30 s"));
         }
         let policy = Self(config);
         check(
@@ -267,6 +327,41 @@ mod tests {
                     ..ok()
                 },
                 "statuses",
+            ),
+            (
+                RetryConfig {
+                    statuses: vec![409],
+                    ..ok()
+                },
+                "statuses",
+            ),
+            (
+                RetryConfig {
+                    statuses: vec![425],
+                    ..ok()
+                },
+                "statuses",
+            ),
+            (
+                RetryConfig {
+                    grpc_codes: vec![14, 1],
+                    ..ok()
+                },
+                "grpc_codes",
+            ),
+            (
+                RetryConfig {
+                    methods: vec![String::new()],
+                    ..ok()
+                },
+                "methods",
+            ),
+            (
+                RetryConfig {
+                    min_attempt_time: ms(30_001),
+                    ..ok()
+                },
+                "min_attempt_time",
             ),
             (
                 RetryConfig {

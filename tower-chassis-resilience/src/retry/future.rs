@@ -9,16 +9,20 @@ use std::{
 
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
-use tower_chassis_core::{Carrier, Deadline, Invocation, clock, events::Event, verdict::Classify};
+use tower_chassis_core::{
+    Carrier, Class, Deadline, Invocation, Kind, Rejection, Verdict, clock, events::Event,
+    invocation::RouteSlot, verdict::Classify,
+};
 use tower_service::Service;
 
 use super::{
     backoff::Backoff,
-    budget::{Deposit, Withdrawal},
+    budget::Withdrawal,
     config::LONGEST_WAIT,
     layer::Shared,
     replay::Replay,
-    rules::{Wait, of_error, of_response, rejection_of},
+    rules::{Wait, Why, Wish, of_error, of_response, rejection_of},
+    state::Attempted,
 };
 
 pin_project! {
@@ -30,7 +34,7 @@ pin_project! {
         R: Replay<Req>,
     {
         #[pin]
-        step: Step<S::Future, R::Request>,
+        step: Step<S::Future>,
         // None once the result is the caller's, whatever it is.
         call: Option<Call<S, R, Req>>,
         classify: C,
@@ -39,13 +43,11 @@ pin_project! {
 
 pin_project! {
     #[project = StepProj]
-    enum Step<F, Req> {
+    enum Step<F> {
         /// An attempt is under way.
         Calling { #[pin] future: F },
-        /// The wait before the next; nothing is held but copies of the request.
-        Sleeping { #[pin] sleep: Sleep, request: Option<Req> },
-        /// A service of its own is made ready for the next attempt.
-        Readying { request: Option<Req> },
+        /// The next one is waited for: what is known of it is in `More`.
+        Between,
     }
 }
 
@@ -77,57 +79,33 @@ where
         loop {
             let result = match this.step.as_mut().project() {
                 StepProj::Calling { future } => ready!(future.poll(cx)),
-                StepProj::Sleeping { sleep, request } => {
-                    ready!(sleep.poll(cx));
-                    let request = request.take();
-                    this.step.set(Step::Readying { request });
-                    continue;
-                }
-                StepProj::Readying { request } => {
+                StepProj::Between => {
                     let Some(call) = this.call.as_mut() else {
                         return Poll::Pending;
                     };
-                    match ready!(call.service().poll_ready(cx)) {
-                        Ok(()) => {
-                            let Some(request) = request.take() else {
-                                return Poll::Pending;
-                            };
-                            let future = clock::entered(|_| call.service().call(request));
+                    match ready!(call.poll_next(cx)) {
+                        Ok(future) => {
                             this.step.set(Step::Calling { future });
                             continue;
                         }
-                        Err(error) => {
-                            // What failed to be ready is not polled again.
-                            call.service = None;
-                            Err(error)
-                        }
+                        Err(error) => Err(error),
                     }
                 }
             };
             let Some(call) = this.call.as_mut() else {
                 return Poll::Ready(result);
             };
-            let Some(wait) = call.wish(&result, this.classify) else {
-                *this.call = None;
-                return Poll::Ready(result);
-            };
-            // What the attempt still holds goes first: a body comes back only when it has been let go.
-            this.step.set(Step::Readying { request: None });
-            let Some((delay, request)) = call.next(wait) else {
-                *this.call = None;
-                return Poll::Ready(result);
-            };
-            // The failed response and its connection are not kept over the wait.
-            drop(result);
-            let request = Some(request);
-            this.step.set(if delay.is_zero() {
-                Step::Readying { request }
-            } else {
-                Step::Sleeping {
-                    sleep: sleep(delay),
-                    request,
+            if let Some(wish) = call.wish(&result, this.classify) {
+                // What the attempt still holds goes first: a body comes back only when it has been let go.
+                this.step.set(Step::Between);
+                if call.prepare(wish) {
+                    // The failed response and its connection are not kept over the wait.
+                    drop(result);
+                    continue;
                 }
-            });
+            }
+            *this.call = None;
+            return Poll::Ready(result);
         }
     }
 }
@@ -139,179 +117,317 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RetryFuture")
-            .field("attempt", &self.call.as_ref().map(|call| call.attempt))
+            .field("attempt", &self.call.as_ref().map(Call::attempt))
             .finish_non_exhaustive()
     }
 }
 
-/// A call that may be tried again.
+/// A call that may be tried again: what its first attempt needs. It moves with the future, so every byte counts.
 pub(super) struct Call<S, R: Replay<Req>, Req> {
     shared: Arc<Shared<S>>,
-    replay: R,
-    /// How many attempts it may have; a change of the policy leaves it as it is.
-    attempts: u32,
-    attempt: u32,
-    /// The number that the first attempt came with: above 1 under another retry.
-    first: u32,
-    deadline: Option<Deadline>,
-    backoff: Backoff,
-    idempotent: bool,
-    /// The budget was empty when the call began, so nothing was copied.
-    pub(super) unfunded: bool,
     /// What the later attempts are made of.
     source: Option<R::Source>,
-    /// The invocation, where the request did not bring one.
-    invocation: Option<Invocation>,
+    /// The invocation that was made here: when, and what its attempts share.
+    made: Option<(Instant, RouteSlot)>,
+    deadline: Option<Deadline>,
+    /// Made when the first attempt has failed.
+    more: Option<Box<More<S, R::Request>>>,
+    /// The number that the first attempt came with: above 1 under another retry.
+    first: u32,
+    /// The attempt of the caller that it serves.
+    serves: u32,
+    /// How many attempts it may have; a change of the policy leaves it as it is.
+    attempts: u8,
+    idempotent: bool,
+    /// The budget was empty when the call began, so nothing was copied.
+    unfunded: bool,
+    replay: R,
+}
+
+/// What a call needs from its second attempt on.
+struct More<S, Req> {
     /// Makes the attempts after the first.
     service: Option<S>,
-    /// The place of the attempt that runs, if it is a retry.
-    retry: Option<Withdrawal>,
-    _deposit: Deposit,
+    /// The next attempt, and the wait before it.
+    request: Option<Req>,
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// The place of the attempt that runs.
+    place: Option<Withdrawal>,
+    backoff: Backoff,
+    /// How many attempts were made.
+    made: u32,
+    /// How many of them count.
+    counted: u8,
+    /// One was made for nothing.
+    transparent: bool,
+    /// One was made because the first came too early.
+    too_early: bool,
+    /// The one before it never left us.
+    unsent: bool,
+}
+
+impl<S, Req> More<S, Req> {
+    fn new() -> Self {
+        Self {
+            service: None,
+            request: None,
+            sleep: None,
+            place: None,
+            backoff: Backoff::default(),
+            made: 1,
+            counted: 1,
+            transparent: false,
+            too_early: false,
+            unsent: false,
+        }
+    }
+}
+
+impl<S, R: Replay<Req>, Req> Drop for Call<S, R, Req> {
+    fn drop(&mut self) {
+        self.shared.state.budget.leave();
+    }
 }
 
 impl<S, R: Replay<Req>, Req> Call<S, R, Req> {
-    pub(super) fn new(
-        shared: Arc<Shared<S>>,
-        replay: R,
-        attempts: u32,
-        request: &Req,
-        deposit: Deposit,
-    ) -> Self
-    where
-        Req: Carrier,
-    {
-        let invocation = request.invocation();
+    /// A call that begins now.
+    pub(super) fn new(shared: Arc<Shared<S>>, replay: R, attempts: u8, now: Instant) -> Self {
+        shared.state.budget.enter(now);
         Self {
             shared,
-            replay,
-            attempts,
-            attempt: 1,
-            first: invocation.map_or(1, Invocation::attempt),
-            deadline: invocation.and_then(Invocation::deadline),
-            backoff: Backoff::default(),
-            idempotent: request.is_idempotent(),
-            unfunded: false,
             source: None,
-            invocation: None,
-            service: None,
-            retry: None,
-            _deposit: deposit,
+            made: None,
+            deadline: None,
+            more: None,
+            first: 1,
+            serves: 1,
+            attempts,
+            idempotent: false,
+            unfunded: false,
+            replay,
         }
     }
 
-    /// The request of the first attempt. An invocation is made after the copy, which need not copy it.
-    pub(super) fn split(&mut self, request: Req, now: Instant) -> R::Request {
+    /// The request of the first attempt.
+    pub(super) fn split(&mut self, mut request: Req, now: Instant) -> R::Request
+    where
+        Req: Carrier,
+    {
+        let mut invoked = false;
+        if let Some(invocation) = request.invocation() {
+            invoked = true;
+            self.first = invocation.attempt();
+            self.serves = invocation.caller_attempt();
+            self.deadline = invocation.deadline();
+            if self.serves > 1 {
+                // So that the next service knows it too.
+                request.set_meta(ATTEMPT, self.serves.to_string().into());
+            }
+        }
         let state = &self.shared.state;
+        self.idempotent = state.is_idempotent(&request);
+        if !state.budget.is_funded(now) {
+            self.unfunded = true;
+            return self.replay.once(request);
+        }
         let (mut request, source) = self
             .replay
             .split(request, state.body_limit(), self.idempotent);
-        if source.is_some() && !state.setup().untracked && request.invocation().is_none() {
+        // After the copy, which need not copy it.
+        if !invoked && source.is_some() && !state.setup().untracked {
             let invocation = Invocation::new(now);
-            request.extensions_mut().insert(invocation.clone());
-            self.invocation = Some(invocation);
+            self.made = Some((now, invocation.route_slot()));
+            request.extensions_mut().insert(invocation);
         }
         self.source = source;
         request
     }
 
+    fn attempt(&self) -> u32 {
+        self.more.as_ref().map_or(1, |more| more.made)
+    }
+
     /// Whether the outcome is one that is tried again, if that is possible.
-    fn wish<C, Res, E>(&self, result: &Result<Res, E>, classify: &C) -> Option<Wait>
+    fn wish<C, Res, E>(&self, result: &Result<Res, E>, classify: &C) -> Option<Wish>
     where
         C: Classify<Res, E>,
         E: 'static,
     {
-        let is_listed = |status| self.shared.state.is_listed(status);
-        match result {
-            Ok(response) => of_response(classify.head(response), self.idempotent, is_listed),
-            Err(error) => of_error(
-                classify.error(error),
-                rejection_of(error),
-                self.idempotent,
-                is_listed,
-            ),
+        let (verdict, wish, kind) = match result {
+            Ok(response) => {
+                let verdict = classify.head(response);
+                if verdict.class() == Class::Success && self.more.is_none() {
+                    return None;
+                }
+                let listed = self.shared.state.listed();
+                (
+                    verdict,
+                    of_response(verdict, self.idempotent, &listed),
+                    None,
+                )
+            }
+            Err(error) => {
+                let verdict = classify.error(error);
+                let rejection = rejection_of(error);
+                let listed = self.shared.state.listed();
+                let wish = of_error(verdict, rejection, self.idempotent, &listed);
+                (verdict, wish, rejection.map(Rejection::kind))
+            }
+        };
+        if self.more.as_ref().is_some_and(|more| more.unsent) {
+            let again = wish.is_some_and(|wish| wish.why == Why::Unsent);
+            self.shared.state.note_unsent(again);
         }
+        self.overruled(verdict, wish, kind)
     }
 
-    /// Begins another attempt if it is possible, and says how long to wait before it. A token is taken last, so
-    /// that none is lost.
-    fn next(&mut self, wait: Wait) -> Option<(Duration, R::Request)> {
-        let state = &self.shared.state;
-        if self.attempt >= self.attempts {
-            return None;
+    /// What the user's rule makes of a wish.
+    fn overruled(&self, verdict: Verdict, wish: Option<Wish>, kind: Option<Kind>) -> Option<Wish> {
+        let Some(rule) = &self.shared.state.setup().rule else {
+            return wish;
+        };
+        if verdict.class() == Class::Success || verdict.forbids_retry() {
+            return wish;
         }
-        if let Wait::Exactly(delay) | Wait::AtLeast(delay) = wait {
+        let attempted = Attempted {
+            verdict,
+            kind,
+            idempotent: self.idempotent,
+            attempt: self.attempt(),
+            again: wish.is_some(),
+        };
+        rule(&attempted).then(|| wish.unwrap_or_else(|| Wish::of(verdict, Why::Outcome)))
+    }
+
+    /// Begins another attempt if it is possible. What it needs of the budget is taken last, so that nothing is lost.
+    fn prepare(&mut self, wish: Wish) -> bool {
+        let mut more = self.more.take().unwrap_or_else(|| Box::new(More::new()));
+        let prepared = self.prepare_more(wish, &mut more);
+        self.more = Some(more);
+        prepared
+    }
+
+    fn prepare_more(&mut self, wish: Wish, more: &mut More<S, R::Request>) -> bool {
+        let state = Arc::clone(&self.shared.state);
+        // A retry that is over makes room for the next.
+        more.place = None;
+        let unsent = wish.why == Why::Unsent;
+        let free = unsent && !more.transparent && state.is_fertile();
+        if more.counted >= self.attempts || (wish.why == Why::TooEarly && more.too_early) {
+            return false;
+        }
+        if !free && (self.first > 1 || self.serves > 1) && !state.retries_under_retry() {
+            state.suppressed.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        if let Wait::Exactly(delay) | Wait::AtLeast(delay) = wish.wait {
             if delay > LONGEST_WAIT {
-                return None;
+                return false;
             }
             // The service knows better; a later wait of our own begins at the base again.
-            self.backoff.reset();
+            more.backoff.reset();
         }
-        let delay = match wait {
-            Wait::Backoff => {
-                let (base, max) = state.backoff();
-                self.backoff.next(base, max, state.chance.unit())
-            }
+        let delay = match wish.wait {
+            _ if free => Duration::ZERO,
+            Wait::Backoff => state.wait(&mut more.backoff),
             Wait::Exactly(delay) => delay,
-            Wait::AtLeast(delay) => delay + delay.mul_f64(state.chance.unit() / 10.0),
+            Wait::AtLeast(delay) => state.spread(delay),
         };
         let now = clock::now();
-        if let Some(deadline) = self.deadline
-            && delay >= deadline.remaining(now)?
-        {
-            return None;
+        if let Some(deadline) = self.deadline {
+            let left = deadline.remaining(now).unwrap_or_default();
+            if delay + state.min_attempt_time() > left {
+                return false;
+            }
         }
-        let request = if self.unfunded {
-            None
-        } else {
-            Some(self.again()?)
-        };
-        let state = &self.shared.state;
-        // A retry that is over makes room for the next.
-        self.retry = None;
-        if request.is_some() {
-            self.retry = state.budget.try_withdraw(now);
+        let counted = more.counted + u8::from(!free);
+        let mut request = None;
+        if !self.unfunded {
+            request = self.again(more.made, counted);
+            if request.is_none() {
+                return false;
+            }
+            more.place = if free {
+                None
+            } else {
+                state.budget.try_withdraw(now)
+            };
         }
-        let Some(request) = request.filter(|_| self.retry.is_some()) else {
+        if !free && more.place.is_none() || request.is_none() {
             state.exhausted.fetch_add(1, Ordering::Relaxed);
             state.events().emit(|| Event::BudgetExhausted);
-            return None;
+            return false;
+        }
+        more.request = request;
+        more.sleep = (!delay.is_zero()).then(|| Box::pin(sleep(delay)));
+        more.made += 1;
+        more.counted = counted;
+        more.transparent |= free;
+        more.too_early |= wish.why == Why::TooEarly;
+        more.unsent = unsent;
+        let counter = if free {
+            &state.transparent
+        } else {
+            &state.retries
         };
-        self.attempt += 1;
-        state.retries.fetch_add(1, Ordering::Relaxed);
-        state.events().emit(|| Event::retry(self.attempt, delay));
-        Some((delay, request))
+        counter.fetch_add(1, Ordering::Relaxed);
+        state.events().emit(|| Event::retry(more.made, delay));
+        true
     }
 
-    /// The request of the next attempt.
-    fn again(&mut self) -> Option<R::Request> {
-        let made = self.attempt;
-        let last = made + 1 >= self.attempts;
+    /// The request of the next attempt, after so many `made`; it is the one of those that count with the number
+    /// `counted`.
+    fn again(&mut self, made: u32, counted: u8) -> Option<R::Request> {
+        let last = counted >= self.attempts;
         let mut request = self.replay.again(self.source.as_mut()?, last)?;
-        if let Some(invocation) = &self.invocation {
-            request.extensions_mut().insert(invocation.clone());
+        if let Some((start, slot)) = &self.made {
+            let invocation = Invocation::again(*start, slot);
+            request.extensions_mut().insert(invocation);
         }
         if let Some(invocation) = request.extensions_mut().get_mut::<Invocation>() {
             invocation.set_attempt(self.first.saturating_add(made));
         }
+        let previous = u32::from(counted) - 1;
+        let number = self.first.saturating_add(previous).max(self.serves);
+        if number > 1 {
+            request.set_meta(ATTEMPT, number.to_string().into());
+        }
         // gRPC A6, for whatever protocol says that it carries gRPC.
-        let content_type = request.meta("content-type");
-        if content_type.is_some_and(|content_type| content_type.starts_with("application/grpc")) {
-            request.set_meta("grpc-previous-rpc-attempts", made.to_string().into());
+        if previous > 0 && request.is_grpc() {
+            request.set_meta("grpc-previous-rpc-attempts", previous.to_string().into());
         }
         Some(request)
     }
 
-    /// The service of the attempts after the first.
-    fn service(&mut self) -> &mut S
+    /// The next attempt, when its wait is over and a service of its own is ready.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<S::Future, S::Error>>
     where
-        S: Clone,
+        S: Service<R::Request> + Clone,
     {
+        let Some(more) = &mut self.more else {
+            return Poll::Pending;
+        };
+        if let Some(sleep) = &mut more.sleep {
+            ready!(sleep.as_mut().poll(cx));
+            more.sleep = None;
+        }
         let template = &self.shared.template;
-        self.service.get_or_insert_with(|| {
-            template
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone()
-        })
+        let service = more.service.get_or_insert_with(|| {
+            let template = template.lock().unwrap_or_else(PoisonError::into_inner);
+            template.clone()
+        });
+        if let Err(error) = ready!(service.poll_ready(cx)) {
+            // What failed to be ready is not polled again.
+            more.service = None;
+            more.request = None;
+            return Poll::Ready(Err(error));
+        }
+        let Some(request) = more.request.take() else {
+            return Poll::Pending;
+        };
+        Poll::Ready(Ok(clock::entered(|_| service.call(request))))
     }
 }
+
+/// The number of an attempt on its way to the next service; absent on the first.
+const ATTEMPT: &str = "x-chassis-attempt";

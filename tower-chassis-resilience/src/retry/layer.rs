@@ -16,7 +16,7 @@ use super::{
     config::RetryPolicy,
     future::{Call, RetryFuture},
     replay::{Cloned, Replay, Rewrapped, RewrappedWith},
-    state::{RetryHandle, Setup, State},
+    state::{Attempted, RetryHandle, Setup, State},
 };
 
 /// Tries calls again, within a budget. See the [module](super).
@@ -88,6 +88,14 @@ impl<R, C> RetryLayer<R, C> {
     /// Judges by a closure `Fn(Result<&Res, &Err>) -> Verdict`, as [`classify`](Self::classify) does.
     pub fn classify_fn<F>(self, f: F) -> RetryLayer<R, ByFn<F>> {
         self.classify(ByFn(f))
+    }
+
+    /// Asks `rule` after each attempt that was no plain success whether to make another. `Attempted::again` is what the
+    /// rules say, so `|it| it.again || it.verdict.http_status() == Some(500)` adds to them and
+    /// `|it| it.again && it.attempt < 2` takes away. Deadline, attempts, budget and a service that forbids it stay in
+    /// force. Counters begin anew.
+    pub fn retry_if(self, rule: impl Fn(&Attempted) -> bool + Send + Sync + 'static) -> Self {
+        self.set_up(|setup| setup.rule = Some(Arc::new(rule)))
     }
 
     /// Draws on `budget`, which other layers may share, instead of one of its own. The `budget_…` fields of the
@@ -198,26 +206,14 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let state = &self.shared.state;
-        let attempts = state.attempts();
+        let attempts = self.shared.state.attempts();
         if attempts <= 1 {
             let request = self.replay.once(request);
             return RetryFuture::new(self.inner.call(request), None, self.classify.clone());
         }
         clock::entered(|now| {
-            let mut call = Call::new(
-                Arc::clone(&self.shared),
-                self.replay.clone(),
-                attempts,
-                &request,
-                state.budget.deposit(now),
-            );
-            let request = if state.budget.is_funded(now) {
-                call.split(request, now)
-            } else {
-                call.unfunded = true;
-                self.replay.once(request)
-            };
+            let mut call = Call::new(Arc::clone(&self.shared), self.replay.clone(), attempts, now);
+            let request = call.split(request, now);
             let future = self.inner.call(request);
             RetryFuture::new(future, Some(call), self.classify.clone())
         })

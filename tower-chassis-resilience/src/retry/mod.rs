@@ -182,9 +182,9 @@ mod tests;
 pub use self::{
     budget::{Budget, BudgetSnapshot, Deposit, Withdrawal},
     buffered::{Buffered, ReplayBody, ReplaySource},
-    config::{BudgetConfig, BudgetPolicy, RetryConfig, RetryPolicy},
+    config::{BudgetConfig, BudgetPolicy, Jitter, RetryConfig, RetryPolicy},
     future::RetryFuture,
     layer::{Retry, RetryLayer},
     replay::{Cloned, Replay, Rewrapped, RewrappedWith},
-    state::RetryHandle,
+    state::{Attempted, RetryHandle},
 };

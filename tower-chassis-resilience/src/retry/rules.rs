@@ -18,41 +18,103 @@ pub(super) enum Wait {
     AtLeast(Duration),
 }
 
-/// What the service says of the wait.
-fn asked(verdict: Verdict) -> Wait {
-    match verdict.retry_after() {
-        None => Wait::Backoff,
-        Some(wait) if verdict.grpc_code().is_some() => Wait::Exactly(wait),
-        Some(wait) => Wait::AtLeast(wait),
+/// That a call is to be tried again, if it can be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Wish {
+    pub(super) wait: Wait,
+    pub(super) why: Why,
+}
+
+/// Which rule wishes it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Why {
+    /// The service was not well.
+    Outcome,
+    /// Nothing left us.
+    Unsent,
+    /// The service wants it once more, over a connection that is there (425).
+    TooEarly,
+}
+
+/// The statuses and gRPC codes that are tried again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Listed {
+    /// One bit for each status from `FIRST_STATUS` on.
+    pub(super) statuses: [u64; 4],
+    pub(super) codes: u32,
+}
+
+const FIRST_STATUS: u16 = 384;
+
+impl Listed {
+    pub(super) fn of(statuses: &[u16], codes: &[u16]) -> Self {
+        let mut listed = Self::default();
+        for status in statuses {
+            let bit = status.saturating_sub(FIRST_STATUS) as usize;
+            if let Some(word) = listed.statuses.get_mut(bit / 64) {
+                *word |= 1 << (bit % 64);
+            }
+        }
+        for code in codes {
+            listed.codes |= 1_u32.checked_shl((*code).into()).unwrap_or(0);
+        }
+        listed
+    }
+
+    fn status(&self, status: u16) -> bool {
+        let Some(bit) = status.checked_sub(FIRST_STATUS).map(usize::from) else {
+            return false;
+        };
+        self.statuses
+            .get(bit / 64)
+            .is_some_and(|word| word & (1 << (bit % 64)) != 0)
+    }
+
+    const fn code(&self, code: u16) -> bool {
+        code < 32 && self.codes & (1 << code) != 0
+    }
+}
+
+impl Wish {
+    /// What the service says of the wait.
+    pub(super) fn of(verdict: Verdict, why: Why) -> Self {
+        let wait = match verdict.retry_after() {
+            None => Wait::Backoff,
+            Some(wait) if verdict.grpc_code().is_some() => Wait::Exactly(wait),
+            Some(wait) => Wait::AtLeast(wait),
+        };
+        Self { wait, why }
     }
 }
 
 /// Whether a response is to be tried again, and when.
-pub(super) fn of_response(
-    verdict: Verdict,
-    idempotent: bool,
-    is_listed: impl Fn(u16) -> bool,
-) -> Option<Wait> {
+pub(super) fn of_response(verdict: Verdict, idempotent: bool, listed: &Listed) -> Option<Wish> {
+    if verdict.forbids_retry() {
+        return None;
+    }
+    if verdict.http_status() == Some(425) && verdict.class() == Class::ClientFault {
+        // It was not served, whatever it is.
+        return Some(Wish::of(verdict, Why::TooEarly));
+    }
     // There was an answer, so the request was sent.
-    if !idempotent || verdict.forbids_retry() {
+    if !idempotent {
         return None;
     }
     let again = match (verdict.class(), verdict.grpc_code()) {
         (Class::Success | Class::Cancelled | Class::Refused, _) => false,
-        // gRPC's own codes: UNAVAILABLE is its 503, RESOURCE_EXHAUSTED needs the word of the service.
-        (_, Some(14)) => is_listed(503),
-        (_, Some(8)) => verdict.retry_after().is_some(),
-        (_, Some(_)) => false,
+        // gRPC's own codes: RESOURCE_EXHAUSTED needs the word of the service.
+        (_, Some(code)) => listed.code(code) || (code == 8 && verdict.retry_after().is_some()),
         (Class::Unreachable, None) => true,
         (Class::RateLimited, None) => {
-            is_listed(429) || verdict.retry_after().is_some_and(|wait| wait <= SHORT)
+            listed.status(429) || verdict.retry_after().is_some_and(|wait| wait <= SHORT)
         }
         // Without a code it is the word of a classifier, or of a response, that knows this service.
-        _ => verdict
-            .http_status()
-            .map_or(verdict.is_failure(), is_listed),
+        _ => match verdict.http_status() {
+            Some(status) => listed.status(status),
+            None => verdict.is_failure(),
+        },
     };
-    again.then(|| asked(verdict))
+    again.then(|| Wish::of(verdict, Why::Outcome))
 }
 
 /// Whether an error is to be tried again, and when.
@@ -60,8 +122,8 @@ pub(super) fn of_error(
     verdict: Verdict,
     rejection: Option<&Rejection>,
     idempotent: bool,
-    is_listed: impl Fn(u16) -> bool,
-) -> Option<Wait> {
+    listed: &Listed,
+) -> Option<Wish> {
     if verdict.forbids_retry() {
         return None;
     }
@@ -70,20 +132,23 @@ pub(super) fn of_error(
         // balancer says it, all are.
         (Class::Refused, Some(rejection)) => {
             let one = rejection.is_circuit_open() && rejection.layer() != "balance";
-            return one.then_some(Wait::Backoff);
+            return one.then_some(Wish {
+                wait: Wait::Backoff,
+                why: Why::Outcome,
+            });
         }
         // Only where no connection could be made is it certain that nothing was sent.
-        (Class::Unreachable, Some(rejection)) => {
-            idempotent || rejection.kind() == Kind::Unreachable
+        (Class::Unreachable, Some(rejection)) if rejection.kind() == Kind::Unreachable => {
+            return Some(Wish::of(verdict, Why::Unsent));
         }
         // The service answered, and its client makes errors of answers.
         (_, None) if verdict.grpc_code().or(verdict.http_status()).is_some() => {
-            return of_response(verdict, idempotent, is_listed);
+            return of_response(verdict, idempotent, listed);
         }
         (Class::Unreachable | Class::Timeout, _) => idempotent,
         _ => false,
     };
-    again.then(|| asked(verdict))
+    again.then(|| Wish::of(verdict, Why::Outcome))
 }
 
 /// The outermost rejection in an error, if it is one or holds one.
@@ -108,16 +173,19 @@ mod tests {
             builder = builder.header(*name, *value);
         }
         let response = builder.body(()).unwrap();
-        of_response(response.verdict(), idempotent, listed)
+        of_response(response.verdict(), idempotent, &listed()).map(|wish| wish.wait)
     }
 
-    fn listed(status: u16) -> bool {
-        [408, 502, 503, 504].contains(&status)
+    fn listed() -> Listed {
+        Listed::of(&[408, 502, 503, 504], &[14])
     }
 
     #[test]
     fn statuses() {
         for status in 100..600 {
+            if status == 425 {
+                continue;
+            }
             let again = [408, 502, 503, 504].contains(&status);
             assert_eq!(
                 response(status, &[], true),
@@ -143,6 +211,31 @@ mod tests {
             (after("2"), after("x"), response(429, &[], true)),
             (None, None, None)
         );
+    }
+
+    #[test]
+    fn what_was_too_early_was_not_served() {
+        for idempotent in [true, false] {
+            let early = Verdict::http(StatusCode::TOO_EARLY);
+            let wish = of_response(early, idempotent, &listed()).unwrap();
+            assert_eq!((wish.wait, wish.why), (Wait::Backoff, Why::TooEarly));
+        }
+    }
+
+    #[test]
+    fn every_code_that_is_listed_and_no_other() {
+        let all = Listed::of(
+            &(400..600).collect::<Vec<_>>(),
+            &(2..=16).collect::<Vec<_>>(),
+        );
+        for number in 0..700 {
+            assert_eq!(all.status(number), (400..600).contains(&number), "{number}");
+            assert_eq!(all.code(number), (2..=16).contains(&number), "{number}");
+            assert!(!Listed::default().status(number) && !Listed::default().code(number));
+        }
+        let internal = Listed::of(&[], &[13]);
+        let again = |code| of_response(Verdict::grpc(code), true, &internal).is_some();
+        assert!(again(13) && !again(14) && !again(0));
     }
 
     #[test]
@@ -189,13 +282,13 @@ mod tests {
             let mut response = Response::new(());
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             response.extensions_mut().insert(verdict);
-            let wait = of_response(response.verdict(), true, listed);
-            assert_eq!(wait.is_some(), again, "{verdict:?}");
-            assert_eq!(of_response(verdict, false, listed), None, "{verdict:?}");
+            let wish = of_response(response.verdict(), true, &listed());
+            assert_eq!(wish.is_some(), again, "{verdict:?}");
+            assert_eq!(of_response(verdict, false, &listed()), None, "{verdict:?}");
         }
         let asked = Verdict::FAILURE.with_retry_after(Duration::from_secs(7));
         assert_eq!(
-            of_response(asked, true, listed),
+            of_response(asked, true, &listed()).map(|wish| wish.wait),
             Some(Wait::AtLeast(Duration::from_secs(7)))
         );
     }
@@ -213,9 +306,13 @@ mod tests {
             (Verdict::grpc(8), false),
             (Verdict::grpc(8).with_retry_after(SHORT), true),
         ] {
-            let wait = of_error(verdict, None, true, listed);
-            assert_eq!(wait.is_some(), again, "{verdict:?}");
-            assert_eq!(of_error(verdict, None, false, listed), None, "{verdict:?}");
+            let wish = of_error(verdict, None, true, &listed());
+            assert_eq!(wish.is_some(), again, "{verdict:?}");
+            assert_eq!(
+                of_error(verdict, None, false, &listed()),
+                None,
+                "{verdict:?}"
+            );
         }
     }
 
@@ -239,11 +336,15 @@ mod tests {
             let error: BoxError = Rejection::new(kind, "x").into();
             for (idempotent, again) in [(true, safe), (false, other)] {
                 let verdict = Verdict::of_error(&error);
-                let wait = of_error(verdict, rejection_of(&error), idempotent, |_| true);
-                assert_eq!(wait.is_some(), again, "{kind:?} {idempotent}");
+                let wish = of_error(verdict, rejection_of(&error), idempotent, &listed());
+                assert_eq!(wish.is_some(), again, "{kind:?} {idempotent}");
+                let unsent = wish.is_some_and(|wish| wish.why == Why::Unsent);
+                assert_eq!(unsent, kind == Kind::Unreachable);
             }
         }
-        let of = |verdict, rejection| of_error(verdict, rejection, true, |_| true);
+        let of = |verdict, rejection| {
+            of_error(verdict, rejection, true, &listed()).map(|wish| wish.wait)
+        };
         let all_shut = Rejection::new(Kind::CircuitOpen, "balance");
         assert_eq!(of(all_shut.verdict(), rejection_of(&all_shut)), None);
         // The wait of one gate is not that of the next endpoint.
@@ -269,8 +370,8 @@ mod tests {
             ),
         ] {
             let verdict = Verdict::of_error(&error);
-            let wait = of_error(verdict, rejection_of(&error), false, |_| true);
-            assert_eq!(wait.is_some(), again, "{error}");
+            let wish = of_error(verdict, rejection_of(&error), false, &listed());
+            assert_eq!(wish.is_some(), again, "{error}");
         }
     }
 }

@@ -190,10 +190,10 @@ async fn a_request_that_may_have_been_served_is_not_repeated_whatever_is_kept() 
     );
     let upstream = Upstream::new(|_| reject(Kind::Unreachable)).reading(Reads::Nothing);
     assert!(send(&layer(), &upstream, post(full(5))).await.is_err());
-    assert_eq!(upstream.attempts(), 3);
+    assert_eq!(upstream.attempts(), 4);
     let upstream = Upstream::new(|_| reject(Kind::Unreachable));
     assert!(send(&layer(), &upstream, post(full(0))).await.is_err());
-    assert_eq!(upstream.attempts(), 3);
+    assert_eq!(upstream.attempts(), 4);
 }
 
 #[tokio::test(start_paused = true)]

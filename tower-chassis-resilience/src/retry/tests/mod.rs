@@ -26,6 +26,7 @@ mod budget;
 mod calls;
 mod limits;
 mod own;
+mod rules;
 
 type Answer = Result<Response<Body>, BoxError>;
 
