@@ -172,6 +172,7 @@ mod cells;
 mod config;
 mod future;
 mod layer;
+mod peek;
 mod replay;
 mod rules;
 mod state;
@@ -185,6 +186,7 @@ pub use self::{
     config::{BudgetConfig, BudgetPolicy, Jitter, RetryConfig, RetryPolicy},
     future::RetryFuture,
     layer::{Retry, RetryLayer},
+    peek::{Peek, PeekBody, PeekFuture, PeekLayer},
     replay::{Cloned, Replay, Rewrapped, RewrappedWith},
     state::{Attempted, RetryHandle},
 };

@@ -26,6 +26,7 @@ mod budget;
 mod calls;
 mod limits;
 mod own;
+mod peek;
 mod rules;
 
 type Answer = Result<Response<Body>, BoxError>;
