@@ -48,8 +48,9 @@ pub struct Invocation {
     shared: Arc<Shared>,
 }
 
-#[derive(Default)]
 struct Shared {
+    /// When the call began.
+    start: Instant,
     route: OnceLock<MatchedRoute>,
     /// The key of the endpoint of each attempt, 0 before it was chosen.
     tried: [AtomicU64; REMEMBERED],
@@ -60,6 +61,19 @@ struct Shared {
     /// The response gave a frame since the body of the request was last looked at.
     #[cfg(feature = "server")]
     answered: AtomicBool,
+}
+
+impl Shared {
+    fn new(start: Instant) -> Self {
+        Self {
+            start,
+            route: OnceLock::new(),
+            tried: Default::default(),
+            uploading: AtomicBool::new(false),
+            #[cfg(feature = "server")]
+            answered: AtomicBool::new(false),
+        }
+    }
 }
 
 impl fmt::Debug for Shared {
@@ -74,25 +88,17 @@ impl Invocation {
     /// A call that begins at `start`.
     #[must_use]
     pub fn new(start: Instant) -> Self {
-        Self {
-            start,
-            deadline: None,
-            service: None,
-            subset: None,
-            client: None,
-            request_id: None,
-            trace: None,
-            trace_state: None,
-            attempt: 1,
-            caller_attempt: 1,
-            shared: Arc::default(),
-        }
+        Self::of(start, Arc::new(Shared::new(start)))
     }
 
-    /// An invocation that has nothing of a call but its beginning, its route and the endpoints that were tried: for a
-    /// further attempt of a call that came without one.
+    /// What a further attempt of a call gets that came without an invocation: the beginning, the route and the endpoints
+    /// that were tried, and nothing else.
     #[must_use]
-    pub fn again(start: Instant, slot: &RouteSlot) -> Self {
+    pub fn again(slot: &RouteSlot) -> Self {
+        Self::of(slot.0.start, Arc::clone(&slot.0))
+    }
+
+    const fn of(start: Instant, shared: Arc<Shared>) -> Self {
         Self {
             start,
             deadline: None,
@@ -104,7 +110,7 @@ impl Invocation {
             trace_state: None,
             attempt: 1,
             caller_attempt: 1,
-            shared: Arc::clone(&slot.0),
+            shared,
         }
     }
 

@@ -130,7 +130,7 @@ fn what_a_request_says_already_stays() {
 #[test]
 fn a_further_attempt_shares_the_route_and_what_was_tried() {
     let first = incoming();
-    let mut again = Invocation::again(first.start(), &first.route_slot());
+    let mut again = Invocation::again(&first.route_slot());
     assert_eq!((again.start(), again.attempt()), (first.start(), 1));
     assert!(again.deadline().is_none() && again.service().is_none());
     assert!(again.route().is_some());

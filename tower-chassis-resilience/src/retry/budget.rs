@@ -5,13 +5,13 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use tokio::time::Instant;
-use tower_chassis_core::clock;
+use tower_chassis_core::{clock, striped::here};
 
 use super::{cells::Cells, config::BudgetPolicy};
 
@@ -80,6 +80,8 @@ struct Inner {
     floor: AtomicU64,
     /// The retries under way.
     retries: AtomicU64,
+    /// There was no token when somebody last looked.
+    drained: AtomicBool,
 }
 
 impl Budget {
@@ -103,6 +105,7 @@ impl Budget {
             part: AtomicU64::new(thousandths(config.in_flight_ratio)),
             floor: AtomicU64::new(config.min_in_flight.into()),
             retries: AtomicU64::new(0),
+            drained: AtomicBool::new(true),
         }))
     }
 
@@ -121,23 +124,50 @@ impl Budget {
         let floor = config.min_in_flight.into();
         inner.floor.store(floor, Ordering::Relaxed);
         inner.set_interval(interval(config.min_per_second), now);
+        inner.drained.store(true, Ordering::Relaxed);
     }
 
     /// An original call is made: it pays its share, and is under way until what is returned is dropped.
     #[must_use = "the call counts as under way until this is dropped"]
     pub fn deposit(&self, now: Instant) -> Deposit {
-        self.enter(now);
+        self.0.turn(now);
+        self.0
+            .cells
+            .enter(here(), self.0.share.load(Ordering::Relaxed));
         Deposit(self.clone())
     }
 
-    /// [`deposit`](Self::deposit) without the guard; [`leave`](Self::leave) ends it.
-    pub(crate) fn enter(&self, now: Instant) {
-        self.0.turn(now);
-        self.0.cells.enter(self.0.share.load(Ordering::Relaxed));
+    /// [`deposit`](Self::deposit) without the guard, [`leave`](Self::leave) ends it; and
+    /// [`is_funded`](Self::is_funded). It reads the clock only now and then: some of what was paid in since counts as
+    /// older than it is, so is lost earlier, and a token may be said to be there that is gone.
+    #[inline]
+    pub(crate) fn enter(&self, now: impl FnOnce() -> Instant) -> bool {
+        let thread = here();
+        let due = self
+            .0
+            .cells
+            .enter(thread, self.0.share.load(Ordering::Relaxed));
+        if due || self.0.drained.load(Ordering::Relaxed) {
+            return self.look(thread, now());
+        }
+        true
     }
 
+    #[cold]
+    fn look(&self, thread: usize, now: Instant) -> bool {
+        let funded = self.is_funded(now);
+        self.0.turn(now);
+        let millis = self.0.since(now).as_millis();
+        self.0.cells.looked(thread, millis as u64);
+        if self.0.drained.load(Ordering::Relaxed) == funded {
+            self.0.drained.store(!funded, Ordering::Relaxed);
+        }
+        funded
+    }
+
+    #[inline]
     pub(crate) fn leave(&self) {
-        self.0.cells.leave();
+        self.0.cells.leave(here());
     }
 
     /// Takes what one retry or hedge needs, a token and a place among those under way, or nothing at all. The place
@@ -147,7 +177,11 @@ impl Budget {
         self.0.turn(now);
         // The place first: it can be given back.
         let withdrawal = self.0.take_place().then(|| Withdrawal(self.clone()))?;
-        (self.0.take_saved() || self.0.take_reserve(now)).then_some(withdrawal)
+        if self.0.take_saved() || self.0.take_reserve(now) {
+            return Some(withdrawal);
+        }
+        self.0.drained.store(true, Ordering::Relaxed);
+        None
     }
 
     /// Whether there is a token now. Another call may take it first, and there may be no place.

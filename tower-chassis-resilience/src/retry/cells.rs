@@ -1,32 +1,74 @@
 //! Sums that threads add to without meeting each other.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-const CELLS: usize = 8;
+/// So many cells have one thread each that writes them: those whose [number](tower_chassis_core::striped::here) is below
+/// it. Numbers are never given to another thread, so two plain moves do it there, which cost a tenth of an atomic
+/// addition. (loom runs all of its threads on one of the system's.)
+const OWN: usize = if cfg!(chassis_loom) { 0 } else { 16 };
+
+/// Cells that the other threads share.
+const SHARED: usize = 4;
+
+/// The most calls of a thread between two looks at the clock.
+const MOST: u32 = 64;
 
 /// What was paid in, which only grows, and the calls that are under way: one may end on another thread than
-/// it began on, so a cell of its own says nothing and may be negative.
-#[derive(Default)]
-pub(super) struct Cells([Cell; CELLS]);
+/// it began on, so a cell by itself says nothing and may be negative.
+pub(super) struct Cells([Cell; OWN + SHARED]);
 
 #[derive(Default)]
 #[repr(align(128))]
 struct Cell {
     paid: AtomicU64,
     calls: AtomicU64,
+    /// How many calls begin before the next look at the clock.
+    left: AtomicU32,
+    /// How many begin between two looks.
+    stride: AtomicU32,
+    /// When the last look was, in milliseconds of any beginning.
+    looked: AtomicU64,
+}
+
+impl Default for Cells {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Cell::default()))
+    }
 }
 
 impl Cells {
-    /// A call begins and pays so much.
-    pub(super) fn enter(&self, share: u64) {
-        let cell = self.mine();
-        cell.paid.fetch_add(share, Relaxed);
-        cell.calls.fetch_add(1, Relaxed);
+    /// A call of `thread` begins and pays so much. True if it is time to look at the clock.
+    #[inline]
+    pub(super) fn enter(&self, thread: usize, share: u64) -> bool {
+        let (cell, own) = self.at(thread);
+        add(&cell.paid, share, own);
+        add(&cell.calls, 1, own);
+        let left = cell.left.load(Relaxed);
+        // Where cells are shared it may be too early or too late by a few.
+        cell.left.store(left.wrapping_sub(1), Relaxed);
+        left == 0 || left > MOST
+    }
+
+    /// The clock was looked at. Where calls come in quick succession the next ones do not: the time from one look to
+    /// the next stays well below a second.
+    pub(super) fn looked(&self, thread: usize, millis: u64) {
+        let (cell, _) = self.at(thread);
+        let took = millis.saturating_sub(cell.looked.load(Relaxed));
+        cell.looked.store(millis, Relaxed);
+        let stride = cell.stride.load(Relaxed);
+        let stride = match took {
+            0..50 => (stride * 2 + 1).min(MOST - 1),
+            50..200 => stride,
+            _ => 0,
+        };
+        cell.stride.store(stride, Relaxed);
+        cell.left.store(stride, Relaxed);
     }
 
     /// A call is over.
-    pub(super) fn leave(&self) {
-        self.mine().calls.fetch_sub(1, Relaxed);
+    pub(super) fn leave(&self, thread: usize) {
+        let (cell, own) = self.at(thread);
+        add(&cell.calls, u64::MAX, own);
     }
 
     /// Everything that was ever paid.
@@ -46,13 +88,20 @@ impl Cells {
         words.fold(0, u64::wrapping_add)
     }
 
-    fn mine(&self) -> &Cell {
-        thread_local! {
-            static HERE: u8 = const { 0 };
+    /// The cell of a thread, and whether no other writes it.
+    fn at(&self, thread: usize) -> (&Cell, bool) {
+        if thread < OWN {
+            (&self.0[thread], true)
+        } else {
+            (&self.0[OWN + thread % SHARED], false)
         }
-        // Each thread has its own copy at its own address; the high bits of the product mix all of it.
-        let here = HERE.with(|here| std::ptr::from_ref(here).addr() as u64);
-        let cell = here.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 61;
-        &self.0[cell as usize % CELLS]
+    }
+}
+
+fn add(word: &AtomicU64, amount: u64, own: bool) {
+    if own {
+        word.store(word.load(Relaxed).wrapping_add(amount), Relaxed);
+    } else {
+        word.fetch_add(amount, Relaxed);
     }
 }

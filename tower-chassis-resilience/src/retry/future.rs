@@ -8,10 +8,14 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Sleep, sleep};
 use tower_chassis_core::{
-    Carrier, Class, Deadline, Invocation, Kind, Rejection, Verdict, clock, events::Event,
-    invocation::RouteSlot, verdict::Classify,
+    Carrier, Class, Deadline, Invocation, Kind, Rejection, Verdict,
+    clock::{self, Entered},
+    events::Event,
+    invocation::RouteSlot,
+    striped::Hold,
+    verdict::Classify,
 };
 use tower_service::Service;
 
@@ -22,7 +26,7 @@ use super::{
     layer::Shared,
     replay::Replay,
     rules::{Wait, Why, Wish, of_error, of_response, rejection_of},
-    state::Attempted,
+    state::{Attempted, State},
 };
 
 pin_project! {
@@ -56,6 +60,7 @@ where
     S: Service<R::Request>,
     R: Replay<Req>,
 {
+    #[inline]
     pub(super) const fn new(future: S::Future, call: Option<Call<S, R, Req>>, classify: C) -> Self {
         Self {
             step: Step::Calling { future },
@@ -124,18 +129,13 @@ where
 
 /// A call that may be tried again: what its first attempt needs. It moves with the future, so every byte counts.
 pub(super) struct Call<S, R: Replay<Req>, Req> {
-    shared: Arc<Shared<S>>,
+    shared: Hold<Shared<S>>,
     /// What the later attempts are made of.
     source: Option<R::Source>,
-    /// The invocation that was made here: when, and what its attempts share.
-    made: Option<(Instant, RouteSlot)>,
-    deadline: Option<Deadline>,
+    /// What attempts share of the invocation that was made here.
+    made: Option<RouteSlot>,
     /// Made when the first attempt has failed.
     more: Option<Box<More<S, R::Request>>>,
-    /// The number that the first attempt came with: above 1 under another retry.
-    first: u32,
-    /// The attempt of the caller that it serves.
-    serves: u32,
     /// How many attempts it may have; a change of the policy leaves it as it is.
     attempts: u8,
     idempotent: bool,
@@ -190,57 +190,55 @@ impl<S, R: Replay<Req>, Req> Drop for Call<S, R, Req> {
 }
 
 impl<S, R: Replay<Req>, Req> Call<S, R, Req> {
-    /// A call that begins now.
-    pub(super) fn new(shared: Arc<Shared<S>>, replay: R, attempts: u8, now: Instant) -> Self {
-        shared.state.budget.enter(now);
+    /// A call that begins now. `state` is that of `shared`, which is some way off.
+    #[inline]
+    pub(super) fn new(shared: Hold<Shared<S>>, state: &State, replay: R, attempts: u8) -> Self {
+        let funded = state.budget.enter(|| clock::entered(|now| now));
         Self {
             shared,
             source: None,
             made: None,
-            deadline: None,
             more: None,
-            first: 1,
-            serves: 1,
             attempts,
             idempotent: false,
-            unfunded: false,
+            unfunded: !funded,
             replay,
         }
     }
 
     /// The request of the first attempt.
-    pub(super) fn split(&mut self, mut request: Req, now: Instant) -> R::Request
+    #[inline]
+    pub(super) fn split(&mut self, state: &State, mut request: Req) -> (R::Request, Option<Entered>)
     where
         Req: Carrier,
     {
-        let mut invoked = false;
+        let mut invoked = state.setup().untracked;
         if let Some(invocation) = request.invocation() {
             invoked = true;
-            self.first = invocation.attempt();
-            self.serves = invocation.caller_attempt();
-            self.deadline = invocation.deadline();
-            if self.serves > 1 {
+            let serves = invocation.caller_attempt();
+            if serves > 1 {
                 // So that the next service knows it too.
-                request.set_meta(ATTEMPT, self.serves.to_string().into());
+                request.set_meta(ATTEMPT, serves.to_string().into());
             }
         }
-        let state = &self.shared.state;
         self.idempotent = state.is_idempotent(&request);
-        if !state.budget.is_funded(now) {
-            self.unfunded = true;
-            return self.replay.once(request);
+        if self.unfunded {
+            return (self.replay.once(request), None);
         }
         let (mut request, source) = self
             .replay
             .split(request, state.body_limit(), self.idempotent);
+        let mut way = None;
         // After the copy, which need not copy it.
-        if !invoked && source.is_some() && !state.setup().untracked {
-            let invocation = Invocation::new(now);
-            self.made = Some((now, invocation.route_slot()));
+        if !invoked && source.is_some() {
+            let entered = clock::enter();
+            let invocation = Invocation::new(entered.now());
+            self.made = Some(invocation.route_slot());
             request.extensions_mut().insert(invocation);
+            way = Some(entered);
         }
         self.source = source;
-        request
+        (request, way)
     }
 
     fn attempt(&self) -> u32 {
@@ -308,18 +306,13 @@ impl<S, R: Replay<Req>, Req> Call<S, R, Req> {
     }
 
     fn prepare_more(&mut self, wish: Wish, more: &mut More<S, R::Request>) -> bool {
-        let state = Arc::clone(&self.shared.state);
         // A retry that is over makes room for the next.
         more.place = None;
-        let unsent = wish.why == Why::Unsent;
-        let free = unsent && !more.transparent && state.is_fertile();
         if more.counted >= self.attempts || (wish.why == Why::TooEarly && more.too_early) {
             return false;
         }
-        if !free && (self.first > 1 || self.serves > 1) && !state.retries_under_retry() {
-            state.suppressed.fetch_add(1, Ordering::Relaxed);
-            return false;
-        }
+        let state = Arc::clone(&self.shared.state);
+        let free = wish.why == Why::Unsent && !more.transparent && state.is_fertile();
         if let Wait::Exactly(delay) | Wait::AtLeast(delay) = wish.wait {
             if delay > LONGEST_WAIT {
                 return false;
@@ -334,67 +327,50 @@ impl<S, R: Replay<Req>, Req> Call<S, R, Req> {
             Wait::AtLeast(delay) => state.spread(delay),
         };
         let now = clock::now();
-        if let Some(deadline) = self.deadline {
+        let counted = more.counted + u8::from(!free);
+        if self.unfunded {
+            return state.refuse();
+        }
+        let Some(mut request) = self.again(counted >= self.attempts) else {
+            return false;
+        };
+        let known = Known::of(&request);
+        if known.under_retry && !free && !state.retries_under_retry() {
+            state.suppressed.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        if let Some(deadline) = known.deadline {
             let left = deadline.remaining(now).unwrap_or_default();
             if delay + state.min_attempt_time() > left {
                 return false;
             }
         }
-        let counted = more.counted + u8::from(!free);
-        let mut request = None;
-        if !self.unfunded {
-            request = self.again(more.made, counted);
-            if request.is_none() {
-                return false;
+        if free {
+            state.transparent.fetch_add(1, Ordering::Relaxed);
+        } else {
+            more.place = state.budget.try_withdraw(now);
+            if more.place.is_none() {
+                return state.refuse();
             }
-            more.place = if free {
-                None
-            } else {
-                state.budget.try_withdraw(now)
-            };
+            state.retries.fetch_add(1, Ordering::Relaxed);
         }
-        if !free && more.place.is_none() || request.is_none() {
-            state.exhausted.fetch_add(1, Ordering::Relaxed);
-            state.events().emit(|| Event::BudgetExhausted);
-            return false;
-        }
-        more.request = request;
+        known.tell(&mut request, more.made, counted);
+        more.request = Some(request);
         more.sleep = (!delay.is_zero()).then(|| Box::pin(sleep(delay)));
         more.made += 1;
         more.counted = counted;
         more.transparent |= free;
         more.too_early |= wish.why == Why::TooEarly;
-        more.unsent = unsent;
-        let counter = if free {
-            &state.transparent
-        } else {
-            &state.retries
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
+        more.unsent = wish.why == Why::Unsent;
         state.events().emit(|| Event::retry(more.made, delay));
         true
     }
 
-    /// The request of the next attempt, after so many `made`; it is the one of those that count with the number
-    /// `counted`.
-    fn again(&mut self, made: u32, counted: u8) -> Option<R::Request> {
-        let last = counted >= self.attempts;
+    /// The request once more, with the invocation that it came with, or that was made here.
+    fn again(&mut self, last: bool) -> Option<R::Request> {
         let mut request = self.replay.again(self.source.as_mut()?, last)?;
-        if let Some((start, slot)) = &self.made {
-            let invocation = Invocation::again(*start, slot);
-            request.extensions_mut().insert(invocation);
-        }
-        if let Some(invocation) = request.extensions_mut().get_mut::<Invocation>() {
-            invocation.set_attempt(self.first.saturating_add(made));
-        }
-        let previous = u32::from(counted) - 1;
-        let number = self.first.saturating_add(previous).max(self.serves);
-        if number > 1 {
-            request.set_meta(ATTEMPT, number.to_string().into());
-        }
-        // gRPC A6, for whatever protocol says that it carries gRPC.
-        if previous > 0 && request.is_grpc() {
-            request.set_meta("grpc-previous-rpc-attempts", previous.to_string().into());
+        if let Some(slot) = &self.made {
+            request.extensions_mut().insert(Invocation::again(slot));
         }
         Some(request)
     }
@@ -425,7 +401,51 @@ impl<S, R: Replay<Req>, Req> Call<S, R, Req> {
         let Some(request) = more.request.take() else {
             return Poll::Pending;
         };
-        Poll::Ready(Ok(clock::entered(|_| service.call(request))))
+        Poll::Ready(Ok({
+            let _way = clock::enter();
+            service.call(request)
+        }))
+    }
+}
+
+/// What the copy of a request says of its call.
+struct Known {
+    deadline: Option<Deadline>,
+    /// The number that the first attempt came with: above 1 under another retry in this process.
+    first: u32,
+    /// The attempt of the caller that it serves.
+    serves: u32,
+    under_retry: bool,
+}
+
+impl Known {
+    fn of<Req: Carrier>(request: &Req) -> Self {
+        let invocation = request.invocation();
+        let first = invocation.map_or(1, Invocation::attempt);
+        let serves = invocation.map_or(1, Invocation::caller_attempt);
+        Self {
+            deadline: invocation.and_then(Invocation::deadline),
+            first,
+            serves,
+            under_retry: first > 1 || serves > 1,
+        }
+    }
+
+    /// Tells the layers below and the next service which attempt it is: the one after so many `made`, and of those that
+    /// count the one with the number `counted`.
+    fn tell<Req: Carrier>(&self, request: &mut Req, made: u32, counted: u8) {
+        if let Some(invocation) = request.extensions_mut().get_mut::<Invocation>() {
+            invocation.set_attempt(self.first.saturating_add(made));
+        }
+        let previous = u32::from(counted) - 1;
+        let number = self.first.saturating_add(previous).max(self.serves);
+        if number > 1 {
+            request.set_meta(ATTEMPT, number.to_string().into());
+        }
+        // gRPC A6, for whatever protocol says that it carries gRPC.
+        if previous > 0 && request.is_grpc() {
+            request.set_meta("grpc-previous-rpc-attempts", previous.to_string().into());
+        }
     }
 }
 

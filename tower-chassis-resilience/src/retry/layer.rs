@@ -4,7 +4,8 @@ use std::{
 };
 
 use tower_chassis_core::{
-    Carrier, Events, Live, clock,
+    Carrier, Events, Live,
+    striped::Striped,
     verdict::{Auto, ByFn, Classify},
 };
 use tower_layer::Layer;
@@ -147,7 +148,7 @@ impl<S: Clone, R: Clone, C: Clone> Layer<S> for RetryLayer<R, C> {
 
     fn layer(&self, inner: S) -> Retry<S, R, C> {
         let template = Mutex::new(inner.clone());
-        let shared = Arc::new(Shared {
+        let shared = Striped::new(Shared {
             state: Arc::clone(&self.state),
             template,
         });
@@ -173,7 +174,7 @@ pub(super) struct Shared<S> {
 #[derive(Debug)]
 pub struct Retry<S, R = Buffered, C = Auto> {
     inner: S,
-    shared: Arc<Shared<S>>,
+    shared: Striped<Shared<S>>,
     replay: R,
     classify: C,
 }
@@ -182,7 +183,7 @@ impl<S: Clone, R: Clone, C: Clone> Clone for Retry<S, R, C> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
-            shared: Arc::clone(&self.shared),
+            shared: self.shared.clone(),
             replay: self.replay.clone(),
             classify: self.classify.clone(),
         }
@@ -206,16 +207,15 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let attempts = self.shared.state.attempts();
+        let state = &*self.shared.state;
+        let attempts = state.attempts();
         if attempts <= 1 {
             let request = self.replay.once(request);
             return RetryFuture::new(self.inner.call(request), None, self.classify.clone());
         }
-        clock::entered(|now| {
-            let mut call = Call::new(Arc::clone(&self.shared), self.replay.clone(), attempts, now);
-            let request = call.split(request, now);
-            let future = self.inner.call(request);
-            RetryFuture::new(future, Some(call), self.classify.clone())
-        })
+        let mut call = Call::new(self.shared.hold(), state, self.replay.clone(), attempts);
+        // Where the clock was read here, the layers below share the reading.
+        let (request, _way) = call.split(state, request);
+        RetryFuture::new(self.inner.call(request), Some(call), self.classify.clone())
     }
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tower_chassis_core::{Carrier, Events, Kind, Live, Verdict, clock};
+use tower_chassis_core::{Carrier, Events, Kind, Live, Verdict, clock, events::Event};
 
 use super::{
     backoff::{Backoff, Chance},
@@ -217,6 +217,13 @@ impl State {
         } else if self.barren.load(Relaxed) > 0 {
             self.barren.store(0, Relaxed);
         }
+    }
+
+    /// A retry was wanted that the budget does not allow.
+    pub(super) fn refuse(&self) -> bool {
+        self.exhausted.fetch_add(1, Relaxed);
+        self.events().emit(|| Event::BudgetExhausted);
+        false
     }
 
     pub(super) const fn events(&self) -> &Events {

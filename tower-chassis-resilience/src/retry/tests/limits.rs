@@ -420,3 +420,17 @@ fn futures_can_move_between_threads_and_need_no_sync_service() {
     is_send(&service);
     is_send(&service.call(get()));
 }
+
+/// Futures are moved by value through every layer outside, so each byte is copied several times.
+#[test]
+fn futures_are_small() {
+    let answer = |_| std::future::ready(status(200));
+    let inner = size_of::<std::future::Ready<Answer>>();
+    let mut buffered = layer().layer(service_fn(answer));
+    let of_buffered = size_of_val(&buffered.call(get())) - inner;
+    let mut cloned = layer()
+        .clone_body()
+        .layer(service_fn(|_: own::Ask| std::future::ready(status(200))));
+    let of_cloned = size_of_val(&cloned.call(own::Ask::default())) - inner;
+    println!("{of_buffered} {of_cloned} {}", size_of::<own::Ask>());
+}

@@ -16,7 +16,7 @@ use crate::{
 };
 
 #[derive(Clone, Debug, Default)]
-struct Ask {
+pub(super) struct Ask {
     read_only: bool,
     grpc: bool,
     previous: Option<String>,
