@@ -143,22 +143,21 @@ impl Budget {
     #[inline]
     pub(crate) fn enter(&self, now: impl FnOnce() -> Instant) -> bool {
         let thread = here();
-        let due = self
-            .0
-            .cells
-            .enter(thread, self.0.share.load(Ordering::Relaxed));
-        if due || self.0.drained.load(Ordering::Relaxed) {
-            return self.look(thread, now());
+        let due = self.0.cells.is_due(thread);
+        let looks = due || self.0.drained.load(Ordering::Relaxed);
+        let now = looks.then(now);
+        if let Some(now) = now {
+            self.0.look(thread, now);
         }
-        true
+        let share = self.0.share.load(Ordering::Relaxed);
+        self.0.cells.enter(thread, share);
+        now.is_none_or(|now| self.fund(now))
     }
 
+    /// [`is_funded`](Self::is_funded), noted for who comes next.
     #[cold]
-    fn look(&self, thread: usize, now: Instant) -> bool {
+    fn fund(&self, now: Instant) -> bool {
         let funded = self.is_funded(now);
-        self.0.turn(now);
-        let millis = self.0.since(now).as_millis();
-        self.0.cells.looked(thread, millis as u64);
         if self.0.drained.load(Ordering::Relaxed) == funded {
             self.0.drained.store(!funded, Ordering::Relaxed);
         }
@@ -310,6 +309,13 @@ impl Inner {
         let floor = marks[(slot as usize + 1) % SLOTS];
         self.gone.fetch_max(floor, Ordering::Relaxed);
         self.slot.store(slot, Ordering::Release);
+    }
+
+    #[cold]
+    fn look(&self, thread: usize, now: Instant) {
+        self.turn(now);
+        let millis = self.since(now).as_millis();
+        self.cells.looked(thread, millis as u64);
     }
 
     fn saved(&self) -> u64 {

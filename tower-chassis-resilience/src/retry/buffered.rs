@@ -14,6 +14,7 @@ use pin_project_lite::pin_project;
 use tower_chassis_core::BoxError;
 
 use super::{
+    memory::ReplayMemory,
     replay::Replay,
     tape::{Again, Record, Tape, lock},
 };
@@ -22,9 +23,19 @@ use super::{
 ///
 /// Nothing is read ahead and nothing is kept of a body that is empty. Frames are kept, trailers too; a body that
 /// turns out longer than the limit goes on, and the retry is given up. A body that was never polled comes back
-/// whole, however long it is.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Buffered;
+/// whole, however long it is. All layers together keep 64 MiB at the most, or what [`within`](Self::within) says.
+#[derive(Clone, Debug, Default)]
+pub struct Buffered {
+    memory: ReplayMemory,
+}
+
+impl Buffered {
+    /// Keeps bodies within `memory`, for [`RetryLayer::replay`](super::RetryLayer::replay).
+    #[must_use]
+    pub const fn within(memory: ReplayMemory) -> Self {
+        Self { memory }
+    }
+}
 
 impl<B: Body> Replay<Request<B>> for Buffered {
     type Request = Request<ReplayBody<B>>;
@@ -53,7 +64,7 @@ impl<B: Body> Replay<Request<B>> for Buffered {
         let (body, tape) = match tape {
             None => (ReplayBody::plain(body), None),
             Some(limit) => {
-                let tape = Arc::new(Mutex::new(Tape::new(body, limit)));
+                let tape = Arc::new(Mutex::new(Tape::new(body, limit, self.memory.clone())));
                 (ReplayBody::record(&tape), Some(tape))
             }
         };

@@ -37,14 +37,20 @@ impl Default for Cells {
 }
 
 impl Cells {
-    /// A call of `thread` begins and pays so much. True if it is time to look at the clock.
+    /// A call of `thread` begins and pays so much.
     #[inline]
-    pub(super) fn enter(&self, thread: usize, share: u64) -> bool {
+    pub(super) fn enter(&self, thread: usize, share: u64) {
         let (cell, own) = self.at(thread);
         add(&cell.paid, share, own);
         add(&cell.calls, 1, own);
-        let left = cell.left.load(Relaxed);
+    }
+
+    /// Whether it is time for `thread` to look at the clock. Asked once for each call that it begins.
+    #[inline]
+    pub(super) fn is_due(&self, thread: usize) -> bool {
+        let (cell, _) = self.at(thread);
         // Where cells are shared it may be too early or too late by a few.
+        let left = cell.left.load(Relaxed);
         cell.left.store(left.wrapping_sub(1), Relaxed);
         left == 0 || left > MOST
     }

@@ -34,7 +34,7 @@ impl RetryLayer {
     pub fn new(policy: impl Into<Live<RetryPolicy>>) -> Self {
         Self {
             state: State::new(policy.into(), Setup::default()),
-            replay: Buffered,
+            replay: Buffered::default(),
             classify: Auto,
         }
     }

@@ -172,6 +172,7 @@ mod cells;
 mod config;
 mod future;
 mod layer;
+mod memory;
 mod peek;
 mod replay;
 mod rules;
@@ -186,6 +187,7 @@ pub use self::{
     config::{BudgetConfig, BudgetPolicy, Jitter, RetryConfig, RetryPolicy},
     future::RetryFuture,
     layer::{Retry, RetryLayer},
+    memory::ReplayMemory,
     peek::{Peek, PeekBody, PeekFuture, PeekLayer},
     replay::{Cloned, Replay, Rewrapped, RewrappedWith},
     state::{Attempted, RetryHandle},

@@ -12,7 +12,10 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::buffered::to_bytes;
+use super::{
+    buffered::to_bytes,
+    memory::{Charge, ReplayMemory},
+};
 
 /// Smaller frames are copied together, all but the first: a small frame may hold a large read buffer alive.
 const SMALL: usize = 4_096;
@@ -20,6 +23,7 @@ const SMALL: usize = 4_096;
 /// One body, shared by the attempt that reads it and the future that may want it again.
 pub(super) struct Tape<B> {
     limit: usize,
+    memory: ReplayMemory,
     state: State<B>,
 }
 
@@ -39,9 +43,10 @@ pub(super) fn lock<B>(tape: &Mutex<Tape<B>>) -> MutexGuard<'_, Tape<B>> {
 }
 
 impl<B> Tape<B> {
-    pub(super) const fn new(body: B, limit: usize) -> Self {
+    pub(super) const fn new(body: B, limit: usize, memory: ReplayMemory) -> Self {
         Self {
             limit,
+            memory,
             state: State::Unread { body, held: true },
         }
     }
@@ -96,11 +101,12 @@ struct Reel {
     len: usize,
     exact: Option<u64>,
     trailers: Option<HeaderMap>,
+    charge: Charge,
 }
 
 impl Reel {
     fn push(&mut self, bytes: &Bytes, limit: usize) -> bool {
-        if bytes.len() > limit - self.len {
+        if bytes.len() > limit - self.len || !self.charge.add(bytes.len()) {
             return false;
         }
         self.len += bytes.len();
@@ -127,6 +133,7 @@ impl Reel {
             frames: self.frames,
             len: self.len as u64,
             trailers: self.trailers,
+            _charge: self.charge,
         }
     }
 }
@@ -181,6 +188,7 @@ impl<B: Body> Record<B> {
                 State::Unread { body, .. } => {
                     tape.state = State::Reading(Reel {
                         exact: body.size_hint().exact(),
+                        charge: Charge::on(tape.memory.clone()),
                         ..Reel::default()
                     });
                     this.body.set(Some(body));
@@ -243,6 +251,7 @@ pub(super) struct Recorded {
     frames: Vec<Bytes>,
     len: u64,
     trailers: Option<HeaderMap>,
+    _charge: Charge,
 }
 
 /// A recorded body on its way out.

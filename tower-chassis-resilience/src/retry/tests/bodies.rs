@@ -233,14 +233,17 @@ async fn replays_announce_their_length_unless_trailers_follow() {
             body.frames
                 .push_back(Ok(http_body::Frame::trailers(HeaderMap::new())));
         }
-        let (first, source) = Buffered.split(put(body), 100, true);
+        let (first, source) = Buffered::default().split(put(body), 100, true);
         let mut source = source.unwrap();
         assert!(
-            Buffered.again(&mut source, false).is_none(),
+            Buffered::default().again(&mut source, false).is_none(),
             "the first one is still there"
         );
         first.into_body().collect().await.unwrap();
-        let again = Buffered.again(&mut source, false).unwrap().into_body();
+        let again = Buffered::default()
+            .again(&mut source, false)
+            .unwrap()
+            .into_body();
         let hint = http_body::Body::size_hint(&again);
         assert_eq!(
             (hint.lower(), hint.exact()),
@@ -252,16 +255,16 @@ async fn replays_announce_their_length_unless_trailers_follow() {
 
 #[tokio::test]
 async fn nothing_is_kept_that_nobody_wants() {
-    let (request, source) = Buffered.split(put(frames(["hello", "world"])), 100, true);
+    let (request, source) = Buffered::default().split(put(frames(["hello", "world"])), 100, true);
     drop(source);
     let body = request.into_body();
     assert_eq!(body.collect().await.unwrap().to_bytes(), "helloworld");
-    let (request, source) = Buffered.split(get(), 0, true);
+    let (request, source) = Buffered::default().split(get(), 0, true);
     assert_eq!(
         format!("{:?} {source:?}", request.body()),
         "ReplayBody(plain) Some(ReplaySource { is_empty: true })"
     );
-    let (request, source) = Buffered.split(put(full(101)), 100, true);
+    let (request, source) = Buffered::default().split(put(full(101)), 100, true);
     assert_eq!(
         format!("{:?} {source:?}", request.body()),
         "ReplayBody(plain) None"
@@ -284,13 +287,37 @@ proptest! {
             sleep: None,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let (request, source) = Buffered.split(put(body), limit, true);
+        let (request, source) = Buffered::default().split(put(body), limit, true);
         let first = runtime.block_on(request.into_body().collect()).unwrap().to_bytes();
         prop_assert_eq!(&first, &whole);
-        let again = Buffered.again(&mut source.unwrap(), true);
+        let again = Buffered::default().again(&mut source.unwrap(), true);
         prop_assert_eq!(again.is_some(), whole.len() <= limit);
         if let Some(again) = again {
             prop_assert_eq!(&runtime.block_on(again.into_body().collect()).unwrap().to_bytes(), &whole);
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_share_a_memory_and_give_it_back() {
+    let memory = ReplayMemory::new(8);
+    let layer = layer().replay(Buffered::within(memory.clone()));
+    let upstream = Upstream::always(503);
+    // Read by an attempt that goes on, so kept.
+    let held = upstream.clone().reading(Reads::All);
+    let mut service = layer.layer(held);
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    assert!(Service::<Request<Full<Bytes>>>::poll_ready(&mut service, &mut cx).is_ready());
+    let mut first = Box::pin(service.call(put(full(5))));
+    assert!(first.as_mut().poll(&mut cx).is_pending());
+    assert_eq!(memory.used(), 5);
+    send(&layer, &upstream, put(full(5))).await.unwrap();
+    assert_eq!(upstream.attempts(), 1 + 1, "no room: it goes on, once");
+    assert_eq!(memory.used(), 5);
+    drop(first);
+    assert_eq!(memory.used(), 0);
+    send(&layer, &upstream, put(full(5))).await.unwrap();
+    assert_eq!(upstream.attempts(), 2 + 3);
+    assert_eq!((memory.used(), memory.limit()), (0, 8));
+    assert_eq!(ReplayMemory::default().limit(), 64 * 1024 * 1024);
 }

@@ -475,3 +475,86 @@ proptest! {
         }
     }
 }
+
+/// The way of the layer, which does not read the clock for each call.
+mod by_the_way {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// A call that is over at once.
+    fn pass(budget: &Budget, now: Instant, readings: &Cell<u32>) -> bool {
+        let funded = budget.enter(|| {
+            readings.set(readings.get() + 1);
+            now
+        });
+        budget.leave();
+        funded
+    }
+
+    #[test]
+    fn calls_in_quick_succession_hardly_read_the_clock() {
+        let (budget, start) = budget(0.2, 10.0);
+        let readings = Cell::new(0);
+        for call in 0..20_000u64 {
+            assert!(pass(
+                &budget,
+                start + Duration::from_micros(call * 1_000),
+                &readings
+            ));
+        }
+        assert!((100..600).contains(&readings.get()), "{}", readings.get());
+        // Ten seconds of a thousand calls each, but for what was paid since the last look.
+        let saved = budget.snapshot(start + ms(20_000)).saved;
+        assert!((1_770.0..=2_000.0).contains(&saved), "{saved}");
+        // Then they become rare, and each is counted when it is made.
+        let rare = |call: u64| start + ms(20_000 + call * 1_000);
+        assert!((1..=80).all(|call| pass(&budget, rare(call), &readings)));
+        readings.set(0);
+        assert!((81..=90).all(|call| pass(&budget, rare(call), &readings)));
+        assert_eq!(readings.get(), 10);
+        assert!((budget.snapshot(rare(90)).saved - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_call_is_told_that_there_is_nothing_until_there_is() {
+        let (budget, now) = budget(0.5, 0.0);
+        let readings = Cell::new(0);
+        assert!(!pass(&budget, now, &readings));
+        assert!(pass(&budget, now, &readings));
+        assert!(take(&budget, now) && !take(&budget, now));
+        assert!(!pass(&budget, now, &readings));
+    }
+
+    proptest! {
+        /// What is saved is never more than if the clock had been read each time.
+        #[test]
+        fn it_never_saves_more(
+            ratio in 1u32..=1_000,
+            steps in proptest::collection::vec((0u64..3_000, 1u32..200, 0u64..3, 0u32..40), 1..60),
+        ) {
+            let ratio = f64::from(ratio) / 1_000.0;
+            let (sparing, start) = budget(ratio, 0.0);
+            let exact = Budget::at(&tokens(ratio, 0.0), start);
+            let readings = Cell::new(0);
+            let mut now = start;
+            for (wait, calls, apart, wanted) in steps {
+                now += ms(wait);
+                for _ in 0..calls {
+                    now += ms(apart);
+                    pass(&sparing, now, &readings);
+                    pay(&exact, now);
+                }
+                let least = sparing.snapshot(now).saved;
+                prop_assert!(least <= exact.snapshot(now).saved + 1e-9);
+                for _ in 0..wanted {
+                    // What one gives, the other gives too.
+                    if take(&sparing, now) {
+                        prop_assert!(take(&exact, now));
+                    }
+                }
+            }
+            prop_assert_eq!(sparing.snapshot(now).calls, 0);
+        }
+    }
+}
