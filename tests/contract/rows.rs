@@ -14,7 +14,7 @@ use tower_chassis::{
     discover::{Discover, StaticDiscover},
     metrics::{CallMetricsLayer, ClientMetricsLayer, ServerMetricsLayer},
     rate_limit::{RateLimitLayer, RateLimitPolicy},
-    retry::{RetryConfig, RetryLayer, RetryPolicy},
+    retry::{PeekLayer, RetryConfig, RetryLayer, RetryPolicy},
     router::rules::{Destination, Rule, TrafficLayer, TrafficPolicy},
     timeout::{IdleLayer, TimeoutLayer, TimeoutPolicy},
     trace::{ClientTraceLayer, TraceLayer},
@@ -60,11 +60,15 @@ rows! {
     RetryLayer: retry = || {
         let retry = RetryLayer::new(RetryPolicy::default()).seed(7);
         let handle = retry.handle();
-        Case::new(retry).reads(move || (handle.retries(), handle.exhausted(), handle.budget()))
+        let held = retry.handle();
+        Case::new(retry)
+            .reads(move || (handle.retries(), handle.exhausted(), handle.budget()))
+            .held(move || (held.budget().calls, held.budget().retries))
     };
     RetryLayer: retry_rewrapped =
         || Case::new(RetryLayer::new(RetryPolicy::default()).seed(7).rewrap::<Body>());
     RetryLayer: retry_switched_off = || Case::new(RetryLayer::new(one_attempt())).calls_once();
+    PeekLayer: retry_peek = || Case::new(PeekLayer::new().every()).calls_once();
     BreakerLayer: breaker = || {
         let breaker = BreakerLayer::new(BreakerPolicy::default()).seed(7);
         let handle = breaker.handle();

@@ -9,10 +9,10 @@ use tonic::{
     transport::{Channel, Error, Server, server::TcpIncoming},
 };
 use tonic_health::pb::{health_client::HealthClient, health_server::HealthServer};
-use tower::{Layer, ServiceBuilder};
+use tower::{Layer, ServiceBuilder, layer::util::Stack};
 use tower_chassis::{
     BoxError, breaker::BreakerLayer, bulkhead::BulkheadLayer, invocation::Idempotent,
-    timeout::TimeoutLayer,
+    retry::PeekLayer, timeout::TimeoutLayer,
 };
 
 use crate::{
@@ -55,6 +55,9 @@ rows! { run;
     timeout_until_end: rows::timeout().with(TimeoutLayer::until_end).rescued(),
     idle: rows::idle().rescued(),
     retry: rows::retry().with(|layer| layer.rewrap_with(TonicBody::new)).rescued(),
+    retry_peeking: rows::retry()
+        .with(|layer| Stack::new(PeekLayer::new(), layer.rewrap_with(TonicBody::new)))
+        .rescued(),
     breaker: rows::breaker().rescued(),
     breaker_until_end: rows::breaker().with(BreakerLayer::until_end).rescued(),
     rate_limit: rows::rate_limit().rescued(),

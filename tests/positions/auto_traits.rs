@@ -22,6 +22,7 @@ use tower_chassis::{
     metrics::{ClientMetricsLayer, ServerMetricsLayer},
     rate_limit::{RateLimitHandle, RateLimitLayer},
     refusal::Fail,
+    retry::{PeekLayer, RetryHandle, RetryLayer},
     retry::{RetryHandle, RetryLayer},
     settle::{UntilEnd, UntilHead},
     timeout::{Always, IdleLayer, TimeoutHandle, TimeoutLayer, ToEnd},
@@ -142,6 +143,8 @@ fn layers_services_and_futures() {
         IdleLayer;
         RateLimitLayer;
         RateLimitLayer<Key, u32>;
+        RetryLayer;
+        PeekLayer;
     }
     as_inner! {
         with a timer:
