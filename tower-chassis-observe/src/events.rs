@@ -19,6 +19,8 @@
 //! |---|---|---|
 //! | `chassis_breaker_transitions_total` | counter | `name`, `to`, `reason` |
 //! | `chassis_breaker_state` | gauge: 1 for the state that it is in, else 0 | `name`, `state` |
+//! | `chassis_breaker_would_open_total` | counter, of breakers that only observe | `name`, `reason` |
+//! | `chassis_breaker_mode` | gauge: 1 for the mode that it is in, else 0 | `name`, `mode` |
 //! | `chassis_ejections_total` | counter | `name`, `reason` |
 //! | `chassis_retry_attempts_total` | counter | |
 //! | `chassis_retry_budget_exhausted_total` | counter | |
@@ -52,7 +54,14 @@ use crate::metrics::{RecorderHandle, names};
 /// Names that have series of their own.
 const NAMES: usize = 1000;
 const OTHER: &str = "_OTHER";
-const STATES: [&str; 3] = ["closed", "open", "half-open"];
+const STATES: [&str; 5] = ["closed", "open", "half-open", "recovering", "disabled"];
+const MODES: [&str; 5] = [
+    "auto",
+    "forced-open",
+    "forced-closed",
+    "disabled",
+    "observe-only",
+];
 
 /// Counts what is reported to `events`, from now on.
 pub fn record(events: &Events, recorder: impl Into<RecorderHandle>) {
@@ -110,13 +119,13 @@ impl Listener {
             Event::Breaker {
                 name, to, reason, ..
             } => self.breaker(name, to, reason),
-            Event::Ejected { name, reason, .. } => {
-                let labels = vec![
-                    Self::name(name, self.fits(name)),
-                    Label::from_static_parts("reason", reason),
-                ];
-                self.recorder.counter(names::EJECTIONS, labels).increment(1);
+            Event::BreakerWouldOpen { name, reason, .. } => {
+                self.count(names::BREAKER_WOULD_OPEN, name, reason);
             }
+            Event::BreakerForced { name, mode, .. } if self.fits(name) => {
+                self.show_one(names::BREAKER_MODE, name, "mode", mode, &MODES);
+            }
+            Event::Ejected { name, reason, .. } => self.count(names::EJECTIONS, name, reason),
             Event::Retry { .. } => self.retries.increment(1),
             Event::BudgetExhausted => self.exhausted.increment(1),
             Event::Refused { layer, kind, .. } => self.refused(layer, *kind),
@@ -147,14 +156,36 @@ impl Listener {
         self.recorder
             .counter(names::BREAKER_TRANSITIONS, labels)
             .increment(1);
-        for state in STATES.into_iter().filter(|_| fits) {
+        if fits {
+            self.show_one(names::BREAKER_STATE, name, "state", to, &STATES);
+        }
+    }
+
+    /// A gauge for each of `all`, 1 for the one that it is.
+    fn show_one(
+        &self,
+        gauge: &'static str,
+        name: &Arc<str>,
+        label: &'static str,
+        is: &str,
+        all: &[&'static str],
+    ) {
+        for one in all {
             let labels = vec![
                 Label::new("name", name.to_string()),
-                Label::from_static_parts("state", state),
+                Label::from_static_parts(label, one),
             ];
-            let value = if state == to { 1.0 } else { 0.0 };
-            self.recorder.gauge(names::BREAKER_STATE, labels).set(value);
+            let value = if *one == is { 1.0 } else { 0.0 };
+            self.recorder.gauge(gauge, labels).set(value);
         }
+    }
+
+    fn count(&self, counter: &'static str, name: &Arc<str>, reason: &'static str) {
+        let labels = vec![
+            Self::name(name, self.fits(name)),
+            Label::from_static_parts("reason", reason),
+        ];
+        self.recorder.counter(counter, labels).increment(1);
     }
 
     fn refused(&self, layer: &'static str, kind: Kind) {

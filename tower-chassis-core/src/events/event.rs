@@ -13,7 +13,7 @@ pub enum Event {
     Breaker {
         /// The breaker's name: its endpoint, or what its user called it.
         name: Arc<str>,
-        /// `closed`, `open` or `half-open`.
+        /// `closed`, `open`, `half-open`, `recovering` or `disabled`.
         to: &'static str,
         /// Why: `consecutive-failures`, `failure-rate`, `probe-failed`, ….
         reason: &'static str,
@@ -70,6 +70,26 @@ pub enum Event {
         service: Arc<str>,
         /// How many there are now.
         count: usize,
+    },
+    /// A breaker that only observes would have opened.
+    #[non_exhaustive]
+    BreakerWouldOpen {
+        /// The breaker's name.
+        name: Arc<str>,
+        /// Why, as in [`Breaker`](Self::Breaker).
+        reason: &'static str,
+        /// How long it would have been open. It says no more until that is over.
+        open_for: Option<Duration>,
+    },
+    /// Somebody said over a breaker's rules what it does, or that came to its end.
+    #[non_exhaustive]
+    BreakerForced {
+        /// The breaker's name.
+        name: Arc<str>,
+        /// `forced-open`, `forced-closed`, `disabled`, `observe-only`, or `auto` where it decides by itself again.
+        mode: &'static str,
+        /// For how long, if it was said.
+        lasts: Option<Duration>,
     },
 }
 
@@ -140,6 +160,32 @@ impl Event {
         Self::Endpoints {
             service: service.into(),
             count,
+        }
+    }
+
+    /// What a breaker that only observes would have done.
+    pub fn breaker_would_open(
+        name: impl Into<Arc<str>>,
+        reason: &'static str,
+        open_for: Option<Duration>,
+    ) -> Self {
+        Self::BreakerWouldOpen {
+            name: name.into(),
+            reason,
+            open_for,
+        }
+    }
+
+    /// What was said over a breaker's rules.
+    pub fn breaker_forced(
+        name: impl Into<Arc<str>>,
+        mode: &'static str,
+        lasts: Option<Duration>,
+    ) -> Self {
+        Self::BreakerForced {
+            name: name.into(),
+            mode,
+            lasts,
         }
     }
 }

@@ -9,8 +9,8 @@ const TARGET: &str = "tower_chassis::events";
 ///
 /// | event | level |
 /// |---|---|
-/// | a breaker opened | warn |
-/// | another transition, an ejection, new endpoints, a configuration applied | info |
+/// | a breaker opened, or is forced to do something | warn |
+/// | another transition of a breaker, one that it would have made, an ejection, new endpoints, a configuration applied | info |
 /// | a retry, an exhausted budget, a refusal, a configuration refused | debug |
 ///
 /// Who applies a configuration gets its faults and says them; this line only counts them.
@@ -56,6 +56,23 @@ fn line(event: &Event) {
         }
         Event::Endpoints { service, count } => {
             tracing::info!(target: TARGET, service = &**service, count, "endpoints changed");
+        }
+        Event::BreakerWouldOpen {
+            name,
+            reason,
+            open_for,
+        } => {
+            tracing::info!(target: TARGET, name = &**name, reason, ?open_for, "breaker would have opened");
+        }
+        Event::BreakerForced {
+            name,
+            mode: mode @ "auto",
+            ..
+        } => {
+            tracing::info!(target: TARGET, name = &**name, mode, "breaker decides by itself");
+        }
+        Event::BreakerForced { name, mode, lasts } => {
+            tracing::warn!(target: TARGET, name = &**name, mode, ?lasts, "breaker is forced");
         }
     }
 }

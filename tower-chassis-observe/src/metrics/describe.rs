@@ -14,6 +14,8 @@ pub(crate) mod names {
     pub(crate) const CALLS_ACTIVE: &str = "chassis_calls_active";
     pub(crate) const BREAKER_TRANSITIONS: &str = "chassis_breaker_transitions_total";
     pub(crate) const BREAKER_STATE: &str = "chassis_breaker_state";
+    pub(crate) const BREAKER_WOULD_OPEN: &str = "chassis_breaker_would_open_total";
+    pub(crate) const BREAKER_MODE: &str = "chassis_breaker_mode";
     pub(crate) const RETRY_ATTEMPTS: &str = "chassis_retry_attempts_total";
     pub(crate) const RETRY_BUDGET: &str = "chassis_retry_budget_exhausted_total";
     pub(crate) const REFUSED: &str = "chassis_refused_total";
@@ -84,6 +86,18 @@ pub fn describe(recorder: &RecorderHandle) {
             names::BREAKER_STATE,
             None,
             "1 for the state that a circuit breaker is in, 0 for the others.",
+        ),
+        (
+            Kind::Counter,
+            names::BREAKER_WOULD_OPEN,
+            None,
+            "Times that circuit breakers which only observe would have opened.",
+        ),
+        (
+            Kind::Gauge,
+            names::BREAKER_MODE,
+            None,
+            "1 for what a circuit breaker is forced to do, or auto, 0 for the others.",
         ),
         (
             Kind::Counter,
