@@ -21,8 +21,19 @@ models! {
     breaker::a_reset_forgets_the_row
     breaker::a_row_counts_every_failure
     breaker::a_row_does_not_hear_older_generations
+    breaker::a_row_after_a_silence_is_a_new_one
+    breaker::two_failures_in_a_time_are_enough
+    breaker::two_failures_of_so_many_calls_are_enough
     breaker::a_bucket_counts_every_call
-    breaker::a_bucket_does_not_hear_late_writers
+    breaker::a_bucket_does_not_hear_late_failures
+    breaker::a_bucket_hears_a_late_success_once_at_the_most
+    breaker::a_ring_counts_every_call
+    breaker::a_ring_does_not_hear_late_failures
+    breaker::a_ring_is_cold_after_a_silence
+    breaker::a_ramp_admits_the_sum_of_the_shares
+    breaker::a_ramp_begins_once
+    breaker::forced_closed_stays_closed
+    breaker::forced_open_stays_open
 
     bulkhead::stealing_makes_no_permit
     bulkhead::gathering_loses_no_permit

@@ -9,7 +9,7 @@ use std::{
         Mutex, PoisonError,
         atomic::{
             AtomicU32, AtomicU64,
-            Ordering::{Acquire, Relaxed},
+            Ordering::{Acquire, Relaxed, Release},
         },
     },
     time::Duration,
@@ -19,34 +19,50 @@ use tokio::time::Instant;
 use tower_chassis_core::{Class, Gate};
 
 use super::{
-    BreakerPolicy,
-    cold::{Cold, NEVER, nanos},
+    BreakerPolicy, Mode,
+    cold::{Cold, NEVER},
+    ramp::Ramp,
     run::Run,
     state::{
-        CLOSED, CONSECUTIVE_FAILURES, Change, FAILURE_RATE, Pass, STATE_SHIFT, State, Weight, Word,
-        generation_of, weigh,
+        CLOSED, CONSECUTIVE_FAILURES, Change, FAILURE_RATE, Pass, SLOW_RATE, STATE_SHIFT, State,
+        VERDICT, Weight, Word, generation_of, weigh,
     },
-    window::Window,
+    window::{Sample, Window},
 };
 
 /// A circuit of a key that nobody called for so long, in nanoseconds, may be dropped whatever it says: ten minutes.
 const FORGOTTEN: u64 = 600_000_000_000;
+
+/// There is a rule that looks at the rate of failures.
+pub(super) const BY_RATE: u32 = 1;
+/// There is a rule that looks at how long calls take.
+pub(super) const BY_SLOWNESS: u32 = 2;
 
 /// A circuit. All methods take the time.
 #[derive(Debug)]
 pub(super) struct Circuit {
     pub(super) epoch: Instant,
     pub(super) word: AtomicU64,
-    /// Open: the end of the open time. Half-open: when the first probe is overdue, or [`NEVER`].
+    /// Open, recovering, disabled: until when. Half-open: when the first probe is overdue, or [`NEVER`].
     pub(super) until: AtomicU64,
     pub(super) run: Run,
     /// When a call last failed. Written by failures alone.
     pub(super) failed_at: AtomicU64,
     pub(super) window: Window,
+    /// Which rules look at the window.
+    pub(super) rules: AtomicU32,
     pub(super) consecutive: AtomicU32,
     pub(super) rate_ppm: AtomicU32,
+    pub(super) slow_ppm: AtomicU32,
+    /// What takes longer is slow, in nanoseconds.
+    pub(super) slow_over: AtomicU64,
     pub(super) minimum: AtomicU32,
     pub(super) permits: AtomicU32,
+    /// How many probes must succeed.
+    pub(super) needed: AtomicU32,
+    pub(super) ramp: Ramp,
+    /// Until when no rule opens it, because it was forced.
+    pub(super) held: AtomicU64,
     pub(super) gate: Option<Gate>,
     pub(super) cold: Mutex<Cold>,
 }
@@ -66,11 +82,17 @@ impl Circuit {
             until: AtomicU64::new(NEVER),
             run: Run::default(),
             failed_at: AtomicU64::new(0),
-            window: Window::new(config.window),
+            window: Window::new(config.window, policy.calls()),
+            rules: AtomicU32::new(0),
             consecutive: AtomicU32::new(0),
             rate_ppm: AtomicU32::new(0),
+            slow_ppm: AtomicU32::new(0),
+            slow_over: AtomicU64::new(0),
             minimum: AtomicU32::new(0),
             permits: AtomicU32::new(0),
+            needed: AtomicU32::new(0),
+            ramp: Ramp::default(),
+            held: AtomicU64::new(0),
             gate,
             cold: Mutex::new(Cold::new(config, seed)),
         };
@@ -80,13 +102,40 @@ impl Circuit {
 
     /// Lets a call pass, or says how long calls are refused.
     pub(super) fn admit(&self, now: Instant) -> (Result<Pass, Duration>, Option<Change>) {
+        let now = self.since(now);
         let raw = self.word.load(Acquire);
         if raw >> STATE_SHIFT == CLOSED {
-            return (Ok(Pass::of_call(generation_of(raw))), None);
+            return (Ok(Pass::of_call(generation_of(raw), now)), None);
         }
-        match self.refuses_for(now) {
-            Some(wait) => (Err(wait), None),
-            None => self.admit_probe(self.since(now)),
+        self.admit_unclosed(now)
+    }
+
+    #[cold]
+    fn admit_unclosed(&self, now: u64) -> (Result<Pass, Duration>, Option<Change>) {
+        let (word, until) = self.read();
+        if let Some(wait) = self.refusal(word, until, now) {
+            return (Err(wait), None);
+        }
+        match word.state {
+            State::Disabled if now < until => (Ok(Pass::uncounted(word.generation, now)), None),
+            State::Recovering if now < until && until != NEVER => {
+                (self.admit_recovering(word, until - now, now), None)
+            }
+            _ => self.admit_turning(now),
+        }
+    }
+
+    /// Lets the share of the calls pass that is due.
+    pub(super) fn admit_recovering(
+        &self,
+        word: Word,
+        left: u64,
+        now: u64,
+    ) -> Result<Pass, Duration> {
+        if self.ramp.admits(left) {
+            Ok(Pass::of_call(word.generation, now))
+        } else {
+            Err(Duration::from_nanos(left))
         }
     }
 
@@ -97,109 +146,203 @@ impl Circuit {
 
     /// How long every call is refused; `None` if one may pass. Takes no lock.
     pub(super) fn refuses_for(&self, now: Instant) -> Option<Duration> {
-        let now = self.since(now);
+        let (word, until) = self.read();
+        self.refusal(word, until, self.since(now))
+    }
+
+    fn refusal(&self, word: Word, until: u64, now: u64) -> Option<Duration> {
+        // Between the stores of a reset the time may already be that of a closed circuit.
+        let refuses = now < until
+            && until != NEVER
+            && match word.state {
+                State::Open => true,
+                State::HalfOpen => word.admitted >= self.permits.load(Relaxed),
+                State::Closed | State::Recovering | State::Disabled => false,
+            };
+        refuses.then(|| wait(until, now))
+    }
+
+    /// The word and the time until which it holds.
+    fn read(&self) -> (Word, u64) {
         let mut raw = self.word.load(Acquire);
         loop {
-            let word = Word::unpack(raw);
             let until = self.until.load(Acquire);
             let seen = self.word.load(Acquire);
             if seen == raw {
-                let refuses = match word.state {
-                    State::Closed => false,
-                    // Between the stores of a reset the time may already be that of a closed circuit.
-                    State::Open => now < until && until != NEVER,
-                    State::HalfOpen => {
-                        word.admitted >= self.permits.load(Relaxed) && now < until && until != NEVER
-                    }
-                };
-                return refuses.then(|| Duration::from_nanos(until - now));
+                return (Word::unpack(raw), until);
             }
             raw = seen;
         }
     }
 
-    /// Takes a pass back, with the way its call went. A pass of an older generation changes
-    /// nothing.
-    pub(super) fn finish(&self, pass: Pass, class: Class, now: Instant) -> Option<Change> {
+    /// Takes a pass back, with the way its call went, and how long it asked to be left alone. A pass of an older
+    /// generation changes nothing.
+    pub(super) fn finish(
+        &self,
+        pass: Pass,
+        class: Class,
+        asked: Option<Duration>,
+        now: u64,
+    ) -> Option<Change> {
         if generation_of(self.word.load(Acquire)) != pass.generation {
             return None;
         }
-        match pass.probe {
-            Some(probe) => self.finish_probe(pass.generation, probe, class, self.since(now)),
-            None => self.finish_call(pass.generation, class, now),
+        if !pass.is_counted() {
+            return None;
         }
+        let rules = self.rules.load(Relaxed);
+        let slow = rules & BY_SLOWNESS != 0 && pass.is_slow(self.slow_over.load(Relaxed), now);
+        if pass.is_probe() {
+            return self.finish_probe(pass, class, slow, asked, now);
+        }
+        if matches!(weigh(class), Weight::Good) && !slow && asked.is_none() {
+            self.run.end(pass.generation);
+            if rules != 0 {
+                let plain = Sample::default();
+                self.window.record(pass.generation, pass.began, now, plain);
+            }
+            return None;
+        }
+        self.finish_badly(pass, class, slow, asked, now)
     }
 
-    /// The head of a call's answer is good.
-    pub(super) fn head(&self, pass: &mut Pass, now: Instant) {
-        if let Some(probe) = &mut pass.probe {
-            self.head_probe(pass.generation, probe, self.since(now));
-        }
-    }
-
-    fn finish_call(&self, generation: u32, class: Class, now: Instant) -> Option<Change> {
-        let rate_ppm = self.rate_ppm.load(Relaxed);
-        let run = match weigh(class) {
+    #[cold]
+    fn finish_badly(
+        &self,
+        pass: Pass,
+        class: Class,
+        slow: bool,
+        asked: Option<Duration>,
+        now: u64,
+    ) -> Option<Change> {
+        let generation = pass.generation;
+        let (failed, row) = match weigh(class) {
             Weight::Nothing => return None,
             Weight::Good => {
                 self.run.end(generation);
-                if rate_ppm > 0 {
-                    self.window.record(generation, self.since(now), false);
-                }
-                return None;
+                (false, 0)
             }
-            Weight::Limited => 0,
-            Weight::Bad => {
-                self.failed_at.fetch_max(self.since(now), Relaxed);
-                self.run.count(generation)
-            }
+            Weight::Limited => (true, 0),
+            Weight::Bad => (true, self.lengthen(pass, now)),
         };
-        let now = self.since(now);
-        if rate_ppm > 0 {
-            self.window.record(generation, now, true);
+        if self.rules.load(Relaxed) != 0 {
+            self.window
+                .record(generation, pass.began, now, Sample { failed, slow });
         }
-        let consecutive = self.consecutive.load(Relaxed);
-        if consecutive > 0 && run >= consecutive {
-            return self.trip(generation, now, CONSECUTIVE_FAILURES);
-        }
-        if rate_ppm > 0 {
-            let counts = self.window.counts(generation, now);
-            if counts.total >= u64::from(self.minimum.load(Relaxed))
-                && counts.failed * 1_000_000 >= counts.total * u64::from(rate_ppm)
-            {
-                return self.trip(generation, now, FAILURE_RATE);
+        let reason = self
+            .broken(generation, failed, slow, row, now)
+            .or(asked.map(|_| VERDICT))?;
+        self.trip(generation, now, reason, asked)
+    }
+
+    /// One failure more in a row, or the first one after a silence.
+    fn lengthen(&self, pass: Pass, now: u64) -> u32 {
+        let silent = |failed_at: u64| pass.began > failed_at.saturating_add(self.window.span());
+        if silent(self.failed_at.load(Acquire)) {
+            let _one_at_a_time = self.cold.lock().unwrap_or_else(PoisonError::into_inner);
+            if silent(self.failed_at.load(Acquire)) {
+                let row = u32::from(self.run.restart(pass.generation));
+                // Who sees this sees the new row.
+                self.failed_at.fetch_max(now, Release);
+                return row;
             }
         }
-        None
+        self.failed_at.fetch_max(now, Relaxed);
+        self.run.count(pass.generation)
+    }
+
+    /// The first rule that a call broke.
+    fn broken(
+        &self,
+        generation: u32,
+        failed: bool,
+        slow: bool,
+        row: u32,
+        now: u64,
+    ) -> Option<&'static str> {
+        let consecutive = self.consecutive.load(Relaxed);
+        if consecutive > 0 && row >= consecutive {
+            return Some(CONSECUTIVE_FAILURES);
+        }
+        let rate = if failed {
+            self.rate_ppm.load(Relaxed)
+        } else {
+            0
+        };
+        let slow_rate = if slow { self.slow_ppm.load(Relaxed) } else { 0 };
+        if rate == 0 && slow_rate == 0 {
+            return None;
+        }
+        let counts = self.window.counts(generation, now);
+        let mut minimum = self.minimum.load(Relaxed);
+        if self.state() == State::Recovering {
+            minimum = minimum.div_ceil(2);
+        }
+        if counts.total < u64::from(minimum) {
+            return None;
+        }
+        let over =
+            |part: u64, ppm: u32| ppm > 0 && part * 1_000_000 >= counts.total * u64::from(ppm);
+        if over(counts.failed, rate) {
+            Some(FAILURE_RATE)
+        } else {
+            over(counts.slow, slow_rate).then_some(SLOW_RATE)
+        }
+    }
+
+    /// The head of a call's answer has come.
+    pub(super) fn head(&self, pass: &mut Pass, good: bool, now: u64) {
+        let slow = self.judges_slowness() && pass.is_slow(self.slow_over.load(Relaxed), now);
+        pass.set_headed(slow);
+        if good && !slow && pass.is_probe() {
+            self.head_probe(pass, now);
+        }
+    }
+
+    /// Whether it matters how long a call takes.
+    pub(super) fn judges_slowness(&self) -> bool {
+        self.rules.load(Relaxed) & BY_SLOWNESS != 0
     }
 
     /// Whether a new circuit would do the same: closed, with nothing counted. Calls in flight are not looked at.
     pub(super) fn is_idle(&self, now: Instant) -> bool {
-        let raw = self.word.load(Acquire);
-        let (generation, now) = (generation_of(raw), self.since(now));
-        let last = match self.until.load(Acquire) {
-            NEVER => self.failed_at.load(Relaxed),
-            until => until,
-        };
-        // Nobody has come for so long that what it says is not of now.
-        if now.saturating_sub(last) > FORGOTTEN {
-            return self.window.counts(generation, now).total == 0;
-        }
-        if raw >> STATE_SHIFT != CLOSED
-            || self.run.length(generation) > 0
-            || self.window.counts(generation, now).total > 0
-        {
+        let now = self.since(now);
+        let cold = self.cold.lock().unwrap_or_else(PoisonError::into_inner);
+        let mode = cold.mode(now);
+        if mode != Mode::Auto && !cold.inherited {
             return false;
         }
-        let cold = self.cold.lock().unwrap_or_else(PoisonError::into_inner);
-        cold.opens(now) == 0
+        if matches!(mode, Mode::ForcedOpen | Mode::Disabled) {
+            return true;
+        }
+        let (word, until) = self.read();
+        let failed_at = self.failed_at.load(Relaxed);
+        let counted = !self.window.is_silent(now)
+            && self.window.counts(word.generation, now).total > 0
+            || now <= failed_at.saturating_add(self.window.span())
+                && self.run.length(word.generation) > 0;
+        let last = if until == NEVER { failed_at } else { until };
+        // Nobody has come for so long that what it says is not of now.
+        let forgotten = now.saturating_sub(last) > FORGOTTEN;
+        !counted && (forgotten || word.state == State::Closed && cold.opens(now) == 0)
     }
 
     pub(super) fn state(&self) -> State {
         Word::unpack(self.word.load(Acquire)).state
     }
 
+    /// Nanoseconds since the epoch; they last for 584 years.
     pub(super) fn since(&self, now: Instant) -> u64 {
-        nanos(now.saturating_duration_since(self.epoch))
+        let since = now.saturating_duration_since(self.epoch);
+        since.as_secs().wrapping_mul(1_000_000_000) + u64::from(since.subsec_nanos())
+    }
+}
+
+/// From `now` until then, for ever if that is [`FOREVER`](super::cold::FOREVER).
+pub(super) const fn wait(until: u64, now: u64) -> Duration {
+    if until == super::cold::FOREVER {
+        Duration::MAX
+    } else {
+        Duration::from_nanos(until.saturating_sub(now))
     }
 }

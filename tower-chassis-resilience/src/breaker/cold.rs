@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use super::BreakerConfig;
+use super::{BreakerConfig, Mode};
 
 /// `until` of a half-open circuit that waits for nobody.
 pub(super) const NEVER: u64 = u64::MAX;
+/// `until` of what was forced without an end.
+pub(super) const FOREVER: u64 = u64::MAX - 1;
 
 /// A probe that holds a permit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +30,11 @@ pub(super) struct Cold {
     pub(super) open_base: Duration,
     pub(super) open_max: Duration,
     pub(super) probe_timeout: Duration,
+    pub(super) mode: Mode,
+    /// Until when the mode is in force, in nanoseconds.
+    pub(super) mode_until: u64,
+    /// The mode was said of all keys, and a new circuit would have it as well.
+    pub(super) inherited: bool,
 }
 
 impl Cold {
@@ -43,6 +50,9 @@ impl Cold {
             open_base: config.open_base,
             open_max: config.open_max,
             probe_timeout: config.probe_timeout,
+            mode: Mode::Auto,
+            mode_until: FOREVER,
+            inherited: false,
         }
     }
 
@@ -61,20 +71,29 @@ impl Cold {
             .saturating_sub(u32::try_from(windows).unwrap_or(u32::MAX))
     }
 
-    /// The next open time: doubled with each step, equally jittered.
-    pub(super) fn draw(&mut self) -> Duration {
+    /// An open time: doubled with each step, equally jittered.
+    pub(super) fn draw(&mut self, opens: u32) -> Duration {
         let factor = 1_u32
-            .checked_shl(self.opens.saturating_sub(1))
+            .checked_shl(opens.saturating_sub(1))
             .unwrap_or(u32::MAX);
         let full = nanos(self.open_base.saturating_mul(factor).min(self.open_max));
         Duration::from_nanos(self.rng.u64(full / 2..=full))
+    }
+
+    /// What is in force at `now`.
+    pub(super) fn mode(&self, now: u64) -> Mode {
+        if now < self.mode_until {
+            self.mode
+        } else {
+            Mode::Auto
+        }
     }
 
     /// When a probe that began at `began` has had its time.
     pub(super) fn due(&self, began: u64) -> u64 {
         began
             .saturating_add(nanos(self.probe_timeout))
-            .min(NEVER - 1)
+            .min(FOREVER - 1)
     }
 
     /// When the first of the probes has had its time.

@@ -1,4 +1,4 @@
-use std::{fmt, hash::Hash, sync::Arc};
+use std::{fmt, hash::Hash, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tower_chassis_core::{
@@ -10,7 +10,7 @@ use tower_chassis_core::{
 use tower_layer::Layer;
 
 use super::{
-    BreakerHandle, BreakerLayer, State, Ticket,
+    BreakerHandle, BreakerLayer, Mode, State, Ticket,
     layer::{Shared, admit},
 };
 use crate::keyed::{By, Forget, KeyOf, Store};
@@ -90,7 +90,7 @@ where
         });
         // Once for all keys, which come and go. A key that is made now reads the new policy, or is seen here.
         shared.one.live.bind(&shared, |keys, policy| {
-            keys.circuits.for_all(|shared| shared.circuit.apply(policy));
+            keys.circuits.for_all(|shared| shared.apply(policy));
         });
         Self { shared, settle }
     }
@@ -196,8 +196,12 @@ where
         let keys = &*self.0;
         match keys.key.key_of(request) {
             Some(key) => {
-                let circuit = keys.circuits.own(key, now, || keys.one.of_key());
-                circuit.map(|circuit| admit(&circuit, now)).transpose()
+                match keys.circuits.own(key, now, || keys.one.of_key()) {
+                    Some(circuit) => admit(&circuit, now).map(Some),
+                    // What is forced on all is forced on those as well.
+                    None if keys.one.is_forced_open(now) => admit(&keys.one, now).map(Some),
+                    None => Ok(None),
+                }
             }
             None => admit(&keys.one, now).map(Some),
         }
@@ -231,6 +235,22 @@ impl<F, K> KeyedBreakerHandle<F, K> {
         K: Hash + Eq,
     {
         self.0.circuits.find(key).map(BreakerHandle)
+    }
+
+    /// Says over the rules what all circuits do, those of keys that are yet to come as well, as
+    /// [`BreakerHandle::force`] does of one.
+    pub fn force(&self, mode: Mode, lasts: Option<Duration>) {
+        // This one first: a key that is made now takes after it, or is seen here.
+        self.0.one.force(mode, lasts, true);
+        self.0
+            .circuits
+            .for_all(|shared| shared.force(mode, lasts, true));
+    }
+
+    /// Closes all circuits and forgets what they counted and what was forced, as [`BreakerHandle::reset`] does.
+    pub fn reset(&self) {
+        self.0.one.reset();
+        self.0.circuits.for_all(Shared::reset);
     }
 
     /// The circuit of calls without a key; its settings are those of all.

@@ -1,8 +1,15 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use tower_chassis_core::{
-    Class, Events, Gate, Kind, Live, Rejection, Respond, Verdict, cause,
+    Class, Events, Gate, Kind, Live, Rejection, Respond, Verdict, cause, clock,
     events::Event,
     settle::{Observe, UntilEnd, UntilHead},
     verdict::{Auto, ByFn},
@@ -11,7 +18,7 @@ use tower_chassis_core::{
 use tower_layer::Layer;
 
 use super::{
-    BreakerHandle, BreakerPolicy,
+    BreakerHandle, BreakerPolicy, Mode,
     circuit::Circuit,
     state::{Change, Pass, State},
 };
@@ -31,8 +38,13 @@ pub struct BreakerLayer<J = UntilHead<Auto>> {
 pub(super) struct Shared {
     pub(super) circuit: Circuit,
     pub(super) live: Live<BreakerPolicy>,
+    /// Whether an answer may ask to be left alone.
+    asks: AtomicBool,
     setup: Setup,
 }
+
+/// How long a verdict asks that the service be left alone.
+type TripOn = Arc<dyn Fn(Verdict) -> Option<Duration> + Send + Sync>;
 
 /// What is settled before the first call.
 #[derive(Clone)]
@@ -41,6 +53,7 @@ struct Setup {
     events: Events,
     gate: Option<Gate>,
     seed: Option<u64>,
+    trip_on: Option<TripOn>,
 }
 
 impl Shared {
@@ -48,17 +61,25 @@ impl Shared {
         let shared = Arc::new(Self::unbound(live, setup));
         shared
             .live
-            .bind(&shared, |shared, policy| shared.circuit.apply(policy));
+            .bind(&shared, |shared, policy| shared.apply(policy));
         shared
     }
 
     fn unbound(live: Live<BreakerPolicy>, setup: Setup) -> Self {
-        let circuit = Circuit::new(&live.load(), Instant::now(), setup.gate.clone(), setup.seed);
+        let policy = live.load();
+        let circuit = Circuit::new(&policy, Instant::now(), setup.gate.clone(), setup.seed);
         Self {
             circuit,
+            asks: AtomicBool::new(policy.config().open_on_retry_after),
             live,
             setup,
         }
+    }
+
+    pub(super) fn apply(&self, policy: &BreakerPolicy) {
+        self.asks
+            .store(policy.config().open_on_retry_after, Relaxed);
+        self.circuit.apply(policy);
     }
 
     /// The same settings with a circuit of its own and no gate.
@@ -67,8 +88,15 @@ impl Shared {
     }
 
     /// The circuit of a key, which hears of changes through the set of all keys.
+    /// The circuit of a key, which hears of changes through the set of all keys. What is forced on this one is on it.
     pub(super) fn of_key(&self) -> Arc<Self> {
-        Arc::new(Self::unbound(self.live.clone(), self.without_gate()))
+        let new = Self::unbound(self.live.clone(), self.without_gate());
+        let now = Instant::now();
+        let (mode, left) = self.circuit.mode(now);
+        if mode != Mode::Auto {
+            new.circuit.force(mode, left, true, now);
+        }
+        Arc::new(new)
     }
 
     fn without_gate(&self) -> Setup {
@@ -83,23 +111,57 @@ impl Shared {
     }
 
     pub(super) fn report(&self, change: Option<Change>) {
-        let Some(Change {
-            to,
-            reason,
-            open_for,
-        }) = change
-        else {
-            return;
-        };
+        let Some(change) = change else { return };
         let (name, events) = (self.name(), &self.setup.events);
-        events.emit(|| Event::breaker(Arc::clone(name), to.as_str(), reason, open_for));
-        if let (State::Open, Some(shut_for), Some(_)) = (to, open_for, &self.setup.gate) {
+        let (reason, open_for) = (change.reason, change.open_for);
+        if change.would {
+            events.emit(|| Event::breaker_would_open(Arc::clone(name), reason, open_for));
+            return;
+        }
+        if change.released {
+            self.report_mode(Mode::Auto, None);
+        }
+        events.emit(|| Event::breaker(Arc::clone(name), change.to.as_str(), reason, open_for));
+        if let (State::Open, Some(shut_for), Some(_)) = (change.to, open_for, &self.setup.gate) {
             events.emit(|| Event::ejected(Arc::clone(name), reason, shut_for));
         }
     }
 
-    fn finish(&self, pass: Pass, class: Class, now: Instant) {
-        self.report(self.circuit.finish(pass, class, now));
+    fn report_mode(&self, mode: Mode, lasts: Option<Duration>) {
+        let name = self.name();
+        self.setup
+            .events
+            .emit(|| Event::breaker_forced(Arc::clone(name), mode.as_str(), lasts));
+    }
+
+    pub(super) fn force(&self, mode: Mode, lasts: Option<Duration>, inherited: bool) {
+        let change = self.circuit.force(mode, lasts, inherited, Instant::now());
+        self.report_mode(mode, lasts);
+        self.report(change);
+    }
+
+    pub(super) fn reset(&self) {
+        let now = Instant::now();
+        let (mode, _) = self.circuit.mode(now);
+        let change = self.circuit.reset(now);
+        if mode != Mode::Auto {
+            self.report_mode(Mode::Auto, None);
+        }
+        self.report(change);
+    }
+
+    pub(super) fn is_forced_open(&self, now: Instant) -> bool {
+        self.circuit.state() == State::Open && self.circuit.mode(now).0 == Mode::ForcedOpen
+    }
+
+    /// How long a call that ended so asks that the service be left alone.
+    fn asked(&self, verdict: Verdict) -> Option<Duration> {
+        let by_answer = match verdict.retry_after() {
+            Some(_) if verdict.is_success() || !self.asks.load(Relaxed) => None,
+            asked => asked,
+        };
+        let by_closure = self.setup.trip_on.as_ref().and_then(|ask| ask(verdict));
+        by_answer.max(by_closure).filter(|asked| !asked.is_zero())
     }
 
     #[cold]
@@ -107,7 +169,12 @@ impl Shared {
         self.setup
             .events
             .emit(|| Event::refused_by("breaker", Arc::clone(self.name()), Kind::CircuitOpen));
-        Rejection::new(Kind::CircuitOpen, "breaker").after(wait)
+        let rejection = Rejection::new(Kind::CircuitOpen, "breaker");
+        match wait {
+            // Nobody knows when.
+            Duration::MAX => rejection,
+            wait => rejection.after(wait),
+        }
     }
 }
 
@@ -119,6 +186,7 @@ impl BreakerLayer {
             events: Events::none(),
             gate: None,
             seed: None,
+            trip_on: None,
         };
         Self {
             shared: Shared::new(policy.into(), setup),
@@ -180,11 +248,24 @@ impl<J> BreakerLayer<J> {
     /// Keeps `gate` shut while every call would be refused, so that a balancer passes the service
     /// over.
     ///
-    /// It is shut for the open time, and while all probes of a half-open circuit are under way. It
+    /// It is shut for the open time, while it is forced open, and while all probes of a half-open circuit are under way. It
     /// opens by itself when its time comes. A gate belongs to one breaker.
     #[must_use]
     pub fn gate(self, gate: Gate) -> Self {
         self.set_up(|setup| setup.gate = Some(gate))
+    }
+
+    /// Opens for as long as `ask` says of a call's verdict, 5 minutes at the most, whatever the rules say. Where a rule
+    /// opens it as well, the longer time holds.
+    ///
+    /// It is not asked about calls that were cancelled or that a layer inside refused. For `Retry-After` and its kin
+    /// there is [`open_on_retry_after`](super::BreakerConfig::open_on_retry_after).
+    #[must_use]
+    pub fn trip_on(
+        self,
+        ask: impl Fn(Verdict) -> Option<Duration> + Send + Sync + 'static,
+    ) -> Self {
+        self.set_up(|setup| setup.trip_on = Some(Arc::new(ask)))
     }
 
     /// Seeds the jitter of open times, for tests that must repeat.
@@ -302,6 +383,7 @@ pub(super) fn admit(shared: &Arc<Shared>, now: Instant) -> Result<Ticket, Reject
         shared: Arc::clone(shared),
         pass,
         ended: false,
+        polls: 0,
     });
     if change.is_some() {
         shared.report(change);
@@ -314,6 +396,29 @@ pub struct Ticket {
     shared: Arc<Shared>,
     pass: Pass,
     ended: bool,
+    polls: u8,
+}
+
+impl Ticket {
+    fn finish(&mut self, verdict: Verdict, now: Instant) {
+        let counts = !matches!(verdict.class(), Class::Cancelled | Class::Refused);
+        // The user's code first: it may panic, and then the pass is handed back on the way out.
+        let asked = counts.then(|| self.shared.asked(verdict)).flatten();
+        self.ended = true;
+        let circuit = &self.shared.circuit;
+        let mut at = circuit.since(now);
+        if at <= self.pass.began {
+            at = if verdict.is_success() && asked.is_none() {
+                self.pass.began
+            } else {
+                circuit.since(clock::now())
+            };
+        }
+        let change = circuit.finish(self.pass, verdict.class(), asked, at);
+        if change.is_some() {
+            self.shared.report(change);
+        }
+    }
 }
 
 impl fmt::Debug for Ticket {
@@ -327,22 +432,46 @@ impl fmt::Debug for Ticket {
 
 impl Observe for Ticket {
     fn head(&mut self, verdict: Verdict, now: Instant) {
-        if verdict.is_success() {
-            self.shared.circuit.head(&mut self.pass, now);
+        let circuit = &self.shared.circuit;
+        circuit.head(&mut self.pass, verdict.is_success(), circuit.since(now));
+    }
+
+    fn data(&mut self, _: usize) {
+        self.polls = u8::MAX;
+    }
+
+    fn within<R>(&mut self, poll: impl FnOnce() -> R) -> R {
+        self.polls = self.polls.saturating_add(1);
+        poll()
+    }
+
+    /// A call that was answered in its first poll ended when it began, to within a bucket: no reading is needed for a
+    /// success, and what is no success has one of its own.
+    fn now(&self) -> Instant {
+        let circuit = &self.shared.circuit;
+        // The first is the call itself.
+        if self.polls <= 2 && !self.pass.needs_time() && !circuit.judges_slowness() {
+            circuit.epoch
+        } else {
+            clock::now()
         }
     }
 
     fn done(mut self, verdict: Verdict, now: Instant) {
-        self.ended = true;
-        self.shared.finish(self.pass, verdict.class(), now);
+        self.finish(verdict, now);
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.ended {
-            self.shared
-                .finish(self.pass, cause::of_drop().class(), Instant::now());
+            self.ended = true;
+            let (class, now) = (
+                cause::of_drop().class(),
+                self.shared.circuit.since(clock::now()),
+            );
+            let change = self.shared.circuit.finish(self.pass, class, None, now);
+            self.shared.report(change);
         }
     }
 }

@@ -114,21 +114,26 @@
 //! gobreaker. Open times that decay: Envoy's outlier ejection. Equal jitter: Finagle's failure
 //! accrual.
 
+mod buckets;
 mod circuit;
 mod cold;
 mod config;
 mod handle;
 mod keyed;
 mod layer;
+mod mode;
+mod ramp;
 mod run;
+mod slots;
 mod state;
 #[cfg(test)]
 mod tests;
 mod turn;
 mod window;
 
-pub use config::{BreakerConfig, BreakerPolicy};
+pub use config::{BreakerConfig, BreakerPolicy, WindowType};
 pub use handle::BreakerHandle;
 pub use keyed::{KeyedAdmission, KeyedBreaker, KeyedBreakerHandle, KeyedBreakerLayer};
 pub use layer::{Admission, Breaker, BreakerLayer, Ticket};
+pub use mode::Mode;
 pub use state::{Snapshot, State};

@@ -27,6 +27,23 @@ impl Run {
         }
     }
 
+    /// A failure after a long silence: a row of its own. `false` if there is one of a later generation.
+    pub(super) fn restart(&self, generation: u32) -> bool {
+        let mut word = self.0.load(Relaxed);
+        loop {
+            if newer((word >> 32) as u32, generation) {
+                return false;
+            }
+            match self
+                .0
+                .compare_exchange_weak(word, pack(generation, 1), Relaxed, Relaxed)
+            {
+                Ok(_) => return true,
+                Err(seen) => word = seen,
+            }
+        }
+    }
+
     /// A success. One load if there is no row.
     pub(super) fn end(&self, generation: u32) {
         let mut word = self.0.load(Relaxed);

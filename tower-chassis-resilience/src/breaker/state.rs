@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tower_chassis_core::Class;
 
-use super::cold::Probe;
+use super::Mode;
 
 /// What a breaker does with calls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -16,16 +16,22 @@ pub enum State {
     Open,
     /// A few calls pass to try the service.
     HalfOpen,
+    /// The service is back, and a growing share of the calls pass.
+    Recovering,
+    /// Calls pass and are not counted: [`Mode::Disabled`].
+    Disabled,
 }
 
 impl State {
-    /// The name in events and metrics: `closed`, `open`, `half-open`.
+    /// The name in events and metrics: `closed`, `open`, `half-open`, `recovering`, `disabled`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Closed => "closed",
             Self::Open => "open",
             Self::HalfOpen => "half-open",
+            Self::Recovering => "recovering",
+            Self::Disabled => "disabled",
         }
     }
 }
@@ -36,6 +42,10 @@ pub(super) struct Change {
     pub(super) to: State,
     pub(super) reason: &'static str,
     pub(super) open_for: Option<Duration>,
+    /// It did not happen: it is only what would have been.
+    pub(super) would: bool,
+    /// What was forced came to its end.
+    pub(super) released: bool,
 }
 
 impl Change {
@@ -45,14 +55,22 @@ impl Change {
             to,
             reason,
             open_for: None,
+            would: false,
+            released: false,
         }
     }
 }
 
 pub(super) const CONSECUTIVE_FAILURES: &str = "consecutive-failures";
 pub(super) const FAILURE_RATE: &str = "failure-rate";
+pub(super) const SLOW_RATE: &str = "slow-rate";
+pub(super) const VERDICT: &str = "verdict";
+pub(super) const FORCED: &str = "forced";
+pub(super) const RELEASED: &str = "released";
+pub(super) const RECOVERED: &str = "recovered";
 pub(super) const OPEN_TIME_OVER: &str = "open-time-over";
 pub(super) const PROBE_FAILED: &str = "probe-failed";
+pub(super) const PROBE_SLOW: &str = "probe-slow";
 pub(super) const PROBE_TIMEOUT: &str = "probe-timeout";
 pub(super) const PROBES_SUCCEEDED: &str = "probes-succeeded";
 pub(super) const RESET: &str = "reset";
@@ -60,31 +78,74 @@ pub(super) const RESET: &str = "reset";
 /// What an admitted call holds. It must be handed back to the circuit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Pass {
+    /// In nanoseconds.
+    pub(super) began: u64,
     pub(super) generation: u32,
-    pub(super) probe: Option<Probe>,
+    kind: Kind,
+    /// The head of its answer is there; and whether it was late by the rule for slow calls.
+    headed: bool,
+    slow: bool,
+    /// Of a probe: the head was good and in time.
+    pub(super) good: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Call,
+    Probe,
+    /// Nobody asks how it went.
+    Uncounted,
 }
 
 impl Pass {
-    pub(super) const fn of_call(generation: u32) -> Self {
+    const fn new(kind: Kind, generation: u32, began: u64) -> Self {
         Self {
+            began,
             generation,
-            probe: None,
+            kind,
+            headed: false,
+            slow: false,
+            good: false,
         }
+    }
+
+    pub(super) const fn of_call(generation: u32, began: u64) -> Self {
+        Self::new(Kind::Call, generation, began)
     }
 
     pub(super) const fn of_probe(generation: u32, began: u64) -> Self {
-        Self {
-            generation,
-            probe: Some(Probe {
-                began,
-                headed: false,
-            }),
-        }
+        Self::new(Kind::Probe, generation, began)
     }
 
-    #[cfg(test)]
+    pub(super) const fn uncounted(generation: u32, began: u64) -> Self {
+        Self::new(Kind::Uncounted, generation, began)
+    }
+
     pub(super) const fn is_probe(self) -> bool {
-        self.probe.is_some()
+        matches!(self.kind, Kind::Probe)
+    }
+
+    pub(super) const fn is_counted(self) -> bool {
+        !matches!(self.kind, Kind::Uncounted)
+    }
+
+    /// Whether the time of its next step must be known exactly.
+    pub(super) const fn needs_time(self) -> bool {
+        self.headed || self.is_probe()
+    }
+
+    pub(super) const fn set_headed(&mut self, slow: bool) {
+        self.headed = true;
+        self.slow = slow;
+    }
+
+    /// Whether it took longer than `limit` to its head, or to now if it has none.
+    pub(super) const fn is_slow(self, limit: u64, now: u64) -> bool {
+        if self.headed {
+            self.slow
+        } else {
+            now.saturating_sub(self.began) > limit
+        }
     }
 }
 
@@ -110,24 +171,33 @@ pub(super) const fn weigh(class: Class) -> Weight {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// What it does with calls. An open circuit stays `Open` until the first call after its time.
+    /// What it does with calls. An open circuit stays `Open` until the first call after its time, and so on.
     pub state: State,
     /// The calls in the window that failed or were rate limited.
     pub failures: u64,
-    /// The calls in the window. 0 unless closed and with a failure rate.
+    /// The calls in the window that were slow.
+    pub slow: u64,
+    /// The calls in the window. 0 unless closed or recovering, and with a rule that looks at rates.
     pub total: u64,
-    /// The failures since the last success. 0 unless closed.
+    /// The failures since the last success. 0 unless closed or recovering.
     pub consecutive: u32,
     /// The step of the open time: how often it opened, less one for each window that it was closed.
     pub opens: u32,
-    /// The open time now in force, with its jitter. Only while open.
+    /// The open time now in force, with its jitter. Only while open by itself.
     pub open_for: Option<Duration>,
-    /// What is left of it.
+    /// What is left of it, also of a forced one that ends.
     pub remaining: Option<Duration>,
+    /// Until all calls pass. Only while recovering.
+    pub recovers_in: Option<Duration>,
+    /// The probes under way whose results are waited for.
+    pub probes: usize,
+    /// What was forced.
+    pub mode: Mode,
+    /// What is left of that, if it ends.
+    pub mode_left: Option<Duration>,
 }
 
-// state:3 | generation:29 | admitted:12 | ok:10 | 10 bits for failed probes, once a share of them
-// may fail
+// state:3 | generation:29 | admitted:12 | ok:10 | failed:10
 pub(super) const STATE_SHIFT: u32 = 61;
 const GENERATION_SHIFT: u32 = 32;
 const GENERATION_MASK: u32 = (1 << 29) - 1;
@@ -136,14 +206,17 @@ const OK_SHIFT: u32 = 10;
 pub(super) const CLOSED: u64 = 0;
 const OPEN: u64 = 1;
 const HALF_OPEN: u64 = 2;
+const RECOVERING: u64 = 3;
+const DISABLED: u64 = 4;
 
-/// The word, unpacked. `admitted` counts the probes that hold a permit or succeeded.
+/// The word, unpacked. `admitted` counts the probes that hold a permit, succeeded or failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Word {
     pub(super) state: State,
     pub(super) generation: u32,
     pub(super) admitted: u32,
     pub(super) ok: u32,
+    pub(super) failed: u32,
 }
 
 impl Word {
@@ -152,11 +225,14 @@ impl Word {
             state: match raw >> STATE_SHIFT {
                 OPEN => State::Open,
                 HALF_OPEN => State::HalfOpen,
+                RECOVERING => State::Recovering,
+                DISABLED => State::Disabled,
                 _ => State::Closed,
             },
             generation: generation_of(raw),
             admitted: (raw >> ADMITTED_SHIFT) as u32 & 0xfff,
             ok: (raw >> OK_SHIFT) as u32 & 0x3ff,
+            failed: raw as u32 & 0x3ff,
         }
     }
 
@@ -165,11 +241,14 @@ impl Word {
             State::Closed => CLOSED,
             State::Open => OPEN,
             State::HalfOpen => HALF_OPEN,
+            State::Recovering => RECOVERING,
+            State::Disabled => DISABLED,
         };
         state << STATE_SHIFT
             | (self.generation as u64) << GENERATION_SHIFT
             | (self.admitted as u64) << ADMITTED_SHIFT
             | (self.ok as u64) << OK_SHIFT
+            | self.failed as u64
     }
 
     /// The word after a transition: a new generation, no probes.
@@ -179,6 +258,7 @@ impl Word {
             generation: (self.generation + 1) & GENERATION_MASK,
             admitted: 0,
             ok: 0,
+            failed: 0,
         }
     }
 }

@@ -1,114 +1,144 @@
-//! Counts over time, without a lock: a ring of ten buckets, each one atomic word.
+//! What a circuit counts: the calls of the last seconds or the last so many calls, without a lock.
 //!
-//! A word carries its own tag, the turn of the ring and the generation of the circuit, so that
-//! neither an old bucket nor a late call of an older generation is ever mistaken for the present.
-//! The ring stands on fixed boundaries: it does not drift, and it cannot wedge after a long pause.
-//! Exact buckets and not a decaying average, because a rate must not depend on how fast the calls
-//! came.
+//! Either way exact numbers and not a decaying average, because a rate must not depend on how fast the calls came.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        OnceLock,
+        atomic::{
+            AtomicU32, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+            fence,
+        },
+    },
     time::Duration,
 };
 
-/// The number of buckets.
-pub(super) const BUCKETS: u64 = 10;
-
-// turn:14 | generation:10 | total:20 | failed:20
-const COUNT_BITS: u32 = 20;
-const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
-const TAG_SHIFT: u32 = 2 * COUNT_BITS;
-const GENERATION_BITS: u32 = 10;
-const GENERATION_MASK: u64 = (1 << GENERATION_BITS) - 1;
-const TURN_MASK: u64 = (1 << 14) - 1;
-/// How often, in buckets, old words are swept out: long before the turn in a tag can come round
-/// again.
-const SWEEP: u64 = 4096 * BUCKETS;
-/// How many turns a bucket may be ahead of a writer that slept. Further ahead means: left from long
-/// ago.
-const SLEPT: u64 = 16;
+use super::{
+    buckets::{BUCKETS, Buckets},
+    slots::Slots,
+};
 
 /// What a window holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Counts {
     pub(super) total: u64,
     pub(super) failed: u64,
+    pub(super) slow: u64,
 }
 
-/// A ring of buckets. Away from the state word, which every call reads and hardly any writes.
+/// How a call is counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Sample {
+    pub(super) failed: bool,
+    pub(super) slow: bool,
+}
+
+impl Sample {
+    pub(super) const fn is_plain(self) -> bool {
+        !self.failed && !self.slow
+    }
+}
+
+/// A window of time or of calls. Away from the state word, which every call reads and hardly any writes.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(super) struct Window {
-    buckets: [AtomicU64; BUCKETS as usize],
-    /// The width of a bucket in nanoseconds.
+    /// The width of a bucket in nanoseconds, a tenth of the window.
     width: AtomicU64,
     /// The last bucket in which something was counted, as a number since the start.
     last: AtomicU64,
+    /// How many calls it holds; 0 for a window of time.
+    calls: AtomicU32,
+    slots: OnceLock<Box<Slots>>,
+    buckets: Buckets,
 }
 
 impl Window {
-    pub(super) fn new(window: Duration) -> Self {
-        Self {
-            buckets: Default::default(),
+    /// Of the last `calls` calls, or of time if that is 0.
+    pub(super) fn new(window: Duration, calls: u32) -> Self {
+        let new = Self {
             width: AtomicU64::new(width_of(window)),
             last: AtomicU64::new(0),
-        }
+            calls: AtomicU32::new(0),
+            slots: OnceLock::new(),
+            buckets: Buckets::default(),
+        };
+        new.resize(window, calls);
+        new
     }
 
-    /// Changes the length. Another length begins with empty counts, the same one changes nothing.
-    pub(super) fn resize(&self, window: Duration) {
+    /// Changes the length or the kind. Another one begins with empty counts, the same one changes nothing. One at a
+    /// time.
+    pub(super) fn resize(&self, window: Duration, calls: u32) {
+        if calls > 0 {
+            self.slots.get_or_init(Box::default);
+        }
         let width = width_of(window);
-        if self.width.swap(width, Relaxed) != width {
+        let old = (
+            self.width.swap(width, Relaxed),
+            self.calls.swap(calls, Relaxed),
+        );
+        if old != (width, calls) {
             self.last.store(0, Relaxed);
             self.clear();
         }
     }
 
-    /// Forgets everything.
+    /// Forgets everything. One at a time.
     pub(super) fn clear(&self) {
-        for bucket in &self.buckets {
-            bucket.store(0, Relaxed);
+        self.buckets.clear();
+        if let Some(slots) = self.slots.get() {
+            slots.clear();
         }
     }
 
-    /// Counts a call that ended `now` nanoseconds after the start.
-    pub(super) fn record(&self, generation: u32, now: u64, failed: bool) {
+    /// Counts a call that took from `began` to `now`, nanoseconds since the start.
+    pub(super) fn record(&self, generation: u32, began: u64, now: u64, sample: Sample) {
         let number = self.number(now);
-        self.touch(number);
-        let tag = tag(number, generation);
-        let bucket = &self.buckets[(number % BUCKETS) as usize];
-        let mut word = bucket.load(Relaxed);
-        loop {
-            let next = if word >> TAG_SHIFT == tag {
-                add(word, failed)
-            } else if word != 0 && newer(word >> TAG_SHIFT, tag) {
-                // The ring went round while this thread slept.
-                return;
-            } else {
-                add(tag << TAG_SHIFT, failed)
-            };
-            match bucket.compare_exchange_weak(word, next, Relaxed, Relaxed) {
-                Ok(_) => return,
-                Err(seen) => word = seen,
-            }
+        let last = self.last.load(Relaxed);
+        if number > last {
+            self.turn(generation, began, number);
+        }
+        match self.slots() {
+            None => self.buckets.record(generation, number, sample),
+            Some((slots, calls)) => slots.record(generation, calls, sample),
+        }
+        if !sample.is_plain() {
+            // Whoever counts next has to see what others wrote before they counted: one of them sees it all.
+            fence(SeqCst);
         }
     }
 
     /// The counts of the window that ends `now` nanoseconds after the start.
     pub(super) fn counts(&self, generation: u32, now: u64) -> Counts {
-        let number = self.number(now);
-        let mut counts = Counts::default();
-        if number.saturating_sub(self.last.load(Relaxed)) >= BUCKETS {
-            return counts;
-        }
-        for number in number.saturating_sub(BUCKETS - 1)..=number {
-            let word = self.buckets[(number % BUCKETS) as usize].load(Relaxed);
-            if word >> TAG_SHIFT == tag(number, generation) {
-                counts.total += (word >> COUNT_BITS) & COUNT_MAX;
-                counts.failed += word & COUNT_MAX;
+        match self.slots() {
+            Some((slots, calls)) => slots.counts(generation, calls),
+            None => {
+                let number = self.number(now);
+                if number.saturating_sub(self.last.load(Relaxed)) >= BUCKETS {
+                    return Counts::default();
+                }
+                self.buckets.counts(generation, number)
             }
         }
-        counts
+    }
+
+    /// How long it remembers, in nanoseconds: also how long nobody may call before a window of calls is cold.
+    pub(super) fn span(&self) -> u64 {
+        self.width.load(Relaxed) * BUCKETS
+    }
+
+    /// Whether nobody has called for that long.
+    pub(super) fn is_silent(&self, now: u64) -> bool {
+        self.number(now) > self.last.load(Relaxed) + BUCKETS
+    }
+
+    fn slots(&self) -> Option<(&Slots, u64)> {
+        match self.calls.load(Relaxed) {
+            0 => None,
+            calls => Some((self.slots.get()?, u64::from(calls))),
+        }
     }
 
     /// The bucket that `now` falls into. Most often the last one, which saves the division.
@@ -121,24 +151,19 @@ impl Window {
         }
     }
 
-    fn touch(&self, number: u64) {
-        if number > self.last.load(Relaxed) {
-            let last = self.last.fetch_max(number, Relaxed);
-            if number / SWEEP > last / SWEEP {
-                self.sweep(number, number - last >= 2 * BUCKETS);
-            }
+    /// The first call that is counted in a bucket.
+    #[cold]
+    fn turn(&self, generation: u32, began: u64, number: u64) {
+        let last = self.last.fetch_max(number, Relaxed);
+        if number <= last {
+            return;
         }
-    }
-
-    /// Empties the buckets that are out of the window, all of them after a pause.
-    fn sweep(&self, number: u64, idle: bool) {
-        for bucket in &self.buckets {
-            let word = bucket.load(Relaxed);
-            let turn = word >> (TAG_SHIFT + GENERATION_BITS);
-            if idle || (number / BUCKETS).wrapping_sub(turn) & TURN_MASK > 1 {
-                // Lost to a writer of now, it is not old any more.
-                let _ = bucket.compare_exchange(word, 0, Relaxed, Relaxed);
-            }
+        self.buckets.turn(last, number);
+        // What began in a silence of a whole window and not before it: what was counted is of another time.
+        if let Some((slots, _)) = self.slots()
+            && began / self.width.load(Relaxed) > last + BUCKETS
+        {
+            slots.forget(generation);
         }
     }
 }
@@ -147,39 +172,18 @@ fn width_of(window: Duration) -> u64 {
     (u64::try_from(window.as_nanos()).unwrap_or(u64::MAX) / BUCKETS).max(1)
 }
 
-const fn tag(number: u64, generation: u32) -> u64 {
-    ((number / BUCKETS) & TURN_MASK) << GENERATION_BITS | generation as u64 & GENERATION_MASK
-}
-
-/// Whether `this` tag was made after `that`, both taken as points on a circle.
-const fn newer(this: u64, that: u64) -> bool {
-    let generations = this.wrapping_sub(that) & GENERATION_MASK;
-    let turns = (this >> GENERATION_BITS).wrapping_sub(that >> GENERATION_BITS) & TURN_MASK;
-    if generations == 0 {
-        turns != 0 && turns <= SLEPT
-    } else {
-        generations <= GENERATION_MASK / 2
-    }
-}
-
-/// One call more. A bucket that is full is halved: the rate stays.
-const fn add(word: u64, failed: bool) -> u64 {
-    let (mut total, mut fails) = ((word >> COUNT_BITS) & COUNT_MAX, word & COUNT_MAX);
-    if total == COUNT_MAX {
-        total /= 2;
-        fails /= 2;
-    }
-    (word >> TAG_SHIFT) << TAG_SHIFT | (total + 1) << COUNT_BITS | (fails + failed as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const SECOND: u64 = 1_000_000_000;
 
-    fn window() -> Window {
-        Window::new(Duration::from_secs(10))
+    fn record(window: &Window, generation: u32, now: u64, failed: bool) {
+        let sample = Sample {
+            failed,
+            slow: !failed && now % 2 == 1,
+        };
+        window.record(generation, now, now, sample);
     }
 
     fn counts(window: &Window, generation: u32, now: u64) -> (u64, u64) {
@@ -188,80 +192,41 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_falls_out_after_ten() {
-        let window = window();
-        window.record(0, 0, true);
-        window.record(0, 5 * SECOND, false);
-        assert_eq!(counts(&window, 0, 9 * SECOND + SECOND - 1), (2, 1));
-        assert_eq!(counts(&window, 0, 10 * SECOND), (1, 0));
-        assert_eq!(counts(&window, 0, 15 * SECOND), (0, 0));
-    }
-
-    #[test]
-    fn any_gap_begins_cold_and_works_again() {
-        // Gaps of whole turns, at which a tag without memory would look fresh.
-        for turns in [1, 7, TURN_MASK, TURN_MASK + 1, 3 * (TURN_MASK + 1), 1 << 30] {
-            let window = window();
-            window.record(3, 0, true);
-            let later = turns * BUCKETS * SECOND;
-            assert_eq!(counts(&window, 3, later), (0, 0), "{turns} turns");
-            window.record(3, later, false);
-            assert_eq!(counts(&window, 3, later), (1, 0), "{turns} turns");
+    fn another_length_or_kind_begins_empty_the_same_one_does_not() {
+        let ten = Duration::from_secs(10);
+        let window = Window::new(ten, 0);
+        for (length, calls) in [(ten * 2, 0), (ten * 2, 3), (ten * 2, 4), (ten, 4), (ten, 0)] {
+            record(&window, 0, SECOND, true);
+            assert_eq!(counts(&window, 0, SECOND), (1, 1));
+            window.resize(length, calls);
+            assert_eq!(counts(&window, 0, SECOND), (0, 0), "{length:?} {calls}");
+            record(&window, 0, SECOND, true);
+            window.resize(length, calls);
+            assert_eq!(counts(&window, 0, SECOND), (1, 1), "{length:?} {calls}");
+            window.clear();
         }
     }
 
     #[test]
-    fn a_bucket_that_was_left_alone_for_long_is_used_again() {
-        // The other buckets stay busy, so that the ring is never idle.
-        for turns in [100, TURN_MASK / 2 + 2, TURN_MASK + 1, 2 * (TURN_MASK + 1)] {
-            let window = window();
-            window.record(0, 3 * SECOND, true);
-            for turn in 1..turns {
-                window.record(0, (turn * BUCKETS) * SECOND, false);
-            }
-            let later = (turns * BUCKETS + 3) * SECOND;
-            assert_eq!(counts(&window, 0, later), (0, 0), "{turns} turns");
-            window.record(0, later, true);
-            assert_eq!(counts(&window, 0, later), (1, 1), "{turns} turns");
+    fn a_window_of_calls_is_cold_after_a_silence() {
+        let window = Window::new(Duration::from_secs(10), 4);
+        let failed = Sample {
+            failed: true,
+            slow: false,
+        };
+        // In the first second; ten whole ones are silent until the last.
+        for (began, ended, total) in [
+            (0, 0, 1),
+            (10, 10, 2),
+            (20, 21, 3),
+            (31, 40, 4),
+            (51, 52, 1),
+        ] {
+            window.record(7, began * SECOND, ended * SECOND, failed);
+            assert_eq!(counts(&window, 7, ended * SECOND).0, total, "{ended}");
         }
-    }
-
-    #[test]
-    fn generations_do_not_see_one_another() {
-        let window = window();
-        window.record(1, SECOND, true);
-        assert_eq!(counts(&window, 2, SECOND), (0, 0));
-        window.record(2, SECOND, false);
-        // A late writer of the older generation changes nothing.
-        window.record(1, SECOND, true);
-        assert_eq!(counts(&window, 2, SECOND), (1, 0));
-        // Nor does one that slept for a whole turn.
-        window.record(2, 11 * SECOND, false);
-        window.record(2, SECOND, true);
-        assert_eq!(counts(&window, 2, 11 * SECOND), (1, 0));
-    }
-
-    #[test]
-    fn a_full_bucket_keeps_its_rate() {
-        let window = window();
-        for n in 0..COUNT_MAX + 100 {
-            window.record(0, SECOND, n % 4 == 0);
-        }
-        let counts = window.counts(0, SECOND);
-        let rate = counts.failed as f64 / counts.total as f64;
-        assert!((0.249..0.251).contains(&rate), "{rate}");
-        assert!(counts.total <= COUNT_MAX);
-    }
-
-    #[test]
-    fn another_length_begins_empty_the_same_one_does_not() {
-        let window = window();
-        window.record(0, SECOND, true);
-        window.resize(Duration::from_secs(10));
-        assert_eq!(counts(&window, 0, SECOND), (1, 1));
-        window.resize(Duration::from_secs(20));
-        assert_eq!(counts(&window, 0, SECOND), (0, 0));
-        window.record(0, SECOND, true);
-        assert_eq!(counts(&window, 0, 19 * SECOND), (1, 1));
+        // One that took longer than that does not make it cold.
+        window.record(7, 52 * SECOND, 99 * SECOND, failed);
+        assert_eq!(counts(&window, 7, 99 * SECOND).0, 2);
     }
 }

@@ -1,8 +1,11 @@
+mod forced;
 mod keyed;
 mod model;
 mod probes;
+mod recovery;
 mod rules;
 mod service;
+mod slow;
 
 use std::time::Duration;
 
@@ -10,7 +13,7 @@ use tokio::time::Instant;
 use tower_chassis_core::{Class, Gate};
 
 use super::{
-    BreakerConfig, BreakerPolicy, Snapshot, State,
+    BreakerConfig, BreakerPolicy, Mode, Snapshot, State, WindowType,
     circuit::Circuit,
     state::{Change, Pass},
 };
@@ -59,7 +62,23 @@ impl Bench {
     }
 
     fn finish(&mut self, pass: Pass, class: Class) {
-        let change = self.circuit.finish(pass, class, self.now);
+        self.finish_asking(pass, class, None);
+    }
+
+    /// The answer asks to be left alone for so long.
+    fn finish_asking(&mut self, pass: Pass, class: Class, asked: Option<Duration>) {
+        let change = end(&self.circuit, pass, class, asked, self.now);
+        self.changes.extend(change);
+    }
+
+    /// The head of an answer.
+    fn head(&mut self, pass: &mut Pass, good: bool) {
+        let now = self.circuit.since(self.now);
+        self.circuit.head(pass, good, now);
+    }
+
+    fn force(&mut self, mode: Mode, lasts: Option<Duration>) {
+        let change = self.circuit.force(mode, lasts, false, self.now);
         self.changes.extend(change);
     }
 
@@ -103,6 +122,16 @@ impl Bench {
     fn reasons(&mut self) -> Vec<&'static str> {
         self.changes.drain(..).map(|change| change.reason).collect()
     }
+}
+
+fn end(
+    circuit: &Circuit,
+    pass: Pass,
+    class: Class,
+    asked: Option<Duration>,
+    now: Instant,
+) -> Option<Change> {
+    circuit.finish(pass, class, asked, circuit.since(now))
 }
 
 /// Opens after two failures in a row, and by no other rule.

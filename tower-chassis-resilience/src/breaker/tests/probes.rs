@@ -135,7 +135,7 @@ fn a_good_head_that_was_late_does_not_count() {
         bench.advance(SECOND * 5);
         let mut probe = bench.probe();
         bench.advance(SECOND * 10 - late);
-        bench.circuit.head(&mut probe, bench.now);
+        bench.head(&mut probe, true);
         bench.finish(probe, Class::Success);
         assert_eq!(bench.reasons()[2], reason);
     }
@@ -160,6 +160,99 @@ fn fewer_or_more_probes_while_half_open() {
     assert!(bench.gate_open());
     assert!(!bench.admit().unwrap().is_probe());
     assert_eq!(bench.state(), State::Closed);
+}
+
+/// Six probes of which half must succeed.
+fn half_of_six() -> Bench {
+    let mut bench = Bench::new(|config| {
+        config.consecutive_failures = 1;
+        config.half_open_probes = 6;
+        config.half_open_success = 0.5;
+    });
+    bench.call(Class::Failure);
+    bench.wait();
+    bench.changes.clear();
+    bench
+}
+
+#[test]
+fn a_share_of_the_probes_is_enough() {
+    let mut bench = half_of_six();
+    for class in [
+        Class::Failure,
+        Class::Success,
+        Class::Failure,
+        Class::Success,
+    ] {
+        bench.call(class);
+        assert_eq!(bench.state(), State::HalfOpen);
+    }
+    bench.call(Class::Failure);
+    assert_eq!(bench.state(), State::HalfOpen, "the last one decides");
+    bench.call(Class::Success);
+    assert_eq!(bench.reasons(), ["open-time-over", "probes-succeeded"]);
+}
+
+#[test]
+fn it_opens_again_as_soon_as_the_share_is_out_of_reach() {
+    let mut bench = half_of_six();
+    bench.calls(3, Class::Failure);
+    assert_eq!(bench.state(), State::HalfOpen);
+    let late = bench.probe();
+    bench.call(Class::Failure);
+    assert_eq!(bench.reasons(), ["open-time-over", "probe-failed"]);
+    bench.finish(late, Class::Success);
+    assert_eq!(bench.state(), State::Open);
+}
+
+#[test]
+fn probes_that_hang_are_failures_and_no_more() {
+    let mut bench = half_of_six();
+    let hung: Vec<_> = (0..3).map(|_| bench.probe()).collect();
+    bench.advance(SECOND * 10);
+    bench.calls(2, Class::Success);
+    assert_eq!(
+        (bench.state(), bench.snapshot().probes),
+        (State::HalfOpen, 0)
+    );
+    for late in hung {
+        bench.finish(late, Class::Cancelled);
+    }
+    bench.call(Class::Success);
+    assert_eq!(bench.reasons(), ["open-time-over", "probes-succeeded"]);
+
+    let mut bench = half_of_six();
+    let _hung: Vec<_> = (0..4).map(|_| bench.probe()).collect();
+    bench.advance(SECOND * 10);
+    assert!(bench.admit().is_err());
+    assert_eq!(bench.reasons(), ["open-time-over", "probe-timeout"]);
+}
+
+#[test]
+fn the_needed_share_is_rounded_up() {
+    for (probes, share, needed) in [
+        (3, 1.0, 3),
+        (3, 0.5, 2),
+        (10, 0.01, 1),
+        (10, 0.7, 7),
+        (1_000, 0.999, 999),
+    ] {
+        let policy = BreakerPolicy::default()
+            .with(|config| (config.half_open_probes, config.half_open_success) = (probes, share))
+            .unwrap();
+        assert_eq!(policy.needed(), needed, "{share} of {probes}");
+    }
+}
+
+#[test]
+fn probes_under_way_can_be_counted() {
+    let mut bench = half_open();
+    let (one, two) = (bench.probe(), bench.probe());
+    assert_eq!(bench.snapshot().probes, 2);
+    bench.finish(one, Class::Success);
+    assert_eq!(bench.snapshot().probes, 1);
+    bench.finish(two, Class::Cancelled);
+    assert_eq!(bench.snapshot().probes, 0);
 }
 
 #[test]
@@ -189,7 +282,7 @@ fn probes_never_exceed_their_permits() {
                             std::thread::yield_now();
                         }
                         running.fetch_sub(1, Ordering::SeqCst);
-                        circuit.finish(pass, Class::Cancelled, now);
+                        end(circuit, pass, Class::Cancelled, None, now);
                     }
                 });
             }

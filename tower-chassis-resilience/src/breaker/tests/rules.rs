@@ -126,6 +126,177 @@ fn after_a_long_silence_it_begins_cold() {
 }
 
 #[test]
+fn failures_that_are_far_apart_are_not_in_a_row() {
+    let window = SECOND * 10;
+    let nanosecond = Duration::from_nanos(1);
+    for (gap, in_a_row) in [
+        (Duration::ZERO, true),
+        (window, true),
+        (window + nanosecond, false),
+        (SECOND * 86_400, false),
+    ] {
+        let mut bench = two_in_a_row();
+        bench.call(Class::Failure);
+        bench.advance(gap);
+        bench.call(Class::Failure);
+        assert_eq!(bench.state() == State::Open, in_a_row, "{gap:?}");
+        assert_eq!(bench.snapshot().consecutive, u32::from(!in_a_row));
+        if !in_a_row {
+            bench.call(Class::Failure);
+            assert_eq!(
+                bench.reasons(),
+                ["consecutive-failures"],
+                "a row of its own"
+            );
+        }
+    }
+    // Calls that take long, one after the other: there was no silence.
+    let mut bench = two_in_a_row();
+    for _ in 0..2 {
+        let pass = bench.admit().unwrap();
+        bench.advance(window * 2);
+        bench.finish(pass, Class::Timeout);
+    }
+    assert_eq!(bench.state(), State::Open);
+}
+
+fn last_ten(change: impl FnOnce(&mut BreakerConfig)) -> Bench {
+    Bench::new(|config| {
+        config.consecutive_failures = 0;
+        config.window_type = WindowType::Count;
+        config.window_calls = 10;
+        config.minimum_calls = 4;
+        change(config);
+    })
+}
+
+#[test]
+fn a_window_of_calls_slides_and_keeps_to_its_minimum() {
+    // Fault 1 of others: after a thousand good calls it took a thousand bad ones.
+    let mut bench = last_ten(|_| ());
+    bench.calls(1_000, Class::Success);
+    bench.calls(4, Class::Failure);
+    assert_eq!((bench.state(), bench.snapshot().total), (State::Closed, 10));
+    bench.call(Class::Failure);
+    assert_eq!(bench.reasons(), ["failure-rate"]);
+    // Fault 2: the minimum is not the whole window.
+    let mut bench = last_ten(|_| ());
+    bench.calls(3, Class::Failure);
+    assert_eq!(bench.state(), State::Closed);
+    bench.call(Class::Failure);
+    assert_eq!(bench.state(), State::Open);
+    // A minimum above the window is the window.
+    let mut bench = last_ten(|config| config.minimum_calls = 1_000);
+    bench.calls(9, Class::Failure);
+    assert_eq!(bench.state(), State::Closed);
+    bench.call(Class::Failure);
+    assert_eq!(bench.state(), State::Open);
+}
+
+#[test]
+fn a_window_of_calls_looks_at_no_time_unless_all_is_silent() {
+    let mut bench = last_ten(|_| ());
+    for _ in 0..4 {
+        assert_eq!(bench.state(), State::Closed);
+        bench.call(Class::Failure);
+        bench.advance(SECOND * 9);
+    }
+    assert_eq!(bench.state(), State::Open);
+    let mut bench = last_ten(|_| ());
+    bench.calls(3, Class::Failure);
+    bench.advance(SECOND * 86_400);
+    bench.calls(3, Class::Failure);
+    assert_eq!((bench.state(), bench.snapshot().total), (State::Closed, 3));
+}
+
+#[test]
+fn another_window_begins_cold_and_another_threshold_does_not() {
+    let base = |config: &mut BreakerConfig| config.minimum_calls = 1_000;
+    let changes: [(bool, fn(&mut BreakerConfig)); 8] = [
+        (true, |c| c.failure_rate = 0.9),
+        (true, |c| (c.slow_call, c.slow_rate) = (SECOND, 0.3)),
+        (true, |c| c.recovery = SECOND),
+        (true, |c| c.window_calls = 20),
+        (false, |c| c.window = SECOND),
+        (false, |c| c.window_type = WindowType::Count),
+        (false, |c| {
+            (c.window_type, c.window_calls) = (WindowType::Count, 20)
+        }),
+        (false, |_| ()),
+    ];
+    let mut bench = Bench::new(|config| {
+        config.consecutive_failures = 0;
+        base(config);
+    });
+    let mut config = BreakerConfig {
+        consecutive_failures: 0,
+        ..BreakerConfig::default()
+    };
+    base(&mut config);
+    for (n, (kept, change)) in changes.into_iter().enumerate() {
+        bench.calls(3, Class::Failure);
+        let before = bench.snapshot().total;
+        let mut next = if n < 4 {
+            config.clone()
+        } else {
+            BreakerConfig {
+                consecutive_failures: 0,
+                ..BreakerConfig::default()
+            }
+        };
+        base(&mut next);
+        change(&mut next);
+        bench.apply(next.clone());
+        config = next;
+        let expected = if kept { before } else { 0 };
+        assert_eq!(bench.snapshot().total, expected, "{n}");
+        assert_eq!(bench.state(), State::Closed);
+    }
+}
+
+#[test]
+fn an_answer_opens_it_for_as_long_as_it_asks() {
+    for (class, opens) in [
+        (Class::Failure, true),
+        (Class::RateLimited, true),
+        (Class::Success, true),
+        (Class::Cancelled, false),
+        (Class::Refused, false),
+    ] {
+        for (asked, open_for) in [(7, 7), (299, 299), (86_400, 300)] {
+            let mut bench = Bench::new(|_| ());
+            let pass = bench.admit().unwrap();
+            bench.finish_asking(pass, class, Some(SECOND * asked));
+            assert_eq!(bench.state() == State::Open, opens, "{class:?}");
+            if opens {
+                assert_eq!(bench.snapshot().open_for, Some(SECOND * open_for));
+                assert_eq!(bench.reasons(), ["verdict"]);
+                // So does a probe.
+                bench.wait();
+                let probe = bench.probe();
+                bench.finish_asking(probe, class, Some(SECOND));
+                assert_eq!(bench.reasons(), ["open-time-over", "verdict"]);
+                assert_eq!(bench.snapshot().open_for, Some(SECOND));
+            }
+        }
+    }
+}
+
+#[test]
+fn of_a_rule_and_an_answer_the_longer_time_holds() {
+    for (asked, at_least) in [(1, 2), (100, 100)] {
+        let mut bench = two_in_a_row();
+        bench.call(Class::Failure);
+        let pass = bench.admit().unwrap();
+        bench.finish_asking(pass, Class::Failure, Some(SECOND * asked));
+        assert_eq!(bench.reasons(), ["consecutive-failures"]);
+        let open_for = bench.snapshot().open_for.unwrap();
+        assert!(open_for >= SECOND * at_least, "{open_for:?}");
+        assert!(open_for <= SECOND * asked.max(5));
+    }
+}
+
+#[test]
 fn the_decision_does_not_depend_on_how_fast_the_calls_come() {
     // The same 60 results within one window: the 48th makes it 24 failures.
     for gap_ms in [0, 1, 10, 100, 150] {
@@ -300,7 +471,19 @@ fn settings_change_under_load_and_the_state_stays() {
 #[test]
 fn settings_out_of_range_name_their_field() {
     let day = SECOND * 86_400;
-    let cases: [(&str, fn(&mut BreakerConfig)); 12] = [
+    let cases: [(&str, fn(&mut BreakerConfig)); 24] = [
+        ("slow_rate", |c| c.slow_rate = 1.01),
+        ("slow_rate", |c| c.slow_rate = f64::NAN),
+        ("slow_call", |c| c.slow_call = Duration::MAX),
+        ("window_calls", |c| c.window_calls = 0),
+        ("window_calls", |c| c.window_calls = 1_001),
+        ("half_open_success", |c| c.half_open_success = 0.0),
+        ("half_open_success", |c| c.half_open_success = f64::NAN),
+        ("half_open_success", |c| c.half_open_success = 1.01),
+        ("recovery", |c| c.recovery = Duration::MAX),
+        ("recovery_from", |c| c.recovery_from = -0.1),
+        ("recovery_aggression", |c| c.recovery_aggression = 0.0),
+        ("recovery_aggression", |c| c.recovery_aggression = f64::NAN),
         ("failure_rate", |c| c.failure_rate = 1.01),
         ("failure_rate", |c| c.failure_rate = -0.1),
         ("failure_rate", |c| c.failure_rate = f64::NAN),
@@ -335,7 +518,7 @@ fn of_many_threads_that_see_it_fail_one_opens_it() {
             let opened = &opened;
             scope.spawn(move || {
                 while let (Ok(pass), _) = circuit.admit(now) {
-                    if circuit.finish(pass, Class::Failure, now).is_some() {
+                    if end(circuit, pass, Class::Failure, None, now).is_some() {
                         opened.fetch_add(1, Ordering::SeqCst);
                     }
                 }
@@ -344,5 +527,5 @@ fn of_many_threads_that_see_it_fail_one_opens_it() {
     });
     assert_eq!((opened.into_inner(), bench.snapshot().opens), (1, 1));
     // The thread that saw it fail as well, and came to the lock second.
-    assert!(circuit.trip(0, 0, "late").is_none());
+    assert!(circuit.trip(0, 0, "late", None).is_none());
 }
