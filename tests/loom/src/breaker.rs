@@ -274,34 +274,31 @@ pub fn a_row_after_a_silence_is_a_new_one() {
     });
 }
 
-/// Of two failures of which the second is enough for the rate, one sees both.
-fn two_failures_are_enough(count: bool) {
-    let start = Instant::now();
+/// Of two failures that are counted at once, one at least sees both: it is the one that opens the circuit.
+fn one_of_two_failures_sees_both(calls: u32, before: u32) {
     explore(move || {
-        let (circuit, _) = circuit_with(start, |config| {
-            config.consecutive_failures = 0;
-            config.failure_rate = 1.0;
-            config.minimum_calls = 2;
-            config.window_calls = 2;
-            if count {
-                config.window_type = config::WindowType::Count;
-            }
+        let window = Arc::new(Window::new(10 * SECOND, calls));
+        for _ in 0..before {
+            window.record(1, 0, 0, GOOD);
+        }
+        let other = Arc::clone(&window);
+        let thread = thread::spawn(move || {
+            other.record(1, 0, 0, BAD);
+            other.counts(1, 0).failed
         });
-        let other = Arc::clone(&circuit);
-        // In another bucket, where the window is one of time.
-        let thread = thread::spawn(move || call(&other, Class::Failure, start + 2 * SECOND));
-        let mine = call(&circuit, Class::Failure, start + 2 * SECOND);
-        let theirs = thread.join().unwrap();
-        assert_eq!(opened(&[mine, theirs]), 1);
+        window.record(1, 0, 0, BAD);
+        let mine = window.counts(1, 0).failed;
+        assert_eq!(thread.join().unwrap().max(mine), 2);
     });
 }
 
-pub fn two_failures_in_a_time_are_enough() {
-    two_failures_are_enough(false);
+pub fn one_of_two_failures_in_a_bucket_sees_both() {
+    one_of_two_failures_sees_both(0, 0);
 }
 
-pub fn two_failures_of_so_many_calls_are_enough() {
-    two_failures_are_enough(true);
+/// In two words of the ring.
+pub fn one_of_two_failures_in_a_ring_sees_both() {
+    one_of_two_failures_sees_both(48, 23);
 }
 
 /// Two calls that end in one bucket are two calls.

@@ -22,8 +22,8 @@ models! {
     breaker::a_row_counts_every_failure
     breaker::a_row_does_not_hear_older_generations
     breaker::a_row_after_a_silence_is_a_new_one
-    breaker::two_failures_in_a_time_are_enough
-    breaker::two_failures_of_so_many_calls_are_enough
+    breaker::one_of_two_failures_in_a_bucket_sees_both
+    breaker::one_of_two_failures_in_a_ring_sees_both
     breaker::a_bucket_counts_every_call
     breaker::a_bucket_does_not_hear_late_failures
     breaker::a_bucket_hears_a_late_success_once_at_the_most

@@ -291,11 +291,12 @@ impl Circuit {
     }
 
     /// The head of a call's answer has come.
-    pub(super) fn head(&self, pass: &mut Pass, good: bool, now: u64) {
-        let slow = self.judges_slowness() && pass.is_slow(self.slow_over.load(Relaxed), now);
+    pub(super) fn head(&self, pass: &mut Pass, good: bool, now: Instant) {
+        let slow =
+            self.judges_slowness() && pass.is_slow(self.slow_over.load(Relaxed), self.since(now));
         pass.set_headed(slow);
         if good && !slow && pass.is_probe() {
-            self.head_probe(pass, now);
+            self.head_probe(pass, self.since(now));
         }
     }
 

@@ -382,8 +382,6 @@ pub(super) fn admit(shared: &Arc<Shared>, now: Instant) -> Result<Ticket, Reject
     let ticket = admitted.map(|pass| Ticket {
         shared: Arc::clone(shared),
         pass,
-        ended: false,
-        polls: 0,
     });
     if change.is_some() {
         shared.report(change);
@@ -395,8 +393,6 @@ pub(super) fn admit(shared: &Arc<Shared>, now: Instant) -> Result<Ticket, Reject
 pub struct Ticket {
     shared: Arc<Shared>,
     pass: Pass,
-    ended: bool,
-    polls: u8,
 }
 
 impl Ticket {
@@ -404,17 +400,17 @@ impl Ticket {
         let counts = !matches!(verdict.class(), Class::Cancelled | Class::Refused);
         // The user's code first: it may panic, and then the pass is handed back on the way out.
         let asked = counts.then(|| self.shared.asked(verdict)).flatten();
-        self.ended = true;
+        let pass = self.pass;
+        self.pass.spend();
         let circuit = &self.shared.circuit;
-        let mut at = circuit.since(now);
-        if at <= self.pass.began {
-            at = if verdict.is_success() && asked.is_none() {
-                self.pass.began
-            } else {
-                circuit.since(clock::now())
-            };
-        }
-        let change = circuit.finish(self.pass, verdict.class(), asked, at);
+        let at = if now > circuit.epoch {
+            circuit.since(now)
+        } else if verdict.is_success() && asked.is_none() {
+            pass.began
+        } else {
+            circuit.since(clock::now())
+        };
+        let change = circuit.finish(pass, verdict.class(), asked, at);
         if change.is_some() {
             self.shared.report(change);
         }
@@ -432,25 +428,24 @@ impl fmt::Debug for Ticket {
 
 impl Observe for Ticket {
     fn head(&mut self, verdict: Verdict, now: Instant) {
-        let circuit = &self.shared.circuit;
-        circuit.head(&mut self.pass, verdict.is_success(), circuit.since(now));
+        let good = verdict.is_success();
+        self.shared.circuit.head(&mut self.pass, good, now);
     }
 
     fn data(&mut self, _: usize) {
-        self.polls = u8::MAX;
+        self.pass.waited();
     }
 
     fn within<R>(&mut self, poll: impl FnOnce() -> R) -> R {
-        self.polls = self.polls.saturating_add(1);
+        self.pass.polled();
         poll()
     }
 
-    /// A call that was answered in its first poll ended when it began, to within a bucket: no reading is needed for a
-    /// success, and what is no success has one of its own.
+    /// No reading for a success in the first poll: it ended when it began, to within a bucket. What is no success
+    /// reads the clock when it is told.
     fn now(&self) -> Instant {
         let circuit = &self.shared.circuit;
-        // The first is the call itself.
-        if self.polls <= 2 && !self.pass.needs_time() && !circuit.judges_slowness() {
+        if self.pass.is_at_once() && !circuit.judges_slowness() {
             circuit.epoch
         } else {
             clock::now()
@@ -464,14 +459,11 @@ impl Observe for Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if !self.ended {
-            self.ended = true;
-            let (class, now) = (
-                cause::of_drop().class(),
-                self.shared.circuit.since(clock::now()),
-            );
-            let change = self.shared.circuit.finish(self.pass, class, None, now);
-            self.shared.report(change);
+        if self.pass.is_counted() {
+            let circuit = &self.shared.circuit;
+            let (class, now) = (cause::of_drop().class(), circuit.since(clock::now()));
+            self.shared
+                .report(circuit.finish(self.pass, class, None, now));
         }
     }
 }

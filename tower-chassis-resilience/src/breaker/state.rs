@@ -76,76 +76,102 @@ pub(super) const PROBES_SUCCEEDED: &str = "probes-succeeded";
 pub(super) const RESET: &str = "reset";
 
 /// What an admitted call holds. It must be handed back to the circuit.
+///
+/// Plain numbers, and no field of a few bytes: it is moved about with the future of its call, and what is moved in
+/// halves just after it was written waits for the processor's store buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Pass {
     /// In nanoseconds.
     pub(super) began: u64,
     pub(super) generation: u32,
-    kind: Kind,
-    /// The head of its answer is there; and whether it was late by the rule for slow calls.
-    headed: bool,
-    slow: bool,
-    /// Of a probe: the head was good and in time.
-    pub(super) good: bool,
+    /// What is known of its call, and from [`POLLS`] on how often that was polled.
+    notes: u32,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
-    Call,
-    Probe,
-    /// Nobody asks how it went.
-    Uncounted,
-}
+const PROBE: u32 = 1;
+/// Nobody asks how it went.
+const UNCOUNTED: u32 = 1 << 1;
+/// The head of its answer is there.
+const HEADED: u32 = 1 << 2;
+/// It was late by the rule for slow calls.
+const SLOW: u32 = 1 << 3;
+/// Of a probe: the head was good and in time.
+const GOOD: u32 = 1 << 4;
+/// The first poll is the call itself.
+const POLLS: u32 = 1 << 8;
+const MANY: u32 = 3 * POLLS;
 
 impl Pass {
-    const fn new(kind: Kind, generation: u32, began: u64) -> Self {
+    const fn new(notes: u32, generation: u32, began: u64) -> Self {
         Self {
             began,
             generation,
-            kind,
-            headed: false,
-            slow: false,
-            good: false,
+            notes,
         }
     }
 
     pub(super) const fn of_call(generation: u32, began: u64) -> Self {
-        Self::new(Kind::Call, generation, began)
+        Self::new(0, generation, began)
     }
 
     pub(super) const fn of_probe(generation: u32, began: u64) -> Self {
-        Self::new(Kind::Probe, generation, began)
+        Self::new(PROBE, generation, began)
     }
 
     pub(super) const fn uncounted(generation: u32, began: u64) -> Self {
-        Self::new(Kind::Uncounted, generation, began)
+        Self::new(UNCOUNTED, generation, began)
     }
 
     pub(super) const fn is_probe(self) -> bool {
-        matches!(self.kind, Kind::Probe)
+        self.notes & PROBE != 0
     }
 
     pub(super) const fn is_counted(self) -> bool {
-        !matches!(self.kind, Kind::Uncounted)
+        self.notes & UNCOUNTED == 0
     }
 
-    /// Whether the time of its next step must be known exactly.
-    pub(super) const fn needs_time(self) -> bool {
-        self.headed || self.is_probe()
+    /// It has been handed back.
+    pub(super) const fn spend(&mut self) {
+        self.notes |= UNCOUNTED;
     }
 
     pub(super) const fn set_headed(&mut self, slow: bool) {
-        self.headed = true;
-        self.slow = slow;
+        self.notes |= if slow { HEADED | SLOW } else { HEADED };
+    }
+
+    pub(super) const fn is_good(self) -> bool {
+        self.notes & GOOD != 0
+    }
+
+    pub(super) const fn set_good(&mut self) {
+        self.notes |= GOOD;
     }
 
     /// Whether it took longer than `limit` to its head, or to now if it has none.
     pub(super) const fn is_slow(self, limit: u64, now: u64) -> bool {
-        if self.headed {
-            self.slow
+        if self.notes & HEADED != 0 {
+            self.notes & SLOW != 0
         } else {
             now.saturating_sub(self.began) > limit
         }
+    }
+
+    /// Its call is polled once more.
+    pub(super) const fn polled(&mut self) {
+        if self.notes < MANY {
+            self.notes += POLLS;
+        }
+    }
+
+    /// Time has gone by, and it does not matter how often it was polled.
+    pub(super) const fn waited(&mut self) {
+        self.notes |= MANY;
+    }
+
+    /// Whether what happens to it now happens when it began, or nearly so: in its first poll. The head of a probe
+    /// has a deadline, and what comes after a head comes later.
+    pub(super) const fn is_at_once(self) -> bool {
+        self.notes & (PROBE | HEADED) == 0 && self.notes < MANY
     }
 }
 

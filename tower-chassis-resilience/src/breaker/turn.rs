@@ -134,13 +134,13 @@ impl Circuit {
         }
         let probe = Probe {
             began: pass.began,
-            headed: pass.good,
+            headed: pass.is_good(),
         };
         let place = cold.probes.iter().position(|other| *other == probe);
         // If it is not there, its time is over: with a good head and a long body it counts as a success by now, else
         // as a failure.
         let counted = place.map(|place| cold.probes.swap_remove(place)).is_none();
-        if counted && !pass.good {
+        if counted && !pass.is_good() {
             return None;
         }
         let (failed, reason) = match weigh(class) {
@@ -187,7 +187,7 @@ impl Circuit {
             && now < cold.due(pass.began)
             && let Some(place) = cold.probes.iter().position(|other| *other == waited)
         {
-            pass.good = true;
+            pass.set_good();
             cold.probes[place].headed = true;
         }
     }

@@ -78,6 +78,58 @@ async fn a_change_reaches_every_circuit() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_forced_on_all_is_forced_on_new_keys_and_on_those_without_room() {
+    let layer = BreakerLayer::new(policy())
+        .classify(OkIsSuccess)
+        .keyed(|call: &Call| call.0)
+        .max_keys(16);
+    let (handle, mut service) = (layer.handle(), layer.layer(service_fn(serve)));
+    for key in 0..4 {
+        refused(&mut service, (Some(key), true)).await;
+    }
+    handle.force(Mode::ForcedOpen, Some(SECOND * 60));
+    for key in 0..1_000 {
+        assert!(refused(&mut service, (Some(key), true)).await, "{key}");
+    }
+    assert!(refused(&mut service, (None, true)).await);
+    assert!(handle.keys() <= 16);
+    handle.force(Mode::Auto, None);
+    for key in 0..1_000 {
+        assert!(!refused(&mut service, (Some(key), true)).await, "{key}");
+    }
+    // One alone, which then is not forgotten.
+    let layer = layer.fresh();
+    let (handle, mut service) = (layer.handle(), layer.layer(service_fn(serve)));
+    refused(&mut service, (Some(1), true)).await;
+    handle.get(1).unwrap().force(Mode::ForcedOpen, None);
+    tokio::time::advance(SECOND * 86_400).await;
+    for key in 1_000..2_000 {
+        assert!(!refused(&mut service, (Some(key), true)).await, "{key}");
+    }
+    assert!(refused(&mut service, (Some(1), true)).await);
+    handle.reset();
+    assert!(!refused(&mut service, (Some(1), true)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_with_a_window_of_calls_are_forgotten_as_well() {
+    let policy = BreakerPolicy::default()
+        .with(|config| config.window_type = WindowType::Count)
+        .unwrap();
+    let layer = BreakerLayer::new(policy)
+        .classify(OkIsSuccess)
+        .keyed(|call: &Call| call.0)
+        .max_keys(16);
+    let mut service = layer.layer(service_fn(serve));
+    for key in 0..16 {
+        refused(&mut service, (Some(key), false)).await;
+    }
+    tokio::time::advance(SECOND * 60).await;
+    refused(&mut service, (Some(16), false)).await;
+    assert!(layer.handle().get(16).is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_flood_of_keys_forgets_no_open_circuit() {
     let layer = BreakerLayer::new(policy())
         .classify(OkIsSuccess)

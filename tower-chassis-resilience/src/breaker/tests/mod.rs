@@ -73,8 +73,7 @@ impl Bench {
 
     /// The head of an answer.
     fn head(&mut self, pass: &mut Pass, good: bool) {
-        let now = self.circuit.since(self.now);
-        self.circuit.head(pass, good, now);
+        self.circuit.head(pass, good, self.now);
     }
 
     fn force(&mut self, mode: Mode, lasts: Option<Duration>) {

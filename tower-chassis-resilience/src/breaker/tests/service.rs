@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use tokio::time;
 use tower::{Service, ServiceExt, service_fn};
 use tower_chassis_core::{
-    Body, BoxError, Events, Kind, Live, Rejection, Verdict, cause,
+    Body, BoxError, Events, Kind, Live, Rejection, Verdict, cause, clock,
     events::{Event, Received},
 };
 use tower_layer::Layer;
@@ -127,6 +127,200 @@ async fn a_whole_turn_through_a_service() {
             "stock closed probes-succeeded",
         ]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_asks_for_a_pause_gets_it() {
+    async fn later(seconds: u16) -> Res {
+        let response = Response::builder()
+            .status(if seconds == 0 { 200 } else { 429 })
+            .header("retry-after", seconds.to_string());
+        Ok(response.body(Body::empty()).unwrap())
+    }
+    let policy = strict()
+        .with(|config| config.open_on_retry_after = true)
+        .unwrap();
+    let layer = BreakerLayer::new(policy).gate(Gate::new());
+    let (handle, service) = (layer.handle(), layer.layer(service_fn(later)));
+    send(&service, 0).await.unwrap();
+    assert_eq!(
+        handle.state(),
+        State::Closed,
+        "a success may say what it likes"
+    );
+    assert_eq!(send(&service, 77).await.unwrap().status(), 429);
+    let error = send(&service, 0).await.unwrap_err();
+    let left = Rejection::find(&*error).unwrap().retry_after();
+    assert_eq!(left, Some(Duration::from_secs(77)));
+    handle.reset();
+    handle
+        .update(|config| config.open_on_retry_after = false)
+        .unwrap();
+    send(&service, 77).await.unwrap();
+    assert_eq!(handle.state(), State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closure_may_open_it_and_may_panic() {
+    let layer = BreakerLayer::new(strict()).trip_on(|verdict| match verdict.http_status() {
+        Some(503) => Some(Duration::from_secs(7)),
+        Some(599) => panic!("planted"),
+        _ => None,
+    });
+    let (handle, service) = (layer.handle(), layer.layer(service_fn(answer)));
+    send(&service, 200).await.unwrap();
+    send(&service, 503).await.unwrap();
+    assert_eq!(handle.snapshot().open_for, Some(Duration::from_secs(7)));
+    time::advance(Duration::from_secs(7)).await;
+    // The permit of a probe comes back.
+    let panicked = tokio::spawn(async move { send(&service, 599).await.is_ok() }).await;
+    assert!(panicked.unwrap_err().is_panic());
+    assert_eq!((handle.state(), handle.probes()), (State::HalfOpen, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_forced_is_told_and_ends() {
+    let events = Events::new();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&heard);
+    events.listen(move |event| {
+        log.lock().unwrap().push(match event {
+            Event::Breaker { to, reason, .. } => format!("{to} {reason}"),
+            Event::BreakerWouldOpen { reason, .. } => format!("would {reason}"),
+            Event::BreakerForced { mode, lasts, .. } => format!("{mode} {lasts:?}"),
+            Event::Ejected { reason, .. } => format!("ejected {reason}"),
+            Event::Refused { .. } => String::from("refused"),
+            _ => String::from("?"),
+        });
+    });
+    let minute = Duration::from_secs(60);
+    let layer = BreakerLayer::new(strict()).events(events).gate(Gate::new());
+    let (handle, service) = (layer.handle(), layer.layer(service_fn(answer)));
+    let told = || std::mem::take(&mut *heard.lock().unwrap());
+
+    handle.force(Mode::ForcedOpen, None);
+    let error = send(&service, 200).await.unwrap_err();
+    assert_eq!(
+        Rejection::find(&*error).unwrap().retry_after(),
+        None,
+        "who knows"
+    );
+    assert_eq!(told(), ["forced-open None", "open forced", "refused"]);
+    handle.force(Mode::ForcedOpen, Some(minute));
+    send(&service, 200).await.unwrap_err();
+    time::advance(minute).await;
+    send(&service, 200).await.unwrap();
+    assert_eq!(
+        told(),
+        [
+            "forced-open Some(60s)",
+            "refused",
+            "auto None",
+            "half-open open-time-over"
+        ]
+    );
+    handle.force(Mode::ObserveOnly, Some(minute));
+    for _ in 0..4 {
+        send(&service, 500).await.unwrap();
+    }
+    assert_eq!(
+        told(),
+        [
+            "observe-only Some(60s)",
+            "closed forced",
+            "would consecutive-failures"
+        ]
+    );
+    time::advance(minute).await;
+    for _ in 0..2 {
+        send(&service, 500).await.unwrap();
+    }
+    assert_eq!(
+        told(),
+        [
+            "auto None",
+            "open consecutive-failures",
+            "ejected consecutive-failures"
+        ]
+    );
+    handle.force(Mode::Disabled, None);
+    handle.reset();
+    assert_eq!(
+        told(),
+        [
+            "disabled None",
+            "disabled forced",
+            "auto None",
+            "closed reset"
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn slowness_is_that_of_the_head_and_not_of_the_reader() {
+    let policy = strict()
+        .with(|config| {
+            config.slow_call = Duration::from_secs(1);
+            config.minimum_calls = 2;
+        })
+        .unwrap();
+    let layer = BreakerLayer::new(policy).until_end();
+    let handle = layer.handle();
+    let service = layer.layer(service_fn(async |seconds: u16| {
+        time::sleep(Duration::from_secs(seconds.into())).await;
+        answer(200).await
+    }));
+    for _ in 0..4 {
+        let response = send(&service, 0).await.unwrap();
+        time::advance(Duration::from_secs(2)).await;
+        response.into_body().collect().await.unwrap();
+    }
+    assert_eq!((handle.state(), handle.snapshot().slow), (State::Closed, 0));
+    time::advance(Duration::from_secs(60)).await;
+    for _ in 0..2 {
+        drop(send(&service, 2).await.unwrap());
+    }
+    assert_eq!(handle.state(), State::Open);
+}
+
+/// A success that is answered in its first poll is counted without a second look at the clock; what waited, and
+/// what failed, is counted when it ended.
+#[tokio::test(start_paused = true)]
+async fn one_reading_of_the_clock_for_an_answer_at_once() {
+    for (status, readings) in [(200, 1), (404, 1), (500, 2)] {
+        let layer = BreakerLayer::new(BreakerPolicy::default());
+        let mut service = layer.layer(service_fn(answer));
+        service.ready().await.unwrap();
+        let before = clock::readings();
+        service.call(status).await.unwrap();
+        assert_eq!(clock::readings() - before, readings, "{status}");
+        assert_eq!(layer.handle().snapshot().total, 1);
+    }
+    let policy = BreakerPolicy::default()
+        .with(|config| config.window = Duration::from_secs(1))
+        .unwrap();
+    for until_end in [false, true] {
+        let layer = BreakerLayer::new(policy.clone());
+        let handle = layer.handle();
+        let slow = service_fn(async |_: u16| {
+            time::sleep(Duration::from_secs(5)).await;
+            answer(200).await
+        });
+        if until_end {
+            let at_once = layer.until_end().layer(service_fn(answer));
+            let response = send(&at_once, 200).await.unwrap();
+            time::advance(Duration::from_secs(5)).await;
+            response.into_body().collect().await.unwrap();
+        } else {
+            send(&layer.layer(slow), 200).await.unwrap();
+        }
+        assert_eq!(handle.snapshot().total, 1, "it ended now");
+    }
+}
+
+#[test]
+fn a_call_is_small() {
+    assert_eq!(size_of::<Option<crate::breaker::Ticket>>(), 24);
 }
 
 #[tokio::test(start_paused = true)]
