@@ -50,7 +50,7 @@ where
         Self::build(one, Arc::new(By::new(f)), MAX_KEYS, settle)
     }
 
-    /// How many keys have a circuit of their own. Default 10,000, at least 1; a circuit holds some 600 bytes.
+    /// How many keys have a circuit of their own. Default 10,000, at least 1; a circuit holds some 900 bytes.
     ///
     /// A circuit that says nothing is dropped as new keys come, and whatever it says one that nobody called for ten
     /// minutes. Calls of keys that find no room pass uncounted: what strangers fail at is not held against them.

@@ -319,8 +319,10 @@ async fn one_reading_of_the_clock_for_an_answer_at_once() {
 }
 
 #[test]
-fn a_call_is_small() {
+fn a_call_and_a_circuit_are_small() {
     assert_eq!(size_of::<Option<crate::breaker::Ticket>>(), 24);
+    let circuit = size_of::<Circuit>();
+    assert!(circuit <= 900, "{circuit}");
 }
 
 #[tokio::test(start_paused = true)]
