@@ -9,12 +9,14 @@
 //! | [`breaker`] | a service that fails is left alone | `CircuitOpen` |
 //! | [`bulkhead`] | so many calls at once, so many that wait | `Overloaded` |
 //! | [`rate_limit`] | so many calls per time and key | `RateLimited` |
+//! | [`adaptive`] | as many calls at once as the service can bear | `Overloaded` |
 //! | [`balance`] | one service out of many endpoints | `NoEndpoint`, `CircuitOpen` |
 //!
 //! State lives in the layer: layering or cloning twice shares it. Settings are live: every layer takes
 //! `impl Into<Live<Policy>>`.
 #![forbid(unsafe_code)]
 
+pub mod adaptive;
 pub mod balance;
 pub mod breaker;
 pub mod bulkhead;

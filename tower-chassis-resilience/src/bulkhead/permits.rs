@@ -242,6 +242,11 @@ impl Permits {
         u32::try_from(i64::from(self.limit.load(Relaxed)) - free).unwrap_or(0)
     }
 
+    /// About how many permits are in use, without the lock: all of them while somebody waits.
+    pub(crate) fn busy(&self) -> u32 {
+        self.limit().saturating_sub(self.stripes.free())
+    }
+
     /// Over how many words the permits can be spread.
     #[cfg(test)]
     pub(crate) const fn width(&self) -> usize {

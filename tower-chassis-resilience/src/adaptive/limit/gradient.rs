@@ -1,0 +1,226 @@
+//! The limit that a service can bear, found from how its latency answers to it.
+//!
+//! As long as calls wait nowhere in the service, its latency is what it is whatever the limit: the baseline. Beyond,
+//! more calls at once only wait for longer. So a limit that is used grows while the latency is near the baseline, and
+//! when it is not, falls to a tenth below what the service then had in work (limit × baseline / latency). The falls
+//! are what keeps the baseline honest: after each the queue in the service is gone, and what is seen then is the
+//! latency without one, also where the load never ends.
+//!
+//! What a fall does to the latency tells a queue from a service that has become slower. A queue shrinks with the
+//! limit. A latency that stays is the new baseline: the old one is forgotten, and the limit comes back.
+
+use super::{
+    Nanos, Window,
+    baseline::{Baseline, Latency},
+};
+
+/// So many samples are as good as more: fewer are averaged over windows.
+pub(super) const ENOUGH: u64 = 250;
+/// A fall is judged by so many windows and samples at least.
+const JUDGED_BY: (u32, u64) = (2, 100);
+/// A latency so many times the baseline is as good as that.
+const NEAR: f64 = 1.1;
+/// A fall goes a tenth below what was in work, and is at least a quarter and at most a half.
+const BELOW: f64 = 0.9;
+const SHALLOWEST: f64 = 0.75;
+const DEEPEST: f64 = 0.5;
+/// So often at the lowest limit and slow: no queue of ours is left, so that is how the service is.
+const STUCK: u32 = 5;
+
+/// What to do with the limit.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Step {
+    Keep,
+    /// To so much more.
+    Grow(f64),
+    /// To so much, because calls wait in the service.
+    Fall(f64),
+    /// To so much, because what was taken for waiting was none.
+    Restore(f64),
+}
+
+/// A fall that is not judged yet.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Fall {
+    /// What was in flight before, and the limit now.
+    from: f64,
+    to: f64,
+    before: Latency,
+}
+
+#[derive(Debug)]
+pub(super) struct Gradient {
+    baseline: Baseline,
+    tolerance: f64,
+    /// The latest windows, so that one that is off alone changes nothing.
+    last: Recent,
+    seen: Mean,
+    steady: Mean,
+    windows: u32,
+    fall: Option<Fall>,
+    /// A fall has once shown where the queue ends.
+    found: bool,
+    stuck: u32,
+}
+
+impl Gradient {
+    pub(super) fn new(tolerance: f64, seed: u64) -> Self {
+        Self {
+            baseline: Baseline::new(seed),
+            tolerance,
+            last: Recent::default(),
+            seen: Mean::default(),
+            steady: Mean::default(),
+            windows: 0,
+            fall: None,
+            found: false,
+            stuck: 0,
+        }
+    }
+
+    pub(super) fn tolerate(&mut self, tolerance: f64) {
+        self.tolerance = tolerance;
+    }
+
+    pub(super) const fn baseline(&self) -> Option<Latency> {
+        self.baseline.lowest()
+    }
+
+    /// The latency now, as far as it is known.
+    pub(super) const fn latency(&self) -> Option<Latency> {
+        self.steady.0
+    }
+
+    /// The most calls in flight in the last ten minutes.
+    pub(super) fn peak(&self) -> u32 {
+        self.baseline.peak()
+    }
+
+    /// The limit was changed from outside: what is seen from now on has nothing to do with what was.
+    pub(super) fn interrupt(&mut self) {
+        self.fall = None;
+        self.begin();
+    }
+
+    /// A window passed under `limit`, which was `used` or not and cannot fall below `min`.
+    pub(super) fn step(&mut self, window: &Window, limit: f64, used: bool, min: f64, now: Nanos) -> Step {
+        let now_seen = Latency {
+            p50: window.p50,
+            p90: window.p90,
+        };
+        self.windows += 1;
+        let seen = self.seen.add(now_seen, window.samples);
+        let median = self.last.median(now_seen);
+        let steady = self.steady.add(median, window.samples);
+        self.baseline.add(seen, window.peak, now);
+        let Some(baseline) = self.baseline.lowest() else {
+            return Step::Keep;
+        };
+        let slower = steady.over(baseline).max();
+
+        let mut deeper = false;
+        if let Some(fall) = self.fall {
+            if self.windows < JUDGED_BY.0 || self.steady.1 < JUDGED_BY.1 {
+                return Step::Keep;
+            }
+            self.fall = None;
+            let stayed = steady.over(fall.before).max();
+            let followed = fall.to / fall.from;
+            if stayed > f64::midpoint(1.0, followed) {
+                self.found = true;
+                if slower > self.tolerance.sqrt() {
+                    self.baseline.forget();
+                    self.baseline.add(steady, window.peak, now);
+                }
+                return Step::Restore(fall.from * stayed.min(1.0));
+            }
+            // At first nobody knows for how long it has been overloaded: on, until the latency follows no more.
+            deeper = !self.found && stayed < followed + 0.25 * (1.0 - followed);
+            self.found |= !deeper;
+        }
+        if !used {
+            return Step::Keep;
+        }
+        if !deeper && slower < self.tolerance {
+            self.stuck = 0;
+            let share = match self.found {
+                false => 0.25,
+                true if slower < NEAR => 0.1,
+                true => 0.03,
+            };
+            return Step::Grow((limit * share).max(1.0));
+        }
+        if limit <= min {
+            self.stuck += 1;
+            if self.stuck >= STUCK {
+                self.stuck = 0;
+                self.baseline.forget();
+                self.baseline.add(steady, window.peak, now);
+            }
+            return Step::Keep;
+        }
+        let from = limit.min(f64::from(window.peak.max(1)));
+        let to = from * (BELOW / slower).clamp(DEEPEST, SHALLOWEST);
+        self.fall = Some(Fall {
+            from,
+            to: to.max(min),
+            before: steady,
+        });
+        self.begin();
+        Step::Fall(to.max(min))
+    }
+
+    fn begin(&mut self) {
+        self.windows = 0;
+        self.last = Recent::default();
+        self.seen = Mean::default();
+        self.steady = Mean::default();
+    }
+}
+
+/// The median of the last three.
+#[derive(Default, Debug)]
+struct Recent([Option<Latency>; 2]);
+
+impl Recent {
+    fn median(&mut self, now: Latency) -> Latency {
+        let [older, old] = self.0;
+        self.0 = [old, Some(now)];
+        match (older, old) {
+            (Some(older), Some(old)) => Latency {
+                p50: median(older.p50, old.p50, now.p50),
+                p90: median(older.p90, old.p90, now.p90),
+            },
+            // Of two, the one that changes less.
+            (_, Some(old)) => Latency {
+                p50: old.p50.min(now.p50),
+                p90: old.p90.min(now.p90),
+            },
+            _ => now,
+        }
+    }
+}
+
+fn median(a: f64, b: f64, c: f64) -> f64 {
+    a.max(b).min(a.min(b).max(c))
+}
+
+/// A mean of windows by their samples, in which the last [`ENOUGH`] count.
+#[derive(Default, Debug)]
+struct Mean(Option<Latency>, u64);
+
+impl Mean {
+    fn add(&mut self, now: Latency, samples: u64) -> Latency {
+        self.1 = (self.1 + samples).min(ENOUGH.max(samples));
+        let share = samples as f64 / self.1.max(1) as f64;
+        let mean = match self.0 {
+            Some(old) => Latency {
+                p50: old.p50 + (now.p50 - old.p50) * share,
+                p90: old.p90 + (now.p90 - old.p90) * share,
+            },
+            None => now,
+        };
+        self.0 = Some(mean);
+        mean
+    }
+}
