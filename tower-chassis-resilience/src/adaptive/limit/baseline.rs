@@ -10,9 +10,9 @@ const SLOTS: u64 = 500;
 
 /// Latencies: the median, and the one that a tenth of the calls exceeds, in nanoseconds.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) struct Latency {
-    pub(super) p50: f64,
-    pub(super) p90: f64,
+pub(in super::super) struct Latency {
+    pub(in super::super) p50: f64,
+    pub(in super::super) p90: f64,
 }
 
 impl Latency {

@@ -121,9 +121,7 @@ impl Controller {
         let Settings { min, start, slow, .. } = self.settings;
         let used = f64::from(window.peak) >= USED * self.limit;
         let step = self.gradient.step(window, self.limit, used, f64::from(min), now);
-        let latency = self.gradient.latency();
-        let rtt = |of: fn(&Latency) -> f64| latency.as_ref().map_or(0, |latency| of(latency) as Nanos);
-        self.next(now, rtt(|latency| latency.p50).clamp(SHORTEST, LONGEST));
+        self.next(now, SHORTEST);
         if self.forced.is_some() {
             self.gradient.interrupt();
             return self.show(self.reason);
@@ -135,9 +133,6 @@ impl Controller {
             }
             (Algorithm::Gradient, Step::Fall(to)) => {
                 self.lower(to, now);
-                // Until those who were let in before have gone.
-                self.settling = true;
-                self.due = now + rtt(|latency| latency.p90).max(1);
                 Reason::Latency
             }
             (Algorithm::Gradient, Step::Restore(to)) => {
@@ -155,6 +150,9 @@ impl Controller {
             }
             (Algorithm::Aimd, _) => self.reason,
         };
+        if self.settings.algorithm == Algorithm::Gradient && step != Step::Keep {
+            self.settle(now);
+        }
         let room = (ROOM * f64::from(self.gradient.peak())).max(f64::from(start));
         if self.limit > room {
             self.limit = room;
@@ -173,6 +171,7 @@ impl Controller {
         }
         self.lower(self.limit * BACKOFF, now);
         self.gradient.interrupt();
+        self.settle(now);
         self.show(Reason::Overloaded)
     }
 
@@ -202,6 +201,13 @@ impl Controller {
     fn lower(&mut self, to: f64, now: Nanos) {
         self.limit = self.limit.min(to);
         self.lowered = now;
+    }
+
+    /// The next window begins when those have gone that were let in before.
+    fn settle(&mut self, now: Nanos) {
+        let latency = self.gradient.latency();
+        self.settling = true;
+        self.due = now + latency.map_or(0, |latency| latency.p90 as Nanos);
     }
 
     fn next(&mut self, now: Nanos, length: Nanos) {

@@ -56,6 +56,7 @@ pub(super) struct Gradient {
     last: Recent,
     seen: Mean,
     steady: Mean,
+    latency: Option<Latency>,
     windows: u32,
     fall: Option<Fall>,
     /// A fall has once shown where the queue ends.
@@ -71,6 +72,7 @@ impl Gradient {
             last: Recent::default(),
             seen: Mean::default(),
             steady: Mean::default(),
+            latency: None,
             windows: 0,
             fall: None,
             found: false,
@@ -88,7 +90,7 @@ impl Gradient {
 
     /// The latency now, as far as it is known.
     pub(super) const fn latency(&self) -> Option<Latency> {
-        self.steady.0
+        self.latency
     }
 
     /// The most calls in flight in the last ten minutes.
@@ -110,8 +112,13 @@ impl Gradient {
         };
         self.windows += 1;
         let seen = self.seen.add(now_seen, window.samples);
-        let median = self.last.median(now_seen);
+        // Before the first fall every window is another limit.
+        let median = match self.found {
+            true => self.last.median(now_seen),
+            false => now_seen,
+        };
         let steady = self.steady.add(median, window.samples);
+        self.latency = Some(steady);
         self.baseline.add(seen, window.peak, now);
         let Some(baseline) = self.baseline.lowest() else {
             return Step::Keep;
@@ -164,7 +171,11 @@ impl Gradient {
         self.fall = Some(Fall {
             from,
             to: to.max(min),
-            before: steady,
+            // What is steady is a little behind a limit that grew.
+            before: Latency {
+                p50: steady.p50.max(window.p50),
+                p90: steady.p90.max(window.p90),
+            },
         });
         self.begin();
         Step::Fall(to.max(min))

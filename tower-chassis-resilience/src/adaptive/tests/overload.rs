@@ -27,8 +27,13 @@ fn explore() {
         ("lognormal 1", Work::LogNormal(1.0)),
     ];
     for (name, work) in works {
+        let only = std::env::var("ONLY").ok();
         for (servers, mean) in [(4, 10 * MS), (20, 20 * MS), (100, 50 * MS), (500, 100 * MS)] {
             for load in [0.7, 1.2, 2.0, 10.0] {
+                let id = format!("{name} {servers} {load}");
+                if only.as_ref().is_some_and(|only| !id.contains(only)) {
+                    continue;
+                }
                 let world = World::new(shape(servers, mean), work, load, 90 * SECOND, 1);
                 let mut gate = Limited::new(AdaptiveConfig::default(), 1);
                 let record = run(&world, &mut gate).part(30, 90);

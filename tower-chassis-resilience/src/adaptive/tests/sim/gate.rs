@@ -58,6 +58,9 @@ impl Limited {
         self.meter.turn(now, |change| changed = Some(change));
         if let Some(change) = changed {
             self.changes += 1;
+            if std::env::var_os("TRACE").is_some() {
+                println!("{:.3} {:?}", now as f64 / 1e9, self.meter.with(|c| (c.now(), c.baseline(), c.latency())));
+            }
             let places = self.config.places(change.limit);
             self.permits.apply(change.limit, places, 0, || at);
         }
