@@ -8,33 +8,12 @@ use super::{MILLIS, Nanos};
 const SLOT: Nanos = 1_200 * MILLIS;
 const SLOTS: u64 = 500;
 
-/// Latencies: the median, and the one that a tenth of the calls exceeds, in nanoseconds.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(in super::super) struct Latency {
-    pub(in super::super) p50: f64,
-    pub(in super::super) p90: f64,
-}
-
-impl Latency {
-    /// How many times `other` these are.
-    pub(super) fn over(self, other: Self) -> Self {
-        Self {
-            p50: self.p50 / other.p50.max(1.0),
-            p90: self.p90 / other.p90.max(1.0),
-        }
-    }
-
-    pub(super) fn max(self) -> f64 {
-        self.p50.max(self.p90)
-    }
-}
-
 #[derive(Debug)]
 struct Slot {
     number: u64,
     seen: u32,
-    p50: f32,
-    p90: f32,
+    /// Infinite once it is forgotten.
+    latency: f32,
     /// The most calls in flight in any of its windows.
     peak: u32,
 }
@@ -45,7 +24,7 @@ pub(super) struct Baseline {
     slots: VecDeque<Slot>,
     scratch: Vec<f32>,
     rng: fastrand::Rng,
-    lowest: Option<Latency>,
+    lowest: Option<f64>,
 }
 
 impl Baseline {
@@ -58,57 +37,50 @@ impl Baseline {
         }
     }
 
-    pub(super) fn add(&mut self, seen: Latency, peak: u32, now: Nanos) {
+    pub(super) fn add(&mut self, seen: f64, peak: u32, now: Nanos) {
         let number = now / SLOT;
         while self.slots.front().is_some_and(|slot| slot.number + SLOTS <= number) {
             self.slots.pop_front();
         }
-        let (p50, p90) = (seen.p50 as f32, seen.p90 as f32);
+        let latency = seen as f32;
         match self.slots.back_mut() {
             Some(slot) if slot.number >= number => {
                 slot.seen += 1;
                 slot.peak = slot.peak.max(peak);
-                if self.rng.u32(0..slot.seen) == 0 || !slot.p50.is_finite() {
-                    (slot.p50, slot.p90) = (p50, p90);
+                if self.rng.u32(0..slot.seen) == 0 || !slot.latency.is_finite() {
+                    slot.latency = latency;
                 }
             }
             _ => self.slots.push_back(Slot {
                 number,
                 seen: 1,
-                p50,
-                p90,
+                latency,
                 peak,
             }),
         }
-        self.lowest = Some(Latency {
-            p50: self.decile(|slot| slot.p50),
-            p90: self.decile(|slot| slot.p90),
-        });
+        let latencies = self.slots.iter().map(|slot| slot.latency);
+        self.scratch.clear();
+        self.scratch.extend(latencies.filter(|latency| latency.is_finite()));
+        let at = self.scratch.len() / 10;
+        let (_, lowest, _) = self.scratch.select_nth_unstable_by(at, f32::total_cmp);
+        self.lowest = Some(f64::from(*lowest));
     }
 
     /// The latencies that were seen are no measure any more; what was in flight was in flight.
     pub(super) fn forget(&mut self) {
         for slot in &mut self.slots {
-            (slot.p50, slot.p90) = (f32::INFINITY, f32::INFINITY);
+            slot.latency = f32::INFINITY;
         }
         self.lowest = None;
     }
 
-    /// The latencies that nine tenths of the windows exceed.
-    pub(super) const fn lowest(&self) -> Option<Latency> {
+    /// The latency that nine tenths of the windows exceed, in nanoseconds.
+    pub(super) const fn lowest(&self) -> Option<f64> {
         self.lowest
     }
 
     /// The most calls in flight that were seen.
     pub(super) fn peak(&self) -> u32 {
         self.slots.iter().map(|slot| slot.peak).max().unwrap_or(0)
-    }
-
-    fn decile(&mut self, of: impl Fn(&Slot) -> f32) -> f64 {
-        self.scratch.clear();
-        self.scratch.extend(self.slots.iter().map(of).filter(|value| value.is_finite()));
-        let at = self.scratch.len() / 10;
-        let (_, decile, _) = self.scratch.select_nth_unstable_by(at, f32::total_cmp);
-        f64::from(*decile)
     }
 }

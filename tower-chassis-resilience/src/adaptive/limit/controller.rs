@@ -2,7 +2,6 @@
 
 use super::{
     MILLIS, Nanos, SECOND, Window,
-    baseline::Latency,
     gradient::{ENOUGH, Gradient, Step},
 };
 use crate::adaptive::{Algorithm, Reason};
@@ -80,12 +79,14 @@ impl Controller {
         }
     }
 
-    pub(in super::super) const fn baseline(&self) -> Option<Latency> {
+    /// How long a call takes when nothing waits in the service.
+    pub(in super::super) const fn baseline(&self) -> Option<f64> {
         self.gradient.baseline()
     }
 
-    pub(in super::super) const fn latency(&self) -> Option<Latency> {
-        self.gradient.latency()
+    /// What a tenth of the calls exceeds now; 0 if that is not known.
+    pub(in super::super) const fn p90(&self) -> Nanos {
+        self.gradient.p90()
     }
 
     pub(in super::super) const fn forced(&self) -> Option<(u32, Nanos)> {
@@ -205,9 +206,8 @@ impl Controller {
 
     /// The next window begins when those have gone that were let in before.
     fn settle(&mut self, now: Nanos) {
-        let latency = self.gradient.latency();
         self.settling = true;
-        self.due = now + latency.map_or(0, |latency| latency.p90 as Nanos);
+        self.due = now + self.gradient.p90();
     }
 
     fn next(&mut self, now: Nanos, length: Nanos) {

@@ -9,10 +9,7 @@
 //! What a fall does to the latency tells a queue from a service that has become slower. A queue shrinks with the
 //! limit. A latency that stays is the new baseline: the old one is forgotten, and the limit comes back.
 
-use super::{
-    Nanos, Window,
-    baseline::{Baseline, Latency},
-};
+use super::{Nanos, Window, baseline::Baseline};
 
 /// So many samples are as good as more: fewer are averaged over windows.
 pub(super) const ENOUGH: u64 = 250;
@@ -45,7 +42,7 @@ struct Fall {
     /// What was in flight before, and the limit now.
     from: f64,
     to: f64,
-    before: Latency,
+    before: f64,
 }
 
 #[derive(Debug)]
@@ -56,7 +53,7 @@ pub(super) struct Gradient {
     last: Recent,
     seen: Mean,
     steady: Mean,
-    latency: Option<Latency>,
+    p90: Nanos,
     windows: u32,
     fall: Option<Fall>,
     /// A fall has once shown where the queue ends.
@@ -72,7 +69,7 @@ impl Gradient {
             last: Recent::default(),
             seen: Mean::default(),
             steady: Mean::default(),
-            latency: None,
+            p90: 0,
             windows: 0,
             fall: None,
             found: false,
@@ -84,13 +81,13 @@ impl Gradient {
         self.tolerance = tolerance;
     }
 
-    pub(super) const fn baseline(&self) -> Option<Latency> {
+    pub(super) const fn baseline(&self) -> Option<f64> {
         self.baseline.lowest()
     }
 
-    /// The latency now, as far as it is known.
-    pub(super) const fn latency(&self) -> Option<Latency> {
-        self.latency
+    /// What a tenth of the calls exceeds now; 0 if that is not known.
+    pub(super) const fn p90(&self) -> Nanos {
+        self.p90
     }
 
     /// The most calls in flight in the last ten minutes.
@@ -106,24 +103,20 @@ impl Gradient {
 
     /// A window passed under `limit`, which was `used` or not and cannot fall below `min`.
     pub(super) fn step(&mut self, window: &Window, limit: f64, used: bool, min: f64, now: Nanos) -> Step {
-        let now_seen = Latency {
-            p50: window.p50,
-            p90: window.p90,
-        };
         self.windows += 1;
-        let seen = self.seen.add(now_seen, window.samples);
+        self.p90 = window.p90 as Nanos;
+        let seen = self.seen.add(window.mean, window.samples);
         // Before the first fall every window is another limit.
         let median = match self.found {
-            true => self.last.median(now_seen),
-            false => now_seen,
+            true => self.last.median(window.mean),
+            false => window.mean,
         };
         let steady = self.steady.add(median, window.samples);
-        self.latency = Some(steady);
         self.baseline.add(seen, window.peak, now);
         let Some(baseline) = self.baseline.lowest() else {
             return Step::Keep;
         };
-        let slower = steady.over(baseline).max();
+        let slower = steady / baseline.max(1.0);
 
         let mut deeper = false;
         if let Some(fall) = self.fall {
@@ -131,7 +124,7 @@ impl Gradient {
                 return Step::Keep;
             }
             self.fall = None;
-            let stayed = steady.over(fall.before).max();
+            let stayed = steady / fall.before.max(1.0);
             let followed = fall.to / fall.from;
             if stayed > f64::midpoint(1.0, followed) {
                 self.found = true;
@@ -172,10 +165,7 @@ impl Gradient {
             from,
             to: to.max(min),
             // What is steady is a little behind a limit that grew.
-            before: Latency {
-                p50: steady.p50.max(window.p50),
-                p90: steady.p90.max(window.p90),
-            },
+            before: steady.max(window.mean),
         });
         self.begin();
         Step::Fall(to.max(min))
@@ -191,47 +181,29 @@ impl Gradient {
 
 /// The median of the last three.
 #[derive(Default, Debug)]
-struct Recent([Option<Latency>; 2]);
+struct Recent([Option<f64>; 2]);
 
 impl Recent {
-    fn median(&mut self, now: Latency) -> Latency {
+    fn median(&mut self, now: f64) -> f64 {
         let [older, old] = self.0;
         self.0 = [old, Some(now)];
         match (older, old) {
-            (Some(older), Some(old)) => Latency {
-                p50: median(older.p50, old.p50, now.p50),
-                p90: median(older.p90, old.p90, now.p90),
-            },
+            (Some(older), Some(old)) => older.max(old).min(older.min(old).max(now)),
             // Of two, the one that changes less.
-            (_, Some(old)) => Latency {
-                p50: old.p50.min(now.p50),
-                p90: old.p90.min(now.p90),
-            },
+            (_, Some(old)) => old.min(now),
             _ => now,
         }
     }
 }
 
-fn median(a: f64, b: f64, c: f64) -> f64 {
-    a.max(b).min(a.min(b).max(c))
-}
-
 /// A mean of windows by their samples, in which the last [`ENOUGH`] count.
 #[derive(Default, Debug)]
-struct Mean(Option<Latency>, u64);
+struct Mean(f64, u64);
 
 impl Mean {
-    fn add(&mut self, now: Latency, samples: u64) -> Latency {
+    fn add(&mut self, now: f64, samples: u64) -> f64 {
         self.1 = (self.1 + samples).min(ENOUGH.max(samples));
-        let share = samples as f64 / self.1.max(1) as f64;
-        let mean = match self.0 {
-            Some(old) => Latency {
-                p50: old.p50 + (now.p50 - old.p50) * share,
-                p90: old.p90 + (now.p90 - old.p90) * share,
-            },
-            None => now,
-        };
-        self.0 = Some(mean);
-        mean
+        self.0 += (now - self.0) * samples as f64 / self.1.max(1) as f64;
+        self.0
     }
 }

@@ -114,8 +114,7 @@ impl Meter {
         if control.is_over(self.histogram.count(), now) {
             let seen = self.histogram.take(self.peak.swap(0, Relaxed));
             window = control.window(&seen, now);
-            let slow = control.latency().map_or(Nanos::MAX, |latency| latency.p90 as Nanos);
-            self.slow.store(slow, Relaxed);
+            self.slow.store(control.p90(), Relaxed);
         }
         self.due.store(control.due(), Relaxed);
         [expired, overloaded, window]

@@ -9,7 +9,6 @@ mod gradient;
 mod histogram;
 mod meter;
 
-pub(super) use baseline::Latency;
 pub(super) use controller::{Change, Controller, Settings};
 pub(super) use histogram::{Histogram, Window};
 pub(super) use meter::Meter;
