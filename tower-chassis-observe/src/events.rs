@@ -26,6 +26,7 @@
 //! | `chassis_retry_budget_exhausted_total` | counter | |
 //! | `chassis_refused_total` | counter | `layer`, `kind` |
 //! | `chassis_endpoints` | gauge | `service` |
+//! | `chassis_concurrency_limit` | gauge: of the adaptive limit | `name` |
 //! | `chassis_config_version` | gauge: the number of the one in force | |
 //! | `chassis_config_refused_total` | counter | |
 //! | `chassis_bulkhead_in_flight` | gauge: calls that hold a permit | `name` |
@@ -34,7 +35,7 @@
 //!
 //! The last ones change with every call, so nobody reports them: [`sample`] reads them, before each rendering.
 //!
-//! After a thousand names of breakers and services the transitions and ejections of the next ones are counted as
+//! After a thousand names of breakers, limits and services the transitions and ejections of the next ones are counted as
 //! `_OTHER`, and these have no gauge.
 //!
 //! # Cost
@@ -141,6 +142,12 @@ impl Listener {
                 self.recorder
                     .gauge(names::ENDPOINTS, labels)
                     .set(*count as f64);
+            }
+            Event::Limit { name, limit, .. } if self.fits(name) => {
+                let labels = vec![Label::new("name", name.to_string())];
+                self.recorder
+                    .gauge(names::CONCURRENCY_LIMIT, labels)
+                    .set(f64::from(*limit));
             }
             _ => {}
         }

@@ -91,6 +91,16 @@ pub enum Event {
         /// For how long, if it was said.
         lasts: Option<Duration>,
     },
+    /// An adaptive limit changed.
+    #[non_exhaustive]
+    Limit {
+        /// Its name: its endpoint, or what its user called it.
+        name: Arc<str>,
+        /// How many calls may be in flight from now on.
+        limit: u32,
+        /// Why: `grew`, `latency`, `overloaded`, ….
+        reason: &'static str,
+    },
 }
 
 impl Event {
@@ -186,6 +196,14 @@ impl Event {
             name: name.into(),
             mode,
             lasts,
+        }
+
+    /// A change of an adaptive limit.
+    pub fn limit(name: impl Into<Arc<str>>, limit: u32, reason: &'static str) -> Self {
+        Self::Limit {
+            name: name.into(),
+            limit,
+            reason,
         }
     }
 }

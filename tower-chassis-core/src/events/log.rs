@@ -12,6 +12,9 @@ const TARGET: &str = "tower_chassis::events";
 /// | a breaker opened, or is forced to do something | warn |
 /// | another transition of a breaker, one that it would have made, an ejection, new endpoints, a configuration applied | info |
 /// | a retry, an exhausted budget, a refusal, a configuration refused | debug |
+/// | a breaker opened | warn |
+/// | another transition, an ejection, new endpoints, a configuration applied | info |
+/// | a retry, an exhausted budget, a refusal, a configuration refused, an adaptive limit | debug |
 ///
 /// Who applies a configuration gets its faults and says them; this line only counts them.
 pub fn log(events: &Events) {
@@ -73,6 +76,14 @@ fn line(event: &Event) {
         }
         Event::BreakerForced { name, mode, lasts } => {
             tracing::warn!(target: TARGET, name = &**name, mode, ?lasts, "breaker is forced");
+        }
+
+        Event::Limit {
+            name,
+            limit,
+            reason,
+        } => {
+            tracing::debug!(target: TARGET, name = &**name, limit, reason, "limit changed");
         }
     }
 }

@@ -21,6 +21,7 @@ pub(crate) mod names {
     pub(crate) const REFUSED: &str = "chassis_refused_total";
     pub(crate) const ENDPOINTS: &str = "chassis_endpoints";
     pub(crate) const EJECTIONS: &str = "chassis_ejections_total";
+    pub(crate) const CONCURRENCY_LIMIT: &str = "chassis_concurrency_limit";
     pub(crate) const CONFIG_VERSION: &str = "chassis_config_version";
     pub(crate) const CONFIG_REFUSED: &str = "chassis_config_refused_total";
     pub(crate) const BULKHEAD_IN_FLIGHT: &str = "chassis_bulkhead_in_flight";
@@ -128,6 +129,12 @@ pub fn describe(recorder: &RecorderHandle) {
             names::EJECTIONS,
             None,
             "Endpoints that left the balancer's choice because their circuit breaker opened.",
+        ),
+        (
+            Kind::Gauge,
+            names::CONCURRENCY_LIMIT,
+            None,
+            "Calls that an adaptive limit lets be in flight at once.",
         ),
         (
             Kind::Gauge,

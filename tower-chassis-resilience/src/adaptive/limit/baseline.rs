@@ -39,7 +39,11 @@ impl Baseline {
 
     pub(super) fn add(&mut self, seen: f64, peak: u32, now: Nanos) {
         let number = now / SLOT;
-        while self.slots.front().is_some_and(|slot| slot.number + SLOTS <= number) {
+        while self
+            .slots
+            .front()
+            .is_some_and(|slot| slot.number + SLOTS <= number)
+        {
             self.slots.pop_front();
         }
         let latency = seen as f32;
@@ -60,7 +64,8 @@ impl Baseline {
         }
         let latencies = self.slots.iter().map(|slot| slot.latency);
         self.scratch.clear();
-        self.scratch.extend(latencies.filter(|latency| latency.is_finite()));
+        self.scratch
+            .extend(latencies.filter(|latency| latency.is_finite()));
         let at = self.scratch.len() / 10;
         let (_, lowest, _) = self.scratch.select_nth_unstable_by(at, f32::total_cmp);
         self.lowest = Some(f64::from(*lowest));

@@ -119,9 +119,13 @@ impl Controller {
             self.next(now, SHORTEST);
             return self.show(self.reason);
         }
-        let Settings { min, start, slow, .. } = self.settings;
+        let Settings {
+            min, start, slow, ..
+        } = self.settings;
         let used = f64::from(window.peak) >= USED * self.limit;
-        let step = self.gradient.step(window, self.limit, used, f64::from(min), now);
+        let step = self
+            .gradient
+            .step(window, self.limit, used, f64::from(min), now);
         self.next(now, SHORTEST);
         if self.forced.is_some() {
             self.gradient.interrupt();

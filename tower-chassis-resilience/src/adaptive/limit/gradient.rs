@@ -102,7 +102,14 @@ impl Gradient {
     }
 
     /// A window passed under `limit`, which was `used` or not and cannot fall below `min`.
-    pub(super) fn step(&mut self, window: &Window, limit: f64, used: bool, min: f64, now: Nanos) -> Step {
+    pub(super) fn step(
+        &mut self,
+        window: &Window,
+        limit: f64,
+        used: bool,
+        min: f64,
+        now: Nanos,
+    ) -> Step {
         self.windows += 1;
         self.p90 = window.p90 as Nanos;
         let seen = self.seen.add(window.mean, window.samples);

@@ -40,7 +40,10 @@ impl Histogram {
 
     /// How many there are.
     pub(super) fn count(&self) -> u64 {
-        self.0.iter().map(|count| u64::from(count.load(Relaxed))).sum()
+        self.0
+            .iter()
+            .map(|count| u64::from(count.load(Relaxed)))
+            .sum()
     }
 
     /// Takes all out: each that was added is taken once.
@@ -55,7 +58,11 @@ impl Histogram {
             }
         }
         let p90 = quantile(&counts, samples as f64 * 0.9);
-        let sum: f64 = counts.iter().enumerate().map(|(bucket, &count)| f64::from(count) * middle(bucket).min(p90)).sum();
+        let sum: f64 = counts
+            .iter()
+            .enumerate()
+            .map(|(bucket, &count)| f64::from(count) * middle(bucket).min(p90))
+            .sum();
         Window {
             samples,
             p90,
@@ -79,7 +86,11 @@ const fn bucket(latency: Nanos) -> usize {
     let octave = units.ilog2();
     let part = (units >> (octave - PART)) & (PARTS - 1);
     let bucket = ((octave - PART + 1) as usize) * PARTS as usize + part as usize;
-    if bucket < BUCKETS { bucket } else { BUCKETS - 1 }
+    if bucket < BUCKETS {
+        bucket
+    } else {
+        BUCKETS - 1
+    }
 }
 
 /// Where a bucket begins.

@@ -25,6 +25,7 @@ pub(in super::super) struct Meter {
     dropped: AtomicU64,
     /// A call that was given up after so long is one that was slow.
     slow: AtomicU64,
+    limit: AtomicU32,
     control: Mutex<Controller>,
 }
 
@@ -36,6 +37,7 @@ impl Meter {
             due: AtomicU64::new(control.due()),
             dropped: AtomicU64::new(0),
             slow: AtomicU64::new(Nanos::MAX),
+            limit: AtomicU32::new(control.now().limit),
             control: Mutex::new(control),
         }
     }
@@ -116,7 +118,7 @@ impl Meter {
             window = control.window(&seen, now);
             self.slow.store(control.p90(), Relaxed);
         }
-        self.due.store(control.due(), Relaxed);
+        self.publish(control);
         [expired, overloaded, window]
     }
 
@@ -124,8 +126,18 @@ impl Meter {
     pub(in super::super) fn with<R>(&self, ask: impl FnOnce(&mut Controller) -> R) -> R {
         let mut control = self.lock();
         let answer = ask(&mut control);
-        self.due.store(control.due(), Relaxed);
+        self.publish(&control);
         answer
+    }
+
+    /// The limit that is to be in force.
+    pub(in super::super) fn limit(&self) -> u32 {
+        self.limit.load(SeqCst)
+    }
+
+    fn publish(&self, control: &Controller) {
+        self.due.store(control.due(), Relaxed);
+        self.limit.store(control.now().limit, SeqCst);
     }
 
     fn lock(&self) -> MutexGuard<'_, Controller> {

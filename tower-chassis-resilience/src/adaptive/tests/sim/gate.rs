@@ -59,7 +59,11 @@ impl Limited {
         if let Some(change) = changed {
             self.changes += 1;
             if std::env::var_os("TRACE").is_some() {
-                println!("{:.3} {:?}", now as f64 / 1e9, self.meter.with(|c| (c.now(), c.baseline(), c.p90())));
+                println!(
+                    "{:.3} {:?}",
+                    now as f64 / 1e9,
+                    self.meter.with(|c| (c.now(), c.baseline(), c.p90()))
+                );
             }
             let places = self.config.places(change.limit);
             self.permits.apply(change.limit, places, 0, || at);

@@ -171,7 +171,10 @@ impl Record {
     pub(super) fn limit(&self) -> (f64, u32) {
         let all = || self.0.iter().flat_map(|second| &second.limits);
         let sum: u64 = all().map(|limit| u64::from(*limit)).sum();
-        (sum as f64 / all().count() as f64, all().copied().max().unwrap_or(0))
+        (
+            sum as f64 / all().count() as f64,
+            all().copied().max().unwrap_or(0),
+        )
     }
 }
 
