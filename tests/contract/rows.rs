@@ -6,6 +6,7 @@ use http::Request;
 use tower_chassis::{
     Body, BoxError, Endpoint, JudgeLayer, ObserveLayer, RescueLayer, Verdict,
     access_log::{AccessLogLayer, Format},
+    adaptive::{AdaptiveLayer, AdaptivePolicy},
     balance::{Balance, Picker},
     breaker::{BreakerLayer, BreakerPolicy},
     breaker::{BreakerLayer, BreakerPolicy, Mode, WindowType},
@@ -173,6 +174,41 @@ rows! {
         Case::new(bulkhead).limit(2).held(held).calls_once()
     };
 
+    AdaptiveLayer: adaptive_without_a_queue = || {
+        let adaptive = AdaptiveLayer::new(two_at_once(0.0));
+        let handle = adaptive.handle();
+        Case::new(adaptive).limit(2).held(move || handle.in_flight()).calls_once()
+    };
+    AdaptiveLayer: adaptive_with_a_queue = || {
+        let adaptive = AdaptiveLayer::new(two_at_once(4.0));
+        let handle = adaptive.handle();
+        Case::new(adaptive).limit(2).held(move || (handle.in_flight(), handle.queued())).calls_once()
+    };
+    AdaptiveLayer: adaptive_until_end = || {
+        let adaptive = AdaptiveLayer::new(two_at_once(4.0)).until_end();
+        let handle = adaptive.handle();
+        Case::new(adaptive).limit(2).held(move || (handle.in_flight(), handle.queued())).calls_once()
+    };
+    AdaptiveLayer: adaptive_responding = || {
+        let adaptive = AdaptiveLayer::new(two_at_once(4.0)).respond();
+        let handle = adaptive.handle();
+        Case::new(adaptive).limit(2).held(move || (handle.in_flight(), handle.queued())).calls_once()
+    };
+    KeyedAdaptiveLayer: adaptive_keyed = || {
+        let adaptive = AdaptiveLayer::new(two_at_once(4.0));
+        let adaptive = adaptive.keyed(|request: &Request<Body>| Some(request.uri().clone()));
+        let handle = adaptive.handle();
+        let held = move || {
+            let mut held = (0, 0);
+            handle.for_each(|_, limit| {
+                held.0 += limit.in_flight();
+                held.1 += limit.queued();
+            });
+            held
+        };
+        Case::new(adaptive).limit(2).held(held).calls_once()
+    };
+
     // observe
     ServerMetricsLayer: server_metrics = || {
         let metrics = ServerMetricsLayer::new();
@@ -294,6 +330,17 @@ fn one_attempt() -> RetryPolicy {
         ..Default::default()
     };
     config.try_into().unwrap()
+}
+
+/// A limit that stays at two: it is at the least that it may be, and the most.
+fn two_at_once(queue: f64) -> AdaptivePolicy {
+    let policy = AdaptivePolicy::default().with(|config| {
+        (config.start, config.min, config.max) = (2, 2, 2);
+        config.queue = queue;
+        config.max_wait = Duration::from_secs(60);
+        config.target = Duration::from_secs(60);
+    });
+    policy.unwrap()
 }
 
 fn two_probes() -> BreakerPolicy {

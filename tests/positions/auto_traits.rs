@@ -14,6 +14,7 @@ use tower::{Layer, Service};
 use tower_chassis::{
     Body, BoxError, JudgeLayer, Live, ObserveLayer, RescueLayer, Respond,
     access_log::{AccessLogLayer, Format},
+    adaptive::{AdaptiveHandle, AdaptiveLayer, KeyedAdaptiveHandle, KeyedAdaptiveLayer},
     balance::{Balance, BalanceHandle, RoundRobin, Worker},
     breaker::{BreakerHandle, BreakerLayer, KeyedBreakerLayer},
     bulkhead::{BulkheadHandle, BulkheadLayer, Deadlines, KeyedBulkheadHandle, KeyedBulkheadLayer},
@@ -148,6 +149,12 @@ fn layers_services_and_futures() {
     }
     as_inner! {
         with a timer:
+        BulkheadLayer;
+        BulkheadLayer<UntilEnd<OkIsSuccess>>;
+        KeyedBulkheadLayer<Key, u32>;
+        AdaptiveLayer;
+        AdaptiveLayer<UntilEnd<Auto>>;
+        KeyedAdaptiveLayer<Key, u32>;
         TimeoutLayer;
         TimeoutLayer<Always, Fail, ToEnd>;
         RetryLayer;
@@ -184,6 +191,8 @@ fn handles() {
         RetryHandle: Send & Sync & Clone & Unpin;
         BreakerHandle: Send & Sync & Clone & Unpin;
         RateLimitHandle: Send & Sync & Clone & Unpin;
+        AdaptiveHandle: Send & Sync & Clone & Unpin;
+        KeyedAdaptiveHandle<Key, u32>: Send & Sync & Clone & Unpin;
         BulkheadHandle: Send & Sync & Clone & Unpin;
         KeyedBulkheadHandle<Key, u32>: Send & Sync & Clone & Unpin;
         DeadlineHandle: Send & Sync & Clone & Unpin;

@@ -113,6 +113,7 @@ rows! { run;
     balance: rows::balance(),
     bulkhead: rows::bulkhead(),
     bulkhead_deadlines: rows::bulkhead().with(BulkheadLayer::deadlines),
+    adaptive: rows::adaptive(),
     accept: rows::accept(),
     propagate: rows::propagate(),
 }

@@ -6,7 +6,8 @@ use http_body::Body as HttpBody;
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_chassis::{
-    Body, BoxError, breaker::BreakerLayer, bulkhead::BulkheadLayer, timeout::TimeoutLayer,
+    Body, BoxError, adaptive::AdaptiveLayer, breaker::BreakerLayer, bulkhead::BulkheadLayer,
+    timeout::TimeoutLayer,
 };
 
 use crate::{
@@ -48,6 +49,8 @@ rows! { run;
     bulkhead: rows::bulkhead().rescued(),
     bulkhead_until_end: rows::bulkhead().with(BulkheadLayer::until_end).rescued(),
     bulkhead_deadlines: rows::bulkhead().with(BulkheadLayer::deadlines).rescued(),
+    adaptive: rows::adaptive().rescued(),
+    adaptive_until_end: rows::adaptive().with(AdaptiveLayer::until_end).rescued(),
     accept: rows::accept().rescued(),
     propagate: rows::propagate().rescued(),
     metrics: rows::metrics(),

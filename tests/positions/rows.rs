@@ -15,6 +15,7 @@ use tower::{Layer, Service, layer::util::Stack};
 use tower_chassis::{
     BoxError, Endpoint, JudgeLayer, RescueLayer, Verdict,
     access_log::{AccessLogLayer, Format},
+    adaptive::{AdaptiveLayer, AdaptivePolicy},
     balance::{Balance, BalanceHandle, RoundRobin},
     breaker::{BreakerLayer, BreakerPolicy, State},
     bulkhead::{BulkheadLayer, BulkheadPolicy},
@@ -196,6 +197,25 @@ pub(crate) fn bulkhead() -> Row<BulkheadLayer> {
         config.max_wait = Duration::from_secs(3600);
     });
     let layer = BulkheadLayer::new(policy.unwrap());
+    let handle = layer.handle();
+    let mut row = Row::new(
+        layer,
+        &[(Ask::One, Fine), (Ask::Broken, Broken)],
+        move |backend| backend.calls() == 12 && backend.most() == 2 && handle.in_flight() == 0,
+    );
+    row.play.crowd = true;
+    row
+}
+
+/// The most of calls in flight is two, of ten that come at once on five routes.
+pub(crate) fn adaptive() -> Row<AdaptiveLayer> {
+    let policy = AdaptivePolicy::default().with(|config| {
+        (config.start, config.min, config.max) = (2, 2, 2);
+        config.queue = 4.0;
+        config.max_wait = Duration::from_secs(3600);
+        config.target = Duration::from_secs(3600);
+    });
+    let layer = AdaptiveLayer::new(policy.unwrap());
     let handle = layer.handle();
     let mut row = Row::new(
         layer,

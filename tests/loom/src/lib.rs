@@ -10,6 +10,7 @@
 extern crate chassis_loom_arc_swap as arc_swap;
 extern crate chassis_loom_std as std;
 
+pub mod adaptive;
 pub mod breaker;
 pub mod bulkhead;
 pub mod events;

@@ -12,6 +12,11 @@ macro_rules! models {
 }
 
 models! {
+    adaptive::a_sample_is_taken_once
+    adaptive::a_failure_is_not_missed_and_counts_once
+    adaptive::the_last_limit_is_in_force
+    adaptive::a_window_is_seen_once
+
     breaker::failures_of_two_threads_open_it_once
     breaker::one_of_two_is_the_probe
     breaker::nobody_slips_in_while_a_probe_fails

@@ -47,7 +47,7 @@ pub struct AdaptiveConfig {
     /// The limit never rises above, `min` to 1,000,000. Default 4,096.
     pub max: u32,
     /// How many times its baseline a latency may be before the limit falls, for [`Gradient`](Algorithm::Gradient):
-    /// 1.1 to 10. Default 1.4.
+    /// 1.1 to 10. Default 1.5.
     pub tolerance: f64,
     /// A service of which a tenth of the calls takes longer is overloaded, for [`Aimd`](Algorithm::Aimd): 1 ms to 24
     /// h. Default 5 s.
@@ -90,7 +90,7 @@ impl Default for AdaptiveConfig {
             start: 20,
             min: 1,
             max: 4_096,
-            tolerance: 1.4,
+            tolerance: 1.5,
             slow: Duration::from_secs(5),
             queue: 2.0,
             max_wait: Duration::from_millis(100),

@@ -30,8 +30,6 @@ pub(super) mod sealed {
         fn of(&self, request: &Req) -> Arc<Shared>;
         /// Whether a call would begin at once, as far as that is known before it is made.
         fn is_free(&self) -> bool;
-        /// For debug output.
-        fn name(&self) -> &str;
     }
 }
 
@@ -53,9 +51,6 @@ impl<Req> sealed::Sealed<Req> for OneLimit {
     }
     fn is_free(&self) -> bool {
         self.0.is_free()
-    }
-    fn name(&self) -> &str {
-        self.0.name()
     }
 }
 

@@ -241,32 +241,31 @@ impl Shared {
     }
 }
 
-/// Set once the head was seen.
+/// Set once the head was seen, and once the end was told.
 const HEADED: Nanos = 1 << 63;
+const TOLD: Nanos = 1 << 62;
 
 /// A permit of a call. Gives it back when it is dropped.
 #[derive(Debug)]
 pub struct Ticket {
     shared: Arc<Shared>,
-    /// When it was let in. [`HEADED`] and beyond: what is left is the body.
+    /// When it was let in, and the two bits above.
     began: Nanos,
-    told: bool,
 }
 
 impl Ticket {
     fn new(shared: Arc<Shared>, now: Instant) -> Self {
         let began = shared.nanos(now);
-        Self {
-            shared,
-            began,
-            told: false,
-        }
+        Self { shared, began }
+    }
+
+    const fn is(&self, bit: Nanos) -> bool {
+        self.began & bit != 0
     }
 
     fn end(&mut self, verdict: Verdict, now: Instant) {
-        self.told = true;
         let weight = Weight::of(verdict);
-        if self.began & HEADED == 0 {
+        if !self.is(HEADED) {
             let now = self.shared.nanos(now);
             self.shared.ended(weight, self.began, now);
         } else if weight == Weight::Overloaded {
@@ -274,6 +273,7 @@ impl Ticket {
             let now = self.shared.nanos(clock::now());
             self.shared.ended(weight, self.began & !HEADED, now);
         }
+        self.began |= TOLD;
     }
 }
 
@@ -287,10 +287,10 @@ impl Observe for Ticket {
     }
 
     fn now(&self) -> Instant {
-        if self.began & HEADED == 0 {
-            clock::now()
-        } else {
+        if self.is(HEADED) {
             self.shared.made
+        } else {
+            clock::now()
         }
     }
 
@@ -301,7 +301,7 @@ impl Observe for Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if !self.told {
+        if !self.is(TOLD) {
             self.end(cause::of_drop(), self.now());
         }
         self.shared.permits.release(here(), clock::now);

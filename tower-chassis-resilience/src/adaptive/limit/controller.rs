@@ -2,12 +2,14 @@
 
 use super::{
     MILLIS, Nanos, SECOND, Window,
-    gradient::{ENOUGH, Gradient, Step},
+    gradient::{Gradient, Step},
 };
 use crate::adaptive::{Algorithm, Reason};
 
-/// A window is at least so long, and at most so long if it has [`FEWEST`] samples; with fewer it goes on.
+/// A window is at least so long, and so long if it has so many samples. It ends at the latest after [`LONGEST`], if
+/// it has [`FEWEST`]; with fewer it goes on.
 const SHORTEST: Nanos = 100 * MILLIS;
+const ENOUGH: u64 = 250;
 const LONGEST: Nanos = SECOND;
 const FEWEST: u64 = 20;
 /// A limit of which less than this share was in flight is not used.
@@ -112,9 +114,8 @@ impl Controller {
         over
     }
 
-    /// A window is over.
+    /// A window is over. A forced limit whose time is over was [ended](Self::expire) before.
     pub(in super::super) fn window(&mut self, window: &Window, now: Nanos) -> Option<Change> {
-        self.expire(now);
         if std::mem::take(&mut self.settling) {
             self.next(now, SHORTEST);
             return self.show(self.reason);
@@ -155,7 +156,7 @@ impl Controller {
             }
             (Algorithm::Aimd, _) => self.reason,
         };
-        if self.settings.algorithm == Algorithm::Gradient && step != Step::Keep {
+        if step != Step::Keep {
             self.settle(now);
         }
         let room = (ROOM * f64::from(self.gradient.peak())).max(f64::from(start));
@@ -170,7 +171,6 @@ impl Controller {
     ///
     /// Once for each limit: who was let in under a higher one says nothing of this one.
     pub(in super::super) fn overloaded(&mut self, began: Nanos, now: Nanos) -> Option<Change> {
-        self.expire(now);
         if began < self.lowered || self.forced.is_some() {
             return None;
         }
@@ -210,8 +210,10 @@ impl Controller {
 
     /// The next window begins when those have gone that were let in before.
     fn settle(&mut self, now: Nanos) {
-        self.settling = true;
-        self.due = now + self.gradient.p90();
+        if self.settings.algorithm == Algorithm::Gradient {
+            self.settling = true;
+            self.due = now + self.gradient.p90();
+        }
     }
 
     fn next(&mut self, now: Nanos, length: Nanos) {

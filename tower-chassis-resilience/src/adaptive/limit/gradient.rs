@@ -2,7 +2,7 @@
 //!
 //! As long as calls wait nowhere in the service, its latency is what it is whatever the limit: the baseline. Beyond,
 //! more calls at once only wait for longer. So a limit that is used grows while the latency is near the baseline, and
-//! when it is not, falls to a tenth below what the service then had in work (limit × baseline / latency). The falls
+//! when it is not, falls to a little below what the service then had in work (limit × baseline / latency). The falls
 //! are what keeps the baseline honest: after each the queue in the service is gone, and what is seen then is the
 //! latency without one, also where the load never ends.
 //!
@@ -11,16 +11,19 @@
 
 use super::{Nanos, Window, baseline::Baseline};
 
-/// So many samples are as good as more: fewer are averaged over windows.
-pub(super) const ENOUGH: u64 = 250;
+/// So many samples are as good as more. A window with fewer is averaged with those before, and moves the limit by
+/// less.
+const ENOUGH: u64 = 100;
 /// A fall is judged by so many windows and samples at least.
 const JUDGED_BY: (u32, u64) = (2, 100);
 /// A latency so many times the baseline is as good as that.
 const NEAR: f64 = 1.1;
-/// A fall goes a tenth below what was in work, and is at least a quarter and at most a half.
-const BELOW: f64 = 0.9;
+/// A fall goes a little below what was in work, and is at least a quarter and at most a half.
+const BELOW: f64 = 0.98;
 const SHALLOWEST: f64 = 0.75;
 const DEEPEST: f64 = 0.5;
+/// What is seen after a fall is the baseline if it is below so much of what was taken for it.
+const KNOWN: f64 = 0.92;
 /// So often at the lowest limit and slow: no queue of ours is left, so that is how the service is.
 const STUCK: u32 = 5;
 
@@ -141,8 +144,15 @@ impl Gradient {
                 }
                 return Step::Restore(fall.from * stayed.min(1.0));
             }
-            // At first nobody knows for how long it has been overloaded: on, until the latency follows no more.
-            deeper = !self.found && stayed < followed + 0.25 * (1.0 - followed);
+            // Lower than it was taken to be.
+            let lower = steady < KNOWN * baseline;
+            if lower {
+                self.baseline.forget();
+                self.baseline.add(steady, window.peak, now);
+            }
+            // Nobody knows for how long it has been overloaded, at first and when it was taken for slower than it is:
+            // on, until the latency follows no more.
+            deeper = (lower || !self.found) && stayed < followed + 0.25 * (1.0 - followed);
             self.found |= !deeper;
         }
         if !used {
@@ -155,7 +165,8 @@ impl Gradient {
                 true if slower < NEAR => 0.1,
                 true => 0.03,
             };
-            return Step::Grow((limit * share).max(1.0));
+            let informed = (window.samples as f64 / ENOUGH as f64).min(1.0);
+            return Step::Grow((limit * share).max(1.0) * informed);
         }
         if limit <= min {
             self.stuck += 1;

@@ -37,7 +37,6 @@ pub(in super::super) struct Limited {
     zero: Instant,
     waiting: HashMap<u32, Place>,
     woken: Arc<Woken>,
-    pub(in super::super) changes: u64,
 }
 
 impl Limited {
@@ -49,7 +48,6 @@ impl Limited {
             zero: Instant::now(),
             waiting: HashMap::new(),
             woken: Arc::default(),
-            changes: 0,
         }
     }
 
@@ -57,14 +55,6 @@ impl Limited {
         let (mut changed, at) = (None, self.zero + Duration::from_nanos(now));
         self.meter.turn(now, |change| changed = Some(change));
         if let Some(change) = changed {
-            self.changes += 1;
-            if std::env::var_os("TRACE").is_some() {
-                println!(
-                    "{:.3} {:?}",
-                    now as f64 / 1e9,
-                    self.meter.with(|c| (c.now(), c.baseline(), c.p90()))
-                );
-            }
             let places = self.config.places(change.limit);
             self.permits.apply(change.limit, places, 0, || at);
         }

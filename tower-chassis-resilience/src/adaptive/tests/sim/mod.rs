@@ -39,7 +39,7 @@ pub(super) trait Gate {
 }
 
 /// How long a call takes when it is served, as a multiple of the mean.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Work {
     Fixed,
     Exponential,
@@ -72,7 +72,7 @@ impl Work {
 }
 
 /// The service at a time.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
     pub(super) servers: u32,
     /// The mean time that a call takes.
