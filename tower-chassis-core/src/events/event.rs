@@ -197,6 +197,7 @@ impl Event {
             mode,
             lasts,
         }
+    }
 
     /// A change of an adaptive limit.
     pub fn limit(name: impl Into<Arc<str>>, limit: u32, reason: &'static str) -> Self {

@@ -76,18 +76,24 @@ impl<S, J, L> Adaptive<S, J, L> {
         }
     }
 
-    /// A clone of the inner service for a call that is made later. What readiness reserved is let go, and a place in
-    /// a queue for it.
-    fn later(&mut self) -> S
+    /// Lets go of what readiness reserved, and of a place in a queue for it.
+    fn unready(&mut self)
     where
         S: Clone,
     {
         self.readied = false;
-        let inner = self.inner.clone();
         if mem::take(&mut self.asked) {
-            self.inner = inner.clone();
+            self.inner = self.inner.clone();
         }
-        inner
+    }
+
+    /// A clone of the inner service for a call that is made later.
+    fn later(&mut self) -> S
+    where
+        S: Clone,
+    {
+        self.unready();
+        self.inner.clone()
     }
 }
 
@@ -132,28 +138,26 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let grpc = J::is_grpc(&request);
-        clock::entered(|now| {
-            let settle = self.settle.clone();
-            match self.limits.of(&request).enter(now) {
-                Turn::Now(ticket) if self.readied => {
-                    (self.readied, self.asked) = (false, false);
-                    let inner = self.inner.call(request);
-                    AdaptiveFuture::called(inner, ticket, settle)
-                }
-                Turn::Now(ticket) => {
-                    let call = (self.later(), request, settle);
-                    AdaptiveFuture::later(Ok(ticket), call, grpc)
-                }
-                Turn::Wait(waiter) => {
-                    let call = (self.later(), request, settle);
-                    AdaptiveFuture::later(Err(waiter), call, grpc)
-                }
-                Turn::Refused(rejection) => {
-                    // It is not called now.
-                    drop(self.later());
-                    AdaptiveFuture::refused(rejection, grpc)
-                }
+        let entered = clock::enter();
+        let settle = self.settle.clone();
+        match self.limits.of(&request).enter(entered.now()) {
+            Turn::Now(ticket) if self.readied => {
+                (self.readied, self.asked) = (false, false);
+                let inner = self.inner.call(request);
+                AdaptiveFuture::called(inner, ticket, settle)
             }
-        })
+            Turn::Now(ticket) => {
+                let call = (self.later(), request, settle);
+                AdaptiveFuture::later(Ok(ticket), call, grpc)
+            }
+            Turn::Wait(waiter) => {
+                let call = (self.later(), request, settle);
+                AdaptiveFuture::later(Err(waiter), call, grpc)
+            }
+            Turn::Refused(rejection) => {
+                self.unready();
+                AdaptiveFuture::refused(rejection, grpc)
+            }
+        }
     }
 }

@@ -3,12 +3,14 @@
 use std::{
     sync::Arc,
     task::{Context, Poll},
-    thread,
 };
 
 use tokio::time::Instant;
 use tower_chassis_core::{
-    Class, Events, Kind, Live, Rejection, Verdict, cause, clock, events::Event, settle::Observe,
+    Class, Events, Kind, Live, Rejection, Verdict, cause, clock,
+    events::Event,
+    settle::Observe,
+    striped::{self, here},
 };
 
 use super::{
@@ -16,13 +18,9 @@ use super::{
     limit::{Change, Controller, Meter, Nanos},
 };
 use crate::bulkhead::{
-    here,
     permits::{Comer, Entry, Permits},
     queue::Place,
 };
-
-/// The most stripes: on more cores than that, some share one.
-const MOST_STRIPES: usize = 16;
 
 /// One limit.
 #[derive(Debug)]
@@ -86,9 +84,8 @@ impl Weight {
 
 impl Shared {
     pub(super) fn new(live: Live<AdaptivePolicy>, setup: Setup) -> Arc<Self> {
-        let stripes = thread::available_parallelism().map_or(1, usize::from);
         let common = Arc::new(Common { live, setup });
-        let shared = Self::with(&common, stripes.min(MOST_STRIPES), false);
+        let shared = Self::with(&common, striped::stripes(), false);
         let live = &shared.common.live;
         live.bind(&shared, Self::apply);
         shared

@@ -190,4 +190,3 @@ pub use layer::BulkheadLayer;
 pub use patience::{Deadlines, NoDeadlines, Patience};
 pub use service::Bulkhead;
 pub use shared::Ticket;
-pub(crate) use shared::here;

@@ -71,6 +71,23 @@ fn at_ten_times_its_capacity_a_service_does_its_work() {
     overload(10.0, 3.0);
 }
 
+/// Calls that all take the same time begin and end together, and the queue is empty after each: it never stands, so
+/// who waits does for longer. The limit is as good.
+#[test]
+fn calls_that_all_take_the_same_time() {
+    for seed in SEEDS {
+        for load in [1.2, 3.0] {
+            let shape = shape(20, 20 * MS);
+            let world = World::new(shape, Work::Fixed, load, 30 * SECOND, seed);
+            let record = run(&world, &mut limited(seed)).part(10, 30);
+            report(&format!("fixed {load} seed {seed}"), &record);
+            assert!(record.goodput() / capacity(shape) >= 0.9);
+            assert!(record.limit().0 <= 1.5 * f64::from(shape.servers));
+            assert!(record.p99() <= 150 * MS);
+        }
+    }
+}
+
 /// Nothing is refused, nothing dips: the limit is never in the way, and is not lowered to look.
 #[test]
 fn a_healthy_service_does_not_feel_it() {
