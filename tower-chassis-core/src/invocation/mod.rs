@@ -70,6 +70,7 @@ impl Shared {
             route: OnceLock::new(),
             tried: Default::default(),
             uploading: AtomicBool::new(false),
+            received: AtomicBool::new(false),
             #[cfg(feature = "server")]
             answered: AtomicBool::new(false),
         }
