@@ -52,7 +52,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{BoxError, Kind, Rejection, Verdict, verdict::is_grpc};
+use crate::{BoxError, Kind, Quota, Rejection, Verdict, verdict::is_grpc};
 
 /// Turns errors into responses. See the [module](self).
 #[derive(Clone, Copy, Debug, Default)]
@@ -215,6 +215,9 @@ pub fn answer(error: &(dyn Error + 'static), grpc: bool) -> Response<Bytes> {
     } else {
         http_answer(kind, retry_after)
     };
+    if let Some(quota) = found.and_then(|found| Quota::find(found)) {
+        quota.write(response.headers_mut());
+    }
     response
         .headers_mut()
         .insert(REJECT.clone(), HeaderValue::from_static(kind.as_str()));

@@ -10,7 +10,7 @@ pub trait KeyOf<Req, K>: sealed::Sealed {
     fn key_of(&self, request: &Req) -> Option<K>;
 }
 
-mod sealed {
+pub(crate) mod sealed {
     pub trait Sealed {}
     impl Sealed for super::One {}
     impl<F, K> Sealed for super::By<F, K> {}

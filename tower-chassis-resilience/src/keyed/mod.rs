@@ -5,7 +5,7 @@
 //! them are in use, the next ones share a few limits by their hash, or pass a breaker uncounted: a stranger's failures
 //! are not held against them. A state that says something, an open circuit, a call in flight, is not dropped.
 
-mod key;
+pub(crate) mod key;
 mod store;
 
 pub(crate) mod hash;

@@ -83,12 +83,30 @@
 //! of 64 locks for a lookup in a map, because clients choose the keys; a new key that finds its
 //! shard full sweeps it at most once per millisecond.
 
+mod answer;
+mod bucket;
+mod cells;
 mod config;
-mod gcra;
+mod cost;
+mod future;
+mod handle;
 mod layer;
+mod refusal;
+mod rule;
+mod service;
+mod shared;
 mod store;
 #[cfg(test)]
 mod tests;
 
-pub use config::{RateLimitConfig, RateLimitPolicy};
-pub use layer::{Limit, RateLimit, RateLimitHandle, RateLimitLayer};
+pub use self::{
+    answer::{Answer, Tell, Tells},
+    config::{Algorithm, RateLimitConfig, RateLimitPolicy},
+    cost::{CostOf, Priced},
+    future::RateLimitFuture,
+    handle::RateLimitHandle,
+    layer::RateLimitLayer,
+    refusal::TooCostly,
+    service::RateLimit,
+    shared::Force,
+};

@@ -140,3 +140,119 @@ async fn a_time_that_was_read_long_ago_refuses_nobody() {
     let call = clock::entered_at(long_ago, |_| service.call(3));
     assert_eq!(call.await.unwrap(), 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_forced_is_so_until_its_time_is_over() {
+    for keyed in [false, true] {
+        let layer = RateLimitLayer::new(RateLimitPolicy::new(1.0, 1).unwrap());
+        let layer = layer.keyed(move |n: &u32| keyed.then_some(*n));
+        let (service, handle) = (layer.layer(service_fn(echo)), layer.handle());
+        let second = Some(Duration::from_secs(1));
+        handle.force(Force::Refuse, second);
+        assert_eq!(handle.forced(), Some(Force::Refuse));
+        let error = send(&service, 1).await.unwrap_err();
+        let rejection = Rejection::find(&*error).unwrap();
+        assert_eq!(rejection.retry_after(), second);
+        time::advance(Duration::from_secs(1)).await;
+        assert_eq!(handle.forced(), None);
+        assert!(send(&service, 1).await.is_ok());
+        assert!(send(&service, 1).await.is_err());
+        handle.force(Force::Allow, None);
+        time::advance(Duration::from_millis(500)).await;
+        for _ in 0..10 {
+            assert!(send(&service, 1).await.is_ok());
+        }
+        handle.release();
+        assert!(send(&service, 1).await.is_err(), "nothing was counted");
+        handle.force(Force::Refuse, None);
+        let error = send(&service, 1).await.unwrap_err();
+        assert_eq!(Rejection::find(&*error).unwrap().retry_after(), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_reads_and_resets_a_key() {
+    let layer = RateLimitLayer::new(RateLimitPolicy::new(1.0, 5).unwrap());
+    let layer = layer.keyed(|n: &u32| (*n > 0).then_some(*n));
+    let (service, handle) = (layer.layer(service_fn(echo)), layer.handle());
+    for n in [1, 1, 2, 0] {
+        send(&service, n).await.unwrap();
+    }
+    let left = || {
+        [
+            handle.remaining_for(1),
+            handle.remaining_for(2),
+            handle.remaining_for(3),
+        ]
+    };
+    assert_eq!((left(), handle.remaining()), ([3, 4, 5], 4));
+    handle.reset_key(1);
+    assert_eq!((left(), handle.remaining()), ([5, 4, 5], 4));
+    handle.reset();
+    assert_eq!(
+        (left(), handle.remaining(), handle.keys()),
+        ([5, 5, 5], 5, 0)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_jitter_lengthens_waits_by_its_part_at_the_most() {
+    let waits = |seed| async move {
+        let policy = RateLimitPolicy::new(1.0, 1).unwrap();
+        let policy = policy.with(|config| config.jitter = 0.1).unwrap();
+        let service = RateLimitLayer::new(policy)
+            .seed(seed)
+            .layer(service_fn(echo));
+        send(&service, 1).await.unwrap();
+        let mut waits = Vec::new();
+        for _ in 0..200 {
+            let error = send(&service, 1).await.unwrap_err();
+            waits.extend(Rejection::find(&*error).and_then(Rejection::retry_after));
+        }
+        waits
+    };
+    let first = waits(7).await;
+    assert_eq!(first, waits(7).await);
+    assert_ne!(first, waits(8).await);
+    let (least, most) = (first.iter().min().unwrap(), first.iter().max().unwrap());
+    assert!((1_000..1_010).contains(&least.as_millis()), "{least:?}");
+    assert!((1_090..=1_100).contains(&most.as_millis()), "{most:?}");
+}
+
+/// A call that is refused or made at once reads the clock once, its answer not at all.
+#[tokio::test(start_paused = true)]
+async fn a_call_reads_the_clock_once() {
+    let layer = RateLimitLayer::new(RateLimitPolicy::new(1.0, 5).unwrap());
+    let mut service = layer.layer(service_fn(echo));
+    let before = clock::readings();
+    service.ready().await.unwrap().call(1).await.unwrap();
+    assert_eq!(clock::readings() - before, 1);
+    let future = size_of_val(&service.call(1));
+    let inner = size_of_val(&echo(1));
+    assert!(future <= inner + 16, "{future} over {inner}");
+}
+
+/// What a key does when it is dropped, it may do to this limit, too.
+#[tokio::test(start_paused = true)]
+async fn a_key_is_dropped_outside_of_locks() {
+    #[derive(PartialEq, Eq, Hash, Clone)]
+    struct Key(u32);
+    static HANDLE: std::sync::OnceLock<RateLimitHandle<Key>> = std::sync::OnceLock::new();
+    impl Drop for Key {
+        fn drop(&mut self) {
+            if let Some(handle) = HANDLE.get() {
+                let _ = handle.keys();
+            }
+        }
+    }
+    let layer = RateLimitLayer::new(RateLimitPolicy::new(1_000.0, 5).unwrap());
+    let layer = layer.keyed(|n: &u32| Some(Key(*n))).max_keys(16);
+    let service = layer.layer(service_fn(echo));
+    let _ = HANDLE.set(layer.handle());
+    for n in 0..200 {
+        let _ = send(&service, n % 50).await;
+        time::advance(Duration::from_millis(1)).await;
+    }
+    layer.handle().reset_key(Key(3));
+    layer.handle().reset();
+}

@@ -1,0 +1,301 @@
+//! What one bucket's number means: by the generic cell rate algorithm, or as a sliding window.
+//!
+//! GCRA: the number is the theoretical arrival time (TAT), when the next call would arrive if all calls
+//! so far had come at the exact rate, in nanoseconds since a start. A call is allowed if that is not
+//! further ahead than a burst, and moves it on by one interval. A number that has passed is a full bucket and
+//! carries no information.
+//!
+//! Sliding window: the number is a window of time, the calls in it, and those in the one before it, which count
+//! by the share of it that is less than a window ago.
+
+/// How long a call is early that will never be allowed.
+pub(super) const NEVER: u64 = u64::MAX;
+
+/// How many bits a number has.
+pub(super) const BITS: u32 = 59;
+const MOST: u64 = (1 << BITS) - 1;
+
+// Sliding window: id:19 | now:20 | before:20. Of windows so many ago that the id comes again, a stale count may
+// be taken for a fresh one: that limits too much, never too little.
+const COUNT_BITS: u32 = 20;
+const COUNT: u64 = (1 << COUNT_BITS) - 1;
+const ID: u64 = (1 << (BITS - 2 * COUNT_BITS)) - 1;
+
+/// The most calls that a sliding window counts.
+pub(super) const MOST_IN_A_WINDOW: u32 = 1_000_000;
+
+/// An algorithm with its numbers; times in nanoseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Rule {
+    Gcra {
+        /// The time that one call uses up.
+        interval: u64,
+        burst: u32,
+    },
+    Window {
+        length: u64,
+        limit: u32,
+    },
+}
+
+/// What is left of a bucket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Standing {
+    pub(super) remaining: u32,
+    /// When nothing of what was used counts any more (GCRA), or the window ends.
+    pub(super) reset: u64,
+}
+
+impl Rule {
+    pub(super) const fn new(interval: u64, burst: u32) -> Self {
+        Self::Gcra { interval, burst }
+    }
+
+    /// The number after a call of so much `cost` at `now`, and how long it must wait before it is made, which is at the
+    /// most `patience`. Or how long it is too early.
+    #[inline]
+    pub(super) fn admit(
+        self,
+        state: u64,
+        now: u64,
+        cost: u32,
+        patience: u64,
+    ) -> Result<(u64, u64), u64> {
+        match self {
+            Self::Gcra { interval, burst } => {
+                if cost > burst {
+                    return Err(NEVER);
+                }
+                if cost == 0 {
+                    return Ok((state, 0));
+                }
+                let tat = state.max(now);
+                let tat = tat.saturating_add(interval.saturating_mul(cost.into()));
+                let earliest = tat.saturating_sub(interval.saturating_mul(burst.into()));
+                let wait = earliest.saturating_sub(now);
+                if wait > patience {
+                    return Err(wait);
+                }
+                Ok((tat.min(MOST), wait))
+            }
+            Self::Window { length, limit } => {
+                if cost > limit {
+                    return Err(NEVER);
+                }
+                let at = At::of(state, now, length);
+                let calls = at.now + u64::from(cost);
+                let used = at.used(length) + u128::from(cost) * u128::from(length);
+                if cost == 0 || used <= u128::from(limit) * u128::from(length) {
+                    return Ok((At { now: calls, ..at }.pack(), 0));
+                }
+                Err(at.wait(length, limit, cost))
+            }
+        }
+    }
+
+    /// The number before a call of so much `cost` that was the last one.
+    pub(super) const fn take_back(self, state: u64, cost: u32) -> u64 {
+        match self {
+            Self::Gcra { interval, .. } => {
+                state.saturating_sub(interval.saturating_mul(cost as u64))
+            }
+            Self::Window { .. } => state,
+        }
+    }
+
+    /// The number that a bucket has from which so many calls have just been taken, if `state` says less.
+    pub(super) fn at_least(self, state: u64, now: u64, calls: u64) -> u64 {
+        match self {
+            Self::Gcra { interval, .. } => {
+                state.max(now.saturating_add(interval.saturating_mul(calls)))
+            }
+            Self::Window { .. } => state,
+        }
+    }
+
+    /// What is left.
+    pub(super) fn standing(self, state: u64, now: u64) -> Standing {
+        match self {
+            Self::Gcra { interval, burst } => {
+                let debt = state.saturating_sub(now);
+                let room = interval.saturating_mul(burst.into()).saturating_sub(debt);
+                Standing {
+                    remaining: (room / interval.max(1)).min(burst.into()) as u32,
+                    reset: debt,
+                }
+            }
+            Self::Window { length, limit } => {
+                let at = At::of(state, now, length);
+                let used = at.used(length).div_ceil(u128::from(length.max(1)));
+                Standing {
+                    remaining: u128::from(limit).saturating_sub(used) as u32,
+                    reset: length - at.elapsed,
+                }
+            }
+        }
+    }
+
+    /// How many calls are allowed at once, and the time in which as many are allowed again.
+    pub(super) const fn quota(self) -> (u32, u64) {
+        match self {
+            Self::Gcra { interval, burst } => (burst, interval.saturating_mul(burst as u64)),
+            Self::Window { length, limit } => (limit, length),
+        }
+    }
+
+    /// From when on the number carries no information.
+    pub(super) fn idle_at(self, state: u64, now: u64) -> u64 {
+        match self {
+            Self::Gcra { .. } => state,
+            Self::Window { length, .. } => {
+                let at = At::of(state, now, length);
+                let windows = match (at.now, at.before) {
+                    (0, 0) => return now,
+                    (0, _) => 1,
+                    _ => 2,
+                };
+                now + (length * windows).saturating_sub(at.elapsed)
+            }
+        }
+    }
+
+    /// The number under this rule that leaves the same share of the bucket as `state` did under
+    /// `old`. Never less than an empty bucket.
+    pub(super) fn rescale(self, old: Self, state: u64, now: u64) -> u64 {
+        if self == old || old.idle_at(state, now) <= now {
+            return if self == old { state } else { self.full(now) };
+        }
+        if let (
+            Self::Window { length, limit },
+            Self::Window {
+                length: same,
+                limit: was,
+            },
+        ) = (self, old)
+            && length == same
+        {
+            let at = At::of(state, now, length);
+            let scale = |count: u64| {
+                (count * u64::from(limit))
+                    .div_ceil(was.max(1).into())
+                    .min(limit.into())
+            };
+            return At {
+                now: scale(at.now),
+                before: scale(at.before),
+                ..at
+            }
+            .pack();
+        }
+        let (mut used, mut of) = old.share(state, now);
+        while of > u128::from(u64::MAX) {
+            used = used.div_ceil(2);
+            of /= 2;
+        }
+        let share = |whole: u64| {
+            (used * u128::from(whole))
+                .div_ceil(of.max(1))
+                .min(whole.into())
+        };
+        match self {
+            Self::Gcra { interval, burst } => {
+                let window = interval.saturating_mul(burst.into());
+                now.saturating_add(share(window) as u64).min(MOST)
+            }
+            Self::Window { length, limit } => At {
+                now: share(limit.into()) as u64,
+                ..At::of(self.full(now), now, length)
+            }
+            .pack(),
+        }
+    }
+
+    /// The number of a bucket from which nothing was taken.
+    fn full(self, now: u64) -> u64 {
+        match self {
+            Self::Gcra { .. } => 0,
+            Self::Window { length, .. } => At {
+                id: now / length.max(1) & ID,
+                elapsed: 0,
+                now: 0,
+                before: 0,
+            }
+            .pack(),
+        }
+    }
+
+    /// What is used, and of how much.
+    fn share(self, state: u64, now: u64) -> (u128, u128) {
+        match self {
+            Self::Gcra { interval, burst } => (
+                state.saturating_sub(now).into(),
+                interval.saturating_mul(burst.into()).into(),
+            ),
+            Self::Window { length, limit } => (
+                At::of(state, now, length).used(length),
+                u128::from(limit) * u128::from(length),
+            ),
+        }
+    }
+}
+
+/// A sliding window at a time.
+#[derive(Clone, Copy)]
+struct At {
+    id: u64,
+    /// How much of it is over.
+    elapsed: u64,
+    now: u64,
+    before: u64,
+}
+
+impl At {
+    fn of(state: u64, now: u64, length: u64) -> Self {
+        let length = length.max(1);
+        let (id, elapsed) = (now / length & ID, now % length);
+        let stored = state >> (2 * COUNT_BITS) & ID;
+        let (current, before) = (state >> COUNT_BITS & COUNT, state & COUNT);
+        let (id, elapsed, now, before) = match id.wrapping_sub(stored) & ID {
+            0 => (id, elapsed, current, before),
+            1 => (id, elapsed, 0, current),
+            // A time that was read long ago: as it was at the start of the window that is on.
+            ago if ago > ID / 2 => (stored, 0, current, before),
+            _ => (id, elapsed, 0, 0),
+        };
+        Self {
+            id,
+            elapsed,
+            now,
+            before,
+        }
+    }
+
+    const fn pack(self) -> u64 {
+        let now = if self.now > COUNT { COUNT } else { self.now };
+        self.id << (2 * COUNT_BITS) | now << COUNT_BITS | self.before
+    }
+
+    /// The calls that count, each as long as a window.
+    fn used(self, length: u64) -> u128 {
+        u128::from(self.before) * u128::from(length - self.elapsed)
+            + u128::from(self.now) * u128::from(length)
+    }
+
+    /// The time after which a call that is too early is allowed, if no other comes.
+    fn wait(self, length: u64, limit: u32, cost: u32) -> u64 {
+        // When `count` calls of the window before leave room for `room`.
+        let when = |count: u64, room: u64| match count {
+            0 => 0,
+            _ => {
+                let stay = u128::from(room) * u128::from(length) / u128::from(count);
+                length.saturating_sub(u64::try_from(stay).unwrap_or(u64::MAX))
+            }
+        };
+        let room = u64::from(limit) - u64::from(cost);
+        match room.checked_sub(self.now) {
+            Some(left) => when(self.before, left).saturating_sub(self.elapsed),
+            None => length - self.elapsed + when(self.now, room),
+        }
+        .max(1)
+    }
+}

@@ -1,0 +1,105 @@
+use std::{
+    fmt,
+    hash::Hash,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tokio::time::Instant;
+use tower_chassis_core::{clock, refusal::Fail};
+use tower_service::Service;
+
+use super::{
+    RateLimitFuture,
+    answer::Answer,
+    cost::CostOf,
+    future::Waiting,
+    shared::{Shared, Turn},
+};
+use crate::keyed::{KeyOf, One};
+
+/// The service of a [`RateLimitLayer`](super::RateLimitLayer).
+pub struct RateLimit<S, F = One, K = (), J = Fail> {
+    inner: S,
+    shared: Arc<Shared<F, K>>,
+    answer: J,
+}
+
+impl<S, F, K, J> RateLimit<S, F, K, J> {
+    pub(super) const fn new(inner: S, shared: Arc<Shared<F, K>>, answer: J) -> Self {
+        Self {
+            inner,
+            shared,
+            answer,
+        }
+    }
+}
+
+impl<S: Clone, F, K, J: Clone> Clone for RateLimit<S, F, K, J> {
+    fn clone(&self) -> Self {
+        Self::new(
+            self.inner.clone(),
+            Arc::clone(&self.shared),
+            self.answer.clone(),
+        )
+    }
+}
+
+impl<S: fmt::Debug, F, K, J> fmt::Debug for RateLimit<S, F, K, J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimit")
+            .field("inner", &self.inner)
+            .field("policy", &self.shared.live)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, F, K, J, Req> Service<Req> for RateLimit<S, F, K, J>
+where
+    S: Service<Req> + Clone,
+    F: KeyOf<Req, K> + CostOf<Req>,
+    K: Hash + Eq,
+    J: Answer<Req, S::Response, S::Error>,
+{
+    type Response = J::Response;
+    type Error = J::Error;
+    type Future = RateLimitFuture<S, Req, F, K, J>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), J::Error>> {
+        self.inner.poll_ready(cx).map_err(J::error)
+    }
+
+    #[inline]
+    fn call(&mut self, request: Req) -> Self::Future {
+        let mut read = None;
+        match self.shared.enter(&request, &mut read, self.answer.tells()) {
+            Turn::Now(quota) => {
+                let inner = call(&mut self.inner, request, read);
+                RateLimitFuture::called(inner, J::note(quota))
+            }
+            Turn::Refused(rejection) => RateLimitFuture::refused(rejection, J::is_grpc(&request)),
+            Turn::Wait { wait, held, quota } => {
+                // Who waits does not hold what the inner service has reserved.
+                let later = self.inner.clone();
+                self.inner = self.inner.clone();
+                let shared = Arc::clone(&self.shared);
+                let since = read.unwrap_or_else(clock::now);
+                let waiting = Waiting::new(later, request, shared, held, since, wait);
+                RateLimitFuture::waiting(waiting, J::note(quota))
+            }
+        }
+    }
+}
+
+/// Calls; with the time, if it was read just now.
+#[inline]
+pub(super) fn call<S: Service<Req>, Req>(
+    service: &mut S,
+    request: Req,
+    read: Option<Instant>,
+) -> S::Future {
+    match read {
+        Some(now) => clock::entered_at(now, |_| service.call(request)),
+        None => service.call(request),
+    }
+}
