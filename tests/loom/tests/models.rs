@@ -72,6 +72,11 @@ models! {
     rate_limit::two_threads_get_one_burst
     rate_limit::a_change_of_rule_frees_nobody
     rate_limit::a_change_of_rule_is_one_step
+    rate_limit::what_is_in_a_cell_is_taken_once
+    rate_limit::a_fetch_of_before_fills_nothing_later
+    rate_limit::a_hot_bucket_never_gives_more_than_a_burst
+    rate_limit::a_change_of_rule_empties_the_cells
+    rate_limit::a_place_is_given_back_once
 
     retry::a_token_is_spent_once
     retry::the_reserve_is_spent_once

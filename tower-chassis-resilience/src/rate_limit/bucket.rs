@@ -28,8 +28,8 @@ const NUMBER: u32 = 5;
 
 /// The most calls that a thread takes at once.
 const BATCH: u64 = 8;
-/// What the cells hold is at the most this part of a burst.
-const PART: u64 = 8;
+/// What the cells hold is at the most this part of a burst, an eighth.
+const PART: u32 = 3;
 /// How often a bucket is asked is counted in spans of so many bits of nanoseconds, about a millisecond.
 const SPAN: u32 = 20;
 /// So often in a span makes it hot.
@@ -99,6 +99,12 @@ impl Bucket {
         };
         bucket.write(0, rule);
         bucket
+    }
+
+    /// Takes a call that thread `at` took in advance, if there is one.
+    #[inline]
+    pub(super) fn take_spare(&self, at: usize) -> bool {
+        self.cells.take(at)
     }
 
     /// Takes a call of so much `cost` for thread `at`, if it need not wait longer than `patience`, or says how
@@ -196,17 +202,13 @@ impl Bucket {
         };
         let taken = loop {
             let rule = self.read(word);
-            let batch = batch(rule, self.cells.len());
-            let reserve = self.cells.len() as u64 * batch.saturating_sub(1);
+            let (batch, reserve) = self.batch(rule);
             let number = rule.at_least(word >> NUMBER, now, reserve);
-            let left = u64::from(rule.standing(number, now).remaining);
-            let share = left / (2 * self.cells.len() as u64);
-            if seldom || share < 2 {
-                break Ok(None);
-            }
-            let calls = match fetch {
-                Some(_) => batch.min(share),
-                None => cost.into(),
+            let calls = match self.share(rule, number, now, batch) {
+                _ if seldom => break Ok(None),
+                0 | 1 => break Ok(None),
+                share if fetch.is_some() => share,
+                _ => cost.into(),
             };
             // What is read from two rules is not used: the swap fails.
             let Ok((number, _)) = rule.admit(number, now, calls as u32, 0) else {
@@ -231,7 +233,7 @@ impl Bucket {
 
     /// Lets threads take several calls at once.
     #[cold]
-    fn heat(&self, now: u64) {
+    pub(super) fn heat(&self, now: u64) {
         let Ok(_turn) = self.turn.try_lock() else {
             return;
         };
@@ -240,7 +242,7 @@ impl Bucket {
             let rule = self.read(word);
             let (burst, _) = rule.quota();
             let left = rule.standing(word >> NUMBER, now).remaining;
-            if word & HOT != 0 || batch(rule, self.cells.len()) < 2 || left < burst / 2 {
+            if word & HOT != 0 || self.batch(rule).0 < 2 || left < burst / 2 {
                 return;
             }
             match self.swap(word, word | HOT) {
@@ -267,8 +269,7 @@ impl Bucket {
         // Read now: what was used of the cells was used before.
         let now = time.fresh();
         let rule = self.read(word);
-        let cells = self.cells.len() as u64;
-        let reserve = cells * batch(rule, self.cells.len()).saturating_sub(1);
+        let (_, reserve) = self.batch(rule);
         loop {
             let number = rule.at_least(word >> NUMBER, now, reserve);
             let number = rule.take_back(number, calls as u32);
@@ -333,6 +334,31 @@ impl Bucket {
         }
     }
 
+    /// The most calls that a thread takes at once, and what the cells hold then but for the calls that are made.
+    const fn batch(&self, rule: Rule) -> (u64, u64) {
+        let (Rule::Gcra { burst, .. }, 1..) = (rule, self.cells.len()) else {
+            return (1, 0);
+        };
+        // The number of cells is a power of two.
+        let cells = self.cells.len().trailing_zeros();
+        let batch = burst as u64 >> (PART + cells);
+        let batch = if batch > BATCH { BATCH } else { batch };
+        (batch, batch.saturating_sub(1) << cells)
+    }
+
+    /// As many of a batch as are less than half of a thread's share of what is left.
+    fn share(&self, rule: Rule, number: u64, now: u64, batch: u64) -> u64 {
+        let cells = self.cells.len().trailing_zeros();
+        let (burst, _) = rule.quota();
+        // Mostly so, and without a division.
+        let rest = u64::from(burst).saturating_sub(batch << (cells + 1));
+        if number <= rule.at_least(0, now, rest) {
+            return batch;
+        }
+        let left = u64::from(rule.standing(number, now).remaining);
+        batch.min(left >> (cells + 1))
+    }
+
     /// Counts how often it is asked: how often in this span, and, if it is the first time in it, how often in the
     /// one before.
     fn asked(&self, now: u64) -> (u64, u64) {
@@ -388,14 +414,3 @@ impl Bucket {
 
 /// The word is another one.
 struct Stale;
-
-/// The most calls that a thread takes at once.
-const fn batch(rule: Rule, cells: usize) -> u64 {
-    match rule {
-        Rule::Gcra { burst, .. } if cells > 0 => {
-            let batch = burst as u64 / (PART * cells as u64);
-            if batch > BATCH { BATCH } else { batch }
-        }
-        _ => 1,
-    }
-}

@@ -71,8 +71,28 @@ where
 
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
+        let cost = self.shared.key.cost_of(&request);
+        if cost == 1 && self.answer.tells().is_none() && self.shared.take_spare() {
+            return RateLimitFuture::called(self.inner.call(request), J::note(None));
+        }
+        self.enter(request, cost)
+    }
+}
+
+impl<S, F, K, J> RateLimit<S, F, K, J> {
+    #[inline(never)]
+    fn enter<Req>(&mut self, request: Req, cost: u32) -> RateLimitFuture<S, Req, F, K, J>
+    where
+        S: Service<Req> + Clone,
+        F: KeyOf<Req, K>,
+        K: Hash + Eq,
+        J: Answer<Req, S::Response, S::Error>,
+    {
         let mut read = None;
-        match self.shared.enter(&request, &mut read, self.answer.tells()) {
+        match self
+            .shared
+            .enter(&request, cost, &mut read, self.answer.tells())
+        {
             Turn::Now(quota) => {
                 let inner = call(&mut self.inner, request, read);
                 RateLimitFuture::called(inner, J::note(quota))

@@ -17,7 +17,6 @@ use tower_chassis_core::{Events, Kind, Live, Quota, Rejection, clock, events::Ev
 use super::{
     RateLimitPolicy, TooCostly,
     bucket::{Bucket, Taken, Time},
-    cost::CostOf,
     rule::{NEVER, Rule, Standing},
     store::Store,
 };
@@ -199,6 +198,13 @@ impl<F, K> Shared<F, K> {
         }
     }
 
+    /// Takes a call that this thread took in advance, if there is one. What most calls of a busy limit without keys do,
+    /// and nothing else.
+    #[inline]
+    pub(super) fn take_spare(&self) -> bool {
+        self.keys.is_none() && self.forced.0.load(Relaxed) == 0 && self.one.take_spare(here())
+    }
+
     pub(super) fn now(&self) -> u64 {
         since(self.epoch, clock::now())
     }
@@ -268,11 +274,12 @@ impl<F, K: Hash + Eq> Shared<F, K> {
     pub(super) fn enter<Req>(
         &self,
         request: &Req,
+        cost: u32,
         read: &mut Option<Instant>,
         tells: Option<bool>,
     ) -> Turn
     where
-        F: KeyOf<Req, K> + CostOf<Req>,
+        F: KeyOf<Req, K>,
     {
         if self.forced.0.load(Relaxed) != 0
             && let Some((force, left)) = self.forced.get(|| self.now())
@@ -282,7 +289,6 @@ impl<F, K: Hash + Eq> Shared<F, K> {
                 Force::Refuse => Turn::Refused(Box::new(self.refuse(left))),
             };
         }
-        let cost = self.key.cost_of(request);
         match self.take(request, cost, &mut self.clock(read)) {
             Ok(taken) if taken.wait == 0 && tells.is_none() => Turn::Now(None),
             Ok(taken) => self.told(request, cost, taken, tells),
