@@ -17,7 +17,12 @@ use tower_chassis::{
     discover::{Discover, StaticDiscover},
     metrics::{CallMetricsLayer, ClientMetricsLayer, ServerMetricsLayer},
     rate_limit::{RateLimitLayer, RateLimitPolicy},
+    rate_limit::{
+        RateLimitLayer, RateLimitPolicy,
+        remote::{Grant, Limit, Store},
+    },
     retry::{PeekLayer, RetryConfig, RetryLayer, RetryPolicy},
+    retry::{RetryConfig, RetryLayer, RetryPolicy},
     router::rules::{Destination, Rule, TrafficLayer, TrafficPolicy},
     timeout::{IdleLayer, TimeoutLayer, TimeoutPolicy},
     trace::{ClientTraceLayer, TraceLayer},
@@ -133,6 +138,29 @@ rows! {
         let limit = limit.keyed(|request: &Request<Body>| Some(request.uri().clone()));
         let handle = limit.handle();
         Case::new(limit).reads(move || handle.keys()).calls_once()
+    };
+    RateLimitLayer: rate_limit_exact =
+        || Case::new(RateLimitLayer::new(twenty()).exact()).calls_once();
+    RateLimitLayer: rate_limit_with_headers =
+        || Case::new(RateLimitLayer::new(twenty()).headers().legacy_headers()).calls_once();
+    RateLimitLayer: rate_limit_with_headers_responding =
+        || Case::new(RateLimitLayer::new(twenty()).headers().respond()).calls_once();
+    RateLimitLayer: rate_limit_by_cost =
+        || Case::new(RateLimitLayer::new(twenty()).cost(|_: &Request<Body>| 1)).calls_once();
+    RateLimitLayer: rate_limit_sliding = || {
+        let policy = RateLimitPolicy::sliding_window(20, Duration::from_secs(1)).unwrap();
+        Case::new(RateLimitLayer::new(policy)).calls_once()
+    };
+    RateLimitLayer: rate_limit_waiting = || {
+        let policy = twenty().with(|config| config.max_wait = Duration::from_secs(10));
+        Case::new(RateLimitLayer::new(policy.unwrap())).calls_once()
+    };
+    RemoteRateLimitLayer: rate_limit_remote =
+        || Case::new(RateLimitLayer::new(twenty()).remote(Open)).calls_once();
+    RemoteRateLimitLayer: rate_limit_remote_keyed = || {
+        let limit = RateLimitLayer::new(twenty());
+        let limit = limit.keyed(|request: &Request<Body>| Some(request.uri().to_string()));
+        Case::new(limit.remote(Open).respond()).calls_once()
     };
     BulkheadLayer: bulkhead_without_a_queue = || {
         let bulkhead = BulkheadLayer::new(BulkheadPolicy::new(2).unwrap());
@@ -357,6 +385,15 @@ fn down() -> impl Iterator<Item = Step> {
 /// The probes under way are what is held.
 fn half_open(case: Case) -> Case {
     case.before(down()).limit(2).calls_once()
+}
+
+/// Grants whatever is wanted.
+struct Open;
+
+impl Store for Open {
+    async fn acquire(&self, _: &str, _: u32, want: u32, _: Limit) -> Result<Grant, BoxError> {
+        Ok(Grant::Calls(want))
+    }
 }
 
 fn twenty() -> RateLimitPolicy {

@@ -149,6 +149,8 @@ fn layers_services_and_futures() {
     }
     as_inner! {
         with a timer:
+        RateLimitLayer;
+        RateLimitLayer<Key, u32>;
         BulkheadLayer;
         BulkheadLayer<UntilEnd<OkIsSuccess>>;
         KeyedBulkheadLayer<Key, u32>;

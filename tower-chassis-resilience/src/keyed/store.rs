@@ -1,10 +1,12 @@
 use std::{
     collections::HashMap,
     fmt,
-    hash::{BuildHasher, BuildHasherDefault, Hash, RandomState},
+    hash::{BuildHasher, BuildHasherDefault, Hash},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
 };
 
+use foldhash::quality::RandomState;
 use tokio::time::Instant;
 
 use super::hash::{AsItIs, Hashed};
@@ -16,6 +18,9 @@ const PER_SHARD: usize = 16;
 const SHARED: usize = 64;
 /// A shard looks for idle states when it has grown to this, and then at twice what is left.
 const FIRST_SWEEP: usize = 16;
+/// A full shard in which nothing was idle is not searched again for this time, and longer where there are many keys.
+const SWEEP_GAP: Duration = Duration::from_millis(1);
+const SWEEP_GAP_PER_KEY: Duration = Duration::from_nanos(50);
 
 /// A state that can be dropped when it says nothing.
 pub(crate) trait Forget {
@@ -27,7 +32,11 @@ pub(crate) trait Forget {
     fn is_idle(&self, now: Instant) -> bool;
 }
 
-/// A sharded map of states by key. Hashed with SipHash and a random seed, because clients choose the keys.
+/// A sharded map of states by key. Hashed with a random seed, because clients choose the keys; what one who guesses it
+/// can do is bounded as a shard is.
+///
+/// Keys are compared under a shard's lock, so `Eq` must not use what has such a store. They are dropped outside of it, as
+/// states are.
 pub(crate) struct Store<K, T> {
     hasher: RandomState,
     shards: Box<[Mutex<Shard<K, T>>]>,
@@ -41,7 +50,11 @@ struct Shard<K, T> {
     sweep_at: usize,
     /// A full shard in which nothing was idle is not searched again before this time.
     not_before: Option<Instant>,
+    sweep_gap: Duration,
 }
+
+/// What was dropped from a shard, which ends after its lock.
+type Dead<K, T> = Vec<(Hashed<K>, Arc<T>)>;
 
 impl<K, T> Store<K, T> {
     /// Room for `max_keys` keys, at least one.
@@ -52,9 +65,11 @@ impl<K, T> Store<K, T> {
             states: HashMap::default(),
             sweep_at: FIRST_SWEEP,
             not_before: None,
+            sweep_gap: SWEEP_GAP
+                .max(SWEEP_GAP_PER_KEY * u32::try_from(max_keys).unwrap_or(u32::MAX)),
         };
         Self {
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             shards: (0..count).map(|_| Mutex::new(shard())).collect(),
             capacity: (max_keys / count).max(1),
             shared: (0..SHARED).map(|_| OnceLock::new()).collect(),
@@ -113,7 +128,9 @@ impl<K: Hash + Eq, T> Store<K, T> {
     /// The state of a key, if it has one of its own.
     pub(crate) fn find(&self, key: K) -> Option<Arc<T>> {
         let (hash, shard) = self.place(&key);
-        lock(shard).states.get(&Hashed { hash, key }).cloned()
+        let key = Hashed { hash, key };
+        let found = lock(shard).states.get(&key).cloned();
+        found
     }
 }
 
@@ -128,12 +145,13 @@ impl<K: Hash + Eq, T: Forget> Store<K, T> {
     ) -> Arc<T> {
         let (hash, shard) = self.place(&key);
         let shared = &self.shared[(hash >> 32) as usize & (SHARED - 1)];
+        let (mut key, mut dead) = (Some(Hashed { hash, key }), Dead::new());
         let mut shard = lock(shard);
         let stays = || {
             let held = |state: &Arc<T>| Arc::strong_count(state) > 1;
             T::ONE_AT_ONCE && shared.get().is_some_and(held)
         };
-        match shard.own(Hashed { hash, key }, self.capacity, stays, now, &make) {
+        match shard.own(&mut key, &mut dead, self.capacity, stays, now, &make) {
             Some(state) => state,
             // Under the lock, so that this key's next call sees that it is held.
             None => Arc::clone(shared.get_or_init(make)),
@@ -143,32 +161,35 @@ impl<K: Hash + Eq, T: Forget> Store<K, T> {
     /// The state of a key, made now if it has none; `None` where there is no room.
     pub(crate) fn own(&self, key: K, now: Instant, make: impl Fn() -> Arc<T>) -> Option<Arc<T>> {
         let (hash, shard) = self.place(&key);
-        lock(shard).own(Hashed { hash, key }, self.capacity, || false, || now, &make)
+        let (mut key, mut dead) = (Some(Hashed { hash, key }), Dead::new());
+        let mut shard = lock(shard);
+        shard.own(&mut key, &mut dead, self.capacity, || false, || now, &make)
     }
 }
 
 impl<K: Hash + Eq, T: Forget> Shard<K, T> {
     fn own(
         &mut self,
-        key: Hashed<K>,
+        key: &mut Option<Hashed<K>>,
+        dead: &mut Dead<K, T>,
         capacity: usize,
         stays: impl FnOnce() -> bool,
         now: impl FnOnce() -> Instant,
         make: &impl Fn() -> Arc<T>,
     ) -> Option<Arc<T>> {
-        if let Some(state) = self.states.get(&key) {
+        if let Some(state) = self.states.get(key.as_ref()?) {
             return Some(Arc::clone(state));
         }
         let now = now();
         let len = self.states.len();
         if len >= self.sweep_at || (len >= capacity && self.may_sweep(now)) {
-            self.sweep(now);
+            self.sweep(now, dead);
         }
         if self.states.len() >= capacity || stays() {
             return None;
         }
         let state = make();
-        self.states.insert(key, Arc::clone(&state));
+        self.states.insert(key.take()?, Arc::clone(&state));
         Some(state)
     }
 }
@@ -179,12 +200,12 @@ impl<K, T: Forget> Shard<K, T> {
     }
 
     /// Drops the states that say nothing and that no call holds.
-    fn sweep(&mut self, now: Instant) {
+    fn sweep(&mut self, now: Instant, dead: &mut Dead<K, T>) {
         // New references are made under this lock only, or from one that is counted here.
-        self.states
-            .retain(|_, state| Arc::strong_count(state) > 1 || !state.is_idle(now));
+        let idle = |state: &Arc<T>| Arc::strong_count(state) == 1 && state.is_idle(now);
+        dead.extend(self.states.extract_if(|_, state| idle(state)));
         self.sweep_at = (self.states.len() * 2).max(FIRST_SWEEP);
-        self.not_before = Some(now + std::time::Duration::from_millis(1));
+        self.not_before = Some(now + self.sweep_gap);
     }
 }
 

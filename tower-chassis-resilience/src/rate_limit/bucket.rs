@@ -313,6 +313,23 @@ impl Bucket {
             .is_ok()
     }
 
+    /// Takes calls that are made anyway, as many as there are. Without cells only.
+    pub(super) fn charge(&self, calls: u32, now: u64) {
+        let mut word = self.center.word.load(Acquire);
+        loop {
+            let rule = self.read(word);
+            let used = rule.at_least(word >> NUMBER, now, 0);
+            let (burst, _) = rule.quota();
+            let number = rule
+                .give(used, calls)
+                .min(rule.at_least(0, now, burst.into()));
+            match self.swap(word, number << NUMBER | word & (VERSION | HOT)) {
+                Ok(()) => return,
+                Err(seen) => word = seen,
+            }
+        }
+    }
+
     /// Fills it up.
     pub(super) fn reset(&self, time: &mut impl Time) {
         let turn = self.turn();

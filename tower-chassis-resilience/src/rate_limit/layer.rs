@@ -152,6 +152,10 @@ where
         }
     }
 
+    pub(super) fn into_parts(self) -> (Arc<Shared<F, K>>, J) {
+        (self.shared, self.answer)
+    }
+
     fn set_up(self, change: impl FnOnce(&mut Setup)) -> Self {
         Self {
             shared: self.shared.fresh_with(change),

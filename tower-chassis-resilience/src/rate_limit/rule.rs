@@ -103,11 +103,21 @@ impl Rule {
         }
     }
 
+    /// The number after so many more calls, allowed or not.
+    pub(super) const fn give(self, state: u64, calls: u32) -> u64 {
+        match self {
+            Self::Gcra { interval, .. } => {
+                state.saturating_add(interval.saturating_mul(calls as u64))
+            }
+            Self::Window { .. } => state,
+        }
+    }
+
     /// The number that a bucket has from which so many calls have just been taken, if `state` says less.
     pub(super) fn at_least(self, state: u64, now: u64, calls: u64) -> u64 {
         match self {
             Self::Gcra { interval, .. } => {
-                state.max(now.saturating_add(interval.saturating_mul(calls)))
+                state.max(now.saturating_add(interval.saturating_mul(calls)).min(MOST))
             }
             Self::Window { .. } => state,
         }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tower_chassis_core::{Events, Kind, Live, Quota, Rejection, clock, events::Event};
+use tower_chassis_core::{Events, Kind, Live, Quota, Rejection, clock};
 
 use super::{
     RateLimitPolicy, TooCostly,
@@ -129,7 +129,7 @@ impl Time for Clock<'_> {
     }
 }
 
-fn since(epoch: Instant, now: Instant) -> u64 {
+pub(super) fn since(epoch: Instant, now: Instant) -> u64 {
     let since = now.saturating_duration_since(epoch);
     let whole = since.as_secs().saturating_mul(1_000_000_000);
     whole.saturating_add(u64::from(since.subsec_nanos()))
@@ -243,11 +243,7 @@ impl<F, K> Shared<F, K> {
 
     #[cold]
     fn refuse(&self, wait: Option<u64>) -> Rejection {
-        let name = &self.setup.name;
-        self.setup.events.emit(|| match name {
-            Some(name) => Event::refused_by("rate_limit", Arc::clone(name), Kind::RateLimited),
-            None => Event::refused("rate_limit", Kind::RateLimited),
-        });
+        self.setup.refused();
         let rejection = Rejection::new(Kind::RateLimited, "rate_limit");
         match wait {
             Some(wait) => rejection.after(Duration::from_nanos(self.jittered(wait))),
@@ -402,7 +398,7 @@ impl<F, K: Hash + Eq> Shared<F, K> {
     }
 }
 
-fn nanos(span: Duration) -> u64 {
+pub(super) fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -1,4 +1,5 @@
 mod batches;
+mod governor;
 mod headers;
 mod service;
 mod waiting;
