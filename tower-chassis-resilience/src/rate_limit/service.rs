@@ -119,7 +119,10 @@ pub(super) fn call<S: Service<Req>, Req>(
     read: Option<Instant>,
 ) -> S::Future {
     match read {
-        Some(now) => clock::entered_at(now, |_| service.call(request)),
+        Some(now) => {
+            let _entered = clock::enter_at(now);
+            service.call(request)
+        }
         None => service.call(request),
     }
 }

@@ -1,18 +1,19 @@
 //! What a layer, its services, their calls and its handles share.
 
 use std::{
-    cell::Cell,
     hash::Hash,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
-    thread,
     time::Duration,
 };
 
 use tokio::time::Instant;
-use tower_chassis_core::{Events, Kind, Live, Quota, Rejection, clock};
+use tower_chassis_core::{
+    Events, Kind, Live, Quota, Rejection, clock,
+    striped::{here, stripes},
+};
 
 use super::{
     RateLimitPolicy, TooCostly,
@@ -21,9 +22,6 @@ use super::{
     store::Store,
 };
 use crate::keyed::KeyOf;
-
-/// The most cells: on more cores than that, some share one.
-const MOST_CELLS: usize = 16;
 
 pub(super) struct Shared<F, K> {
     pub(super) key: Arc<F>,
@@ -144,10 +142,7 @@ where
         let rule = live.load().rule();
         let cells = match setup.exact {
             true => 0,
-            false => thread::available_parallelism()
-                .map_or(1, usize::from)
-                .min(MOST_CELLS)
-                .next_power_of_two(),
+            false => stripes(),
         };
         let store = |max_keys| Store::new(rule, max_keys, setup.exact);
         let shared = Arc::new(Self {
@@ -400,21 +395,4 @@ impl<F, K: Hash + Eq> Shared<F, K> {
 
 pub(super) fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// A number for the calling thread, small and in the order of first use.
-#[inline]
-fn here() -> usize {
-    static THREADS: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static HERE: Cell<usize> = const { Cell::new(usize::MAX) };
-    }
-    match HERE.get() {
-        usize::MAX => {
-            let here = THREADS.fetch_add(1, Relaxed) % usize::MAX;
-            HERE.set(here);
-            here
-        }
-        here => here,
-    }
 }
