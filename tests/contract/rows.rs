@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::Request;
+use http::{Request, Response};
 use tower_chassis::{
     Body, BoxError, Endpoint, JudgeLayer, ObserveLayer, RescueLayer, Verdict,
     access_log::{AccessLogLayer, Format},
@@ -15,12 +15,14 @@ use tower_chassis::{
     client::{Client, OriginLayer},
     deadline::{DeadlineLayer, DeadlinePolicy},
     discover::{Discover, StaticDiscover},
+    fallback::FallbackLayer,
     metrics::{CallMetricsLayer, ClientMetricsLayer, ServerMetricsLayer},
     rate_limit::{RateLimitLayer, RateLimitPolicy},
     rate_limit::{
         RateLimitLayer, RateLimitPolicy,
         remote::{Grant, Limit, Store},
     },
+    retry::{Buffered, RetryConfig, RetryLayer, RetryPolicy, Rewrapped},
     retry::{PeekLayer, RetryConfig, RetryLayer, RetryPolicy},
     retry::{RetryConfig, RetryLayer, RetryPolicy},
     router::rules::{Destination, Rule, TrafficLayer, TrafficPolicy},
@@ -129,6 +131,21 @@ rows! {
         let breaker = breaker.keyed(|request: &Request<Body>| Some(request.uri().clone()));
         let handle = breaker.handle();
         Case::new(breaker).reads(move || handle.keys()).calls_once()
+    };
+    FallbackLayer: fallback = || {
+        let fallback = FallbackLayer::with(|_| Response::new(Body::full("instead")));
+        let handle = fallback.handle();
+        Case::new(fallback).reads(move || (handle.fallbacks(), handle.failed())).answers().calls_once()
+    };
+    FallbackLayer: fallback_switched_off = || {
+        let fallback = FallbackLayer::with(|_| Response::new(Body::full("instead")));
+        fallback.handle().update(|config| config.enabled = false).unwrap();
+        Case::new(fallback).calls_once()
+    };
+    FallbackLayer: fallback_to_a_service = || {
+        let broken = tower::service_fn(async |_: Request<Body>| Err::<Response<Body>, _>(BoxError::from("down")));
+        let replay = Rewrapped::<Body>::new(Buffered);
+        Case::new(FallbackLayer::service(broken).replay(replay)).calls_once()
     };
     RateLimitLayer: rate_limit = || Case::new(RateLimitLayer::new(twenty())).calls_once();
     RateLimitLayer: rate_limit_responding =

@@ -10,6 +10,7 @@
 //! | [`bulkhead`] | so many calls at once, so many that wait | `Overloaded` |
 //! | [`rate_limit`] | so many calls per time and key | `RateLimited` |
 //! | [`adaptive`] | as many calls at once as the service can bear | `Overloaded` |
+//! | [`fallback`] | another answer for a call that failed | the error of both |
 //! | [`balance`] | one service out of many endpoints | `NoEndpoint`, `CircuitOpen` |
 //!
 //! State lives in the layer: layering or cloning twice shares it. Settings are live: every layer takes
@@ -21,6 +22,7 @@ pub mod balance;
 pub mod breaker;
 pub mod bulkhead;
 pub mod deadline;
+pub mod fallback;
 pub mod keyed;
 pub mod rate_limit;
 pub mod retry;

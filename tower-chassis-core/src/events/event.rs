@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::Kind;
+use crate::{Class, Kind};
 
 /// Something that a policy did.
 #[derive(Clone, PartialEq, Debug)]
@@ -100,6 +100,14 @@ pub enum Event {
         limit: u32,
         /// Why: `grew`, `latency`, `overloaded`, ….
         reason: &'static str,
+    },
+    /// A call that failed was answered by a fallback.
+    #[non_exhaustive]
+    Fallback {
+        /// The fallback's name.
+        name: Arc<str>,
+        /// What the call came to.
+        failed: Class,
     },
 }
 
@@ -205,6 +213,14 @@ impl Event {
             name: name.into(),
             limit,
             reason,
+        }
+    }
+
+    /// An answer in place of a call that failed.
+    pub fn fallback(name: impl Into<Arc<str>>, failed: Class) -> Self {
+        Self::Fallback {
+            name: name.into(),
+            failed,
         }
     }
 }

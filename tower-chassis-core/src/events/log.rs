@@ -15,6 +15,7 @@ const TARGET: &str = "tower_chassis::events";
 /// | a breaker opened | warn |
 /// | another transition, an ejection, new endpoints, a configuration applied | info |
 /// | a retry, an exhausted budget, a refusal, a configuration refused, an adaptive limit | debug |
+/// | a retry, an exhausted budget, a refusal, a fallback, a configuration refused | debug |
 ///
 /// Who applies a configuration gets its faults and says them; this line only counts them.
 pub fn log(events: &Events) {
@@ -84,6 +85,10 @@ fn line(event: &Event) {
             reason,
         } => {
             tracing::debug!(target: TARGET, name = &**name, limit, reason, "limit changed");
+        }
+
+        Event::Fallback { name, failed } => {
+            tracing::debug!(target: TARGET, name = &**name, ?failed, "answered by a fallback");
         }
     }
 }

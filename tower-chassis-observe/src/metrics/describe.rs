@@ -19,6 +19,7 @@ pub(crate) mod names {
     pub(crate) const RETRY_ATTEMPTS: &str = "chassis_retry_attempts_total";
     pub(crate) const RETRY_BUDGET: &str = "chassis_retry_budget_exhausted_total";
     pub(crate) const REFUSED: &str = "chassis_refused_total";
+    pub(crate) const FALLBACKS: &str = "chassis_fallbacks_total";
     pub(crate) const ENDPOINTS: &str = "chassis_endpoints";
     pub(crate) const EJECTIONS: &str = "chassis_ejections_total";
     pub(crate) const CONCURRENCY_LIMIT: &str = "chassis_concurrency_limit";
@@ -117,6 +118,12 @@ pub fn describe(recorder: &RecorderHandle) {
             names::REFUSED,
             None,
             "Calls that a layer refused.",
+        ),
+        (
+            Kind::Counter,
+            names::FALLBACKS,
+            None,
+            "Calls that failed and were answered by a fallback.",
         ),
         (
             Kind::Gauge,
