@@ -13,6 +13,7 @@ use tower_chassis::{
     bulkhead::{BulkheadConfig, BulkheadLayer, BulkheadPolicy, QueueOrder},
     bulkhead::{BulkheadLayer, BulkheadPolicy},
     client::{Client, OriginLayer},
+    coalesce::{CoalesceLayer, CoalescePolicy},
     deadline::{DeadlineLayer, DeadlinePolicy},
     discover::{Discover, StaticDiscover},
     fallback::FallbackLayer,
@@ -26,7 +27,9 @@ use tower_chassis::{
     retry::{PeekLayer, RetryConfig, RetryLayer, RetryPolicy},
     retry::{RetryConfig, RetryLayer, RetryPolicy},
     router::rules::{Destination, Rule, TrafficLayer, TrafficPolicy},
+    share::HttpKeys,
     timeout::{IdleLayer, TimeoutLayer, TimeoutPolicy},
+    timeout::{TimeoutLayer, TimeoutPolicy},
     trace::{ClientTraceLayer, TraceLayer},
 };
 use tower_chassis_core::testing::{Case, ControlledService, Step, contract, contract_service};
@@ -131,6 +134,16 @@ rows! {
         let breaker = breaker.keyed(|request: &Request<Body>| Some(request.uri().clone()));
         let handle = breaker.handle();
         Case::new(breaker).reads(move || handle.keys()).calls_once()
+    };
+    CoalesceLayer: coalesce = || {
+        let coalesce = CoalesceLayer::http(CoalescePolicy::default(), HttpKeys::new());
+        let handle = coalesce.handle();
+        Case::new(coalesce).held(move || handle.in_flight())
+    };
+    CoalesceLayer: coalesce_nothing = || {
+        let coalesce = CoalesceLayer::new(CoalescePolicy::default(), |_: &Request<Body>| None::<u32>);
+        let handle = coalesce.handle();
+        Case::new(coalesce.buffered(1_000)).held(move || handle.in_flight()).calls_once()
     };
     FallbackLayer: fallback = || {
         let fallback = FallbackLayer::with(|_| Response::new(Body::full("instead")));

@@ -26,6 +26,7 @@
 //! | `chassis_retry_budget_exhausted_total` | counter | |
 //! | `chassis_refused_total` | counter | `layer`, `kind` |
 //! | `chassis_fallbacks_total` | counter | |
+//! | `chassis_coalesced_total` | counter | |
 //! | `chassis_endpoints` | gauge | `service` |
 //! | `chassis_concurrency_limit` | gauge: of the adaptive limit | `name` |
 //! | `chassis_config_version` | gauge: the number of the one in force | |
@@ -101,6 +102,7 @@ struct Listener {
     exhausted: Counter,
     config_refused: Counter,
     fallbacks: Counter,
+    coalesced: Counter,
     refused: ArcSwap<Vec<(&'static str, Kind, Counter)>>,
     known: Mutex<HashSet<Arc<str>>>,
 }
@@ -112,6 +114,7 @@ impl Listener {
             exhausted: recorder.counter(names::RETRY_BUDGET, Vec::new()),
             config_refused: recorder.counter(names::CONFIG_REFUSED, Vec::new()),
             fallbacks: recorder.counter(names::FALLBACKS, Vec::new()),
+            coalesced: recorder.counter(names::COALESCED, Vec::new()),
             refused: ArcSwap::default(),
             known: Mutex::default(),
             recorder,
@@ -132,6 +135,7 @@ impl Listener {
             Event::Ejected { name, reason, .. } => self.count(names::EJECTIONS, name, reason),
             Event::Retry { .. } => self.retries.increment(1),
             Event::Fallback { .. } => self.fallbacks.increment(1),
+            Event::Coalesced { .. } => self.coalesced.increment(1),
             Event::BudgetExhausted => self.exhausted.increment(1),
             Event::Refused { layer, kind, .. } => self.refused(layer, *kind),
             Event::ConfigApplied { version, .. } => {

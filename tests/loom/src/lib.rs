@@ -13,6 +13,7 @@ extern crate chassis_loom_std as std;
 pub mod adaptive;
 pub mod breaker;
 pub mod bulkhead;
+pub mod coalesce;
 pub mod events;
 pub mod live;
 pub mod rate_limit;

@@ -54,6 +54,13 @@ models! {
     bulkhead::nobody_gets_past_while_a_higher_limit_is_handed_out
     bulkhead::a_shut_one_lets_nobody_in_and_loses_no_permit
 
+    coalesce::who_waits_is_woken_to_take_over
+    coalesce::an_heir_that_goes_passes_it_on
+    coalesce::the_last_one_has_the_call
+    coalesce::the_end_is_not_missed
+    coalesce::whoever_joins_at_the_end_is_told_of_it
+    coalesce::whoever_joins_as_the_last_one_goes_is_not_left_alone
+
     events::a_waiting_reader_is_woken
     events::received_and_missed_is_all
     events::a_gap_is_told_in_its_place

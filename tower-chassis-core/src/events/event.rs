@@ -109,6 +109,12 @@ pub enum Event {
         /// What the call came to.
         failed: Class,
     },
+    /// A call joined another of the same key that was in flight.
+    #[non_exhaustive]
+    Coalesced {
+        /// The layer's name.
+        name: Arc<str>,
+    },
 }
 
 impl Event {
@@ -222,5 +228,10 @@ impl Event {
             name: name.into(),
             failed,
         }
+    }
+
+    /// A call that joined another.
+    pub fn coalesced(name: impl Into<Arc<str>>) -> Self {
+        Self::Coalesced { name: name.into() }
     }
 }

@@ -16,6 +16,7 @@ const TARGET: &str = "tower_chassis::events";
 /// | another transition, an ejection, new endpoints, a configuration applied | info |
 /// | a retry, an exhausted budget, a refusal, a configuration refused, an adaptive limit | debug |
 /// | a retry, an exhausted budget, a refusal, a fallback, a configuration refused | debug |
+/// | a retry, an exhausted budget, a refusal, a fallback, a call that joined another, a configuration refused | debug |
 ///
 /// Who applies a configuration gets its faults and says them; this line only counts them.
 pub fn log(events: &Events) {
@@ -89,6 +90,9 @@ fn line(event: &Event) {
 
         Event::Fallback { name, failed } => {
             tracing::debug!(target: TARGET, name = &**name, ?failed, "answered by a fallback");
+        }
+        Event::Coalesced { name } => {
+            tracing::debug!(target: TARGET, name = &**name, "joined a call in flight");
         }
     }
 }

@@ -20,6 +20,7 @@ pub(crate) mod names {
     pub(crate) const RETRY_BUDGET: &str = "chassis_retry_budget_exhausted_total";
     pub(crate) const REFUSED: &str = "chassis_refused_total";
     pub(crate) const FALLBACKS: &str = "chassis_fallbacks_total";
+    pub(crate) const COALESCED: &str = "chassis_coalesced_total";
     pub(crate) const ENDPOINTS: &str = "chassis_endpoints";
     pub(crate) const EJECTIONS: &str = "chassis_ejections_total";
     pub(crate) const CONCURRENCY_LIMIT: &str = "chassis_concurrency_limit";
@@ -124,6 +125,12 @@ pub fn describe(recorder: &RecorderHandle) {
             names::FALLBACKS,
             None,
             "Calls that failed and were answered by a fallback.",
+        ),
+        (
+            Kind::Counter,
+            names::COALESCED,
+            None,
+            "Calls that joined another of the same key that was in flight.",
         ),
         (
             Kind::Gauge,

@@ -1,0 +1,32 @@
+//! One answer for many: which calls are the same, and how an answer is given again. What [`cache`](crate::cache)
+//! and [`coalesce`](crate::coalesce) have in common.
+//!
+//! * **Which calls are the same** is said by a [`KeyBy`]: [`HttpKeys`] for HTTP, or a closure
+//!   `Fn(&Req) -> Option<K>` of yours. There is no default: two calls with one key get one answer, so everything that the
+//!   answer depends on, the user above all, belongs into the key. `None` passes a call by.
+//! * **How an answer is given again** is said by a [`Share`]: [`Whole`] clones it; [`Http`] keeps the head and up to so
+//!   many bytes of the body.
+//!
+//! # HTTP
+//! By [`HttpKeys`], GET and HEAD are the same if method, scheme, host, path, query and the
+//! [headers that you name](HttpKeys::vary) are. A request passes by if it has credentials
+//! (`authorization`, `proxy-authorization`, `cookie`), unless you [say](HttpKeys::credentials_in_key) that they are to be part of the key; if it has a body, a range, a condition,
+//! an `upgrade`, or a `cache-control` of `no-cache` or `no-store`.
+//!
+//! By [`Http`], an answer is for the caller alone if it has `set-cookie`, a `cache-control` of `private`, `no-store`
+//! or `no-cache`, a `vary` with a header that is not in the key, if it is partial, switches protocols, or is a stream of events or gRPC.
+
+mod body;
+mod collect;
+mod http_key;
+mod rule;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::body::Sink;
+pub use self::{
+    body::{StoredBody, StoredResponse},
+    collect::Collect,
+    http_key::{HttpKey, HttpKeys, KeyBy},
+    rule::{Collected, Http, Share, Whole},
+};

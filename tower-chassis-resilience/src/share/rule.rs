@@ -1,0 +1,192 @@
+use std::{
+    future::{Future, Ready, ready},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Response, StatusCode, header, response::Parts};
+use http_body::Body;
+
+use super::{
+    body::{Sink, StoredBody, StoredResponse},
+    collect::Collect,
+    http_key::has,
+};
+
+/// How an answer is given again.
+pub trait Share<Res>: Clone {
+    /// What the layer answers.
+    type Response;
+    /// What is kept of an answer. Clones are cheap, or the answers small.
+    type Shared: Clone + Send + Sync + 'static;
+    /// Keeps an answer.
+    type Collect: Future<Output = Collected<Self::Shared, Self::Response>>;
+
+    /// Keeps an answer before it is given to anybody.
+    fn collect(&self, response: Res) -> Self::Collect;
+    /// Passes an answer on, and gives `sink` what is kept of it once all of it has passed. The caller does not
+    /// wait for that.
+    fn tee(&self, response: Res, sink: Box<dyn Sink<Self::Shared>>) -> Self::Response;
+    /// Passes an answer on.
+    fn pass(&self, response: Res) -> Self::Response;
+    /// Whether an answer may be given to others at all.
+    fn is_shareable(&self, response: &Res) -> bool;
+    /// An answer that was kept, once more.
+    fn again(&self, shared: Self::Shared) -> Self::Response;
+    /// How many bytes it takes, about.
+    fn weight(shared: &Self::Shared) -> usize;
+}
+
+/// What became of an answer.
+#[derive(Debug)]
+pub enum Collected<T, R> {
+    /// It is for all.
+    Shared(T),
+    /// It is for the caller alone: too long, or private.
+    Apart(R),
+}
+
+/// Answers are cloned: for a protocol of your own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Whole;
+
+impl<Res: Clone + Send + Sync + 'static> Share<Res> for Whole {
+    type Response = Res;
+    type Shared = Res;
+    type Collect = Ready<Collected<Res, Res>>;
+
+    fn collect(&self, response: Res) -> Self::Collect {
+        ready(Collected::Shared(response))
+    }
+    fn tee(&self, response: Res, sink: Box<dyn Sink<Res>>) -> Res {
+        sink.keep(response.clone());
+        response
+    }
+    fn pass(&self, response: Res) -> Res {
+        response
+    }
+    fn is_shareable(&self, _: &Res) -> bool {
+        true
+    }
+    fn again(&self, shared: Res) -> Res {
+        shared
+    }
+    fn weight(_: &Res) -> usize {
+        size_of::<Res>()
+    }
+}
+
+/// HTTP answers: the head, and so many bytes of the body. See the [module](super).
+#[derive(Clone, Debug)]
+pub struct Http {
+    limit: usize,
+    covered: Arc<[HeaderName]>,
+}
+
+impl Http {
+    /// Bodies of up to `limit` bytes, of answers that depend on the headers `covered` only.
+    pub(crate) fn new(limit: usize, covered: Vec<HeaderName>) -> Self {
+        Self {
+            limit,
+            covered: covered.into(),
+        }
+    }
+
+    pub(crate) fn with_limit(self, limit: usize) -> Self {
+        Self { limit, ..self }
+    }
+
+    fn may_share(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        if status.is_informational() || status == StatusCode::PARTIAL_CONTENT {
+            return false;
+        }
+        headers.iter().all(|(name, value)| {
+            let value = value.as_bytes();
+            match *name {
+                header::SET_COOKIE | header::CONTENT_RANGE => false,
+                header::CACHE_CONTROL => !has(value, &["private", "no-store", "no-cache"]),
+                header::VARY => self.covers(value),
+                header::CONTENT_TYPE => !STREAMS.iter().any(|stream| {
+                    value
+                        .get(..stream.len())
+                        .is_some_and(|start| start.eq_ignore_ascii_case(stream.as_bytes()))
+                }),
+                _ => true,
+            }
+        })
+    }
+
+    /// Whether every name in `vary` is in the key. `*` never is.
+    fn covers(&self, vary: &[u8]) -> bool {
+        vary.split(|byte| *byte == b',').all(|name| {
+            let name = name.trim_ascii();
+            let same =
+                |covered: &HeaderName| covered.as_str().as_bytes().eq_ignore_ascii_case(name);
+            name.is_empty() || self.covered.iter().any(same)
+        })
+    }
+}
+
+/// Who reads these waits for each part of them.
+const STREAMS: [&str; 3] = [
+    "text/event-stream",
+    "application/grpc",
+    "multipart/x-mixed-replace",
+];
+
+impl<B> Share<Response<B>> for Http
+where
+    B: Body,
+{
+    type Response = Response<StoredBody<B>>;
+    type Shared = Arc<StoredResponse>;
+    type Collect = Collect<B>;
+
+    fn collect(&self, response: Response<B>) -> Collect<B> {
+        let shared = self.is_shareable(&response);
+        Collect::new(response, if shared { Some(self.limit) } else { None })
+    }
+
+    fn tee(
+        &self,
+        response: Response<B>,
+        sink: Box<dyn Sink<Self::Shared>>,
+    ) -> Response<StoredBody<B>> {
+        let (parts, body) = response.into_parts();
+        let kept = stripped(&parts);
+        let body = StoredBody::tee(body, kept, self.limit, sink);
+        Response::from_parts(parts, body)
+    }
+
+    fn pass(&self, response: Response<B>) -> Response<StoredBody<B>> {
+        response.map(StoredBody::live)
+    }
+
+    fn is_shareable(&self, response: &Response<B>) -> bool {
+        response.body().size_hint().lower() <= self.limit as u64
+            && self.may_share(response.status(), response.headers())
+    }
+
+    fn again(&self, shared: Arc<StoredResponse>) -> Response<StoredBody<B>> {
+        let parts = shared.parts.clone();
+        Response::from_parts(parts, StoredBody::kept(shared))
+    }
+
+    fn weight(shared: &Arc<StoredResponse>) -> usize {
+        shared.weight()
+    }
+}
+
+/// The head without what layers wrote into it for the caller of now.
+fn stripped(parts: &Parts) -> Parts {
+    let mut head = Response::new(()).into_parts().0;
+    head.status = parts.status;
+    head.version = parts.version;
+    head.headers = parts.headers.clone();
+    head
+}
+
+/// Bytes of a memory of their own: a small frame may hold a large read buffer alive.
+pub(super) fn compact(bytes: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(bytes)
+}
