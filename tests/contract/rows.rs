@@ -12,6 +12,7 @@ use tower_chassis::{
     breaker::{BreakerLayer, BreakerPolicy, Mode, WindowType},
     bulkhead::{BulkheadConfig, BulkheadLayer, BulkheadPolicy, QueueOrder},
     bulkhead::{BulkheadLayer, BulkheadPolicy},
+    cache::{CacheLayer, CachePolicy},
     client::{Client, OriginLayer},
     coalesce::{CoalesceLayer, CoalescePolicy},
     deadline::{DeadlineLayer, DeadlinePolicy},
@@ -134,6 +135,15 @@ rows! {
         let breaker = breaker.keyed(|request: &Request<Body>| Some(request.uri().clone()));
         let handle = breaker.handle();
         Case::new(breaker).reads(move || handle.keys()).calls_once()
+    };
+    CacheLayer: cache = || {
+        let cache = CacheLayer::http(CachePolicy::default(), HttpKeys::new());
+        let handle = cache.handle();
+        Case::new(cache).reads(move || (handle.hits(), handle.misses(), handle.len()))
+    };
+    CacheLayer: cache_nothing = || {
+        let cache = CacheLayer::new(CachePolicy::default(), |_: &Request<Body>| None::<u32>);
+        Case::new(cache.buffered(1_000)).calls_once()
     };
     CoalesceLayer: coalesce = || {
         let coalesce = CoalesceLayer::http(CoalescePolicy::default(), HttpKeys::new());

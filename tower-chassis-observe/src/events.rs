@@ -27,6 +27,7 @@
 //! | `chassis_refused_total` | counter | `layer`, `kind` |
 //! | `chassis_fallbacks_total` | counter | |
 //! | `chassis_coalesced_total` | counter | |
+//! | `chassis_cache_requests_total` | counter | `result`: `hit`, `miss`, `bypass`, `stale` |
 //! | `chassis_endpoints` | gauge | `service` |
 //! | `chassis_concurrency_limit` | gauge: of the adaptive limit | `name` |
 //! | `chassis_config_version` | gauge: the number of the one in force | |
@@ -56,6 +57,8 @@ use crate::metrics::{RecorderHandle, names};
 
 /// Names that have series of their own.
 const NAMES: usize = 1000;
+/// What becomes of a call that comes to a cache. The last one is for what a later version may say.
+const CACHE: [&str; 5] = ["hit", "miss", "bypass", "stale", "_OTHER"];
 const OTHER: &str = "_OTHER";
 const STATES: [&str; 5] = ["closed", "open", "half-open", "recovering", "disabled"];
 const MODES: [&str; 5] = [
@@ -103,6 +106,7 @@ struct Listener {
     config_refused: Counter,
     fallbacks: Counter,
     coalesced: Counter,
+    cache: [Counter; CACHE.len()],
     refused: ArcSwap<Vec<(&'static str, Kind, Counter)>>,
     known: Mutex<HashSet<Arc<str>>>,
 }
@@ -115,6 +119,10 @@ impl Listener {
             config_refused: recorder.counter(names::CONFIG_REFUSED, Vec::new()),
             fallbacks: recorder.counter(names::FALLBACKS, Vec::new()),
             coalesced: recorder.counter(names::COALESCED, Vec::new()),
+            cache: CACHE.map(|result| {
+                let labels = vec![Label::from_static_parts("result", result)];
+                recorder.counter(names::CACHE_REQUESTS, labels)
+            }),
             refused: ArcSwap::default(),
             known: Mutex::default(),
             recorder,
@@ -136,6 +144,10 @@ impl Listener {
             Event::Retry { .. } => self.retries.increment(1),
             Event::Fallback { .. } => self.fallbacks.increment(1),
             Event::Coalesced { .. } => self.coalesced.increment(1),
+            Event::Cache { result, .. } => {
+                let at = CACHE.iter().position(|known| known == result);
+                self.cache[at.unwrap_or(CACHE.len() - 1)].increment(1);
+            }
             Event::BudgetExhausted => self.exhausted.increment(1),
             Event::Refused { layer, kind, .. } => self.refused(layer, *kind),
             Event::ConfigApplied { version, .. } => {

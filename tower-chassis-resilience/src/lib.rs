@@ -10,6 +10,7 @@
 //! | [`bulkhead`] | so many calls at once, so many that wait | `Overloaded` |
 //! | [`rate_limit`] | so many calls per time and key | `RateLimited` |
 //! | [`adaptive`] | as many calls at once as the service can bear | `Overloaded` |
+//! | [`cache`] | answers that are kept for a while and given again | |
 //! | [`coalesce`] | one call for all that ask the same at once | `Internal`: it panicked |
 //! | [`fallback`] | another answer for a call that failed | the error of both |
 //! | [`balance`] | one service out of many endpoints | `NoEndpoint`, `CircuitOpen` |
@@ -22,6 +23,7 @@ pub mod adaptive;
 pub mod balance;
 pub mod breaker;
 pub mod bulkhead;
+pub mod cache;
 pub mod coalesce;
 pub mod deadline;
 pub mod fallback;

@@ -115,6 +115,14 @@ pub enum Event {
         /// The layer's name.
         name: Arc<str>,
     },
+    /// A call came to a cache.
+    #[non_exhaustive]
+    Cache {
+        /// The cache's name.
+        name: Arc<str>,
+        /// `hit`, `miss`, `bypass`, or, after a miss that failed, `stale`.
+        result: &'static str,
+    },
 }
 
 impl Event {
@@ -233,5 +241,13 @@ impl Event {
     /// A call that joined another.
     pub fn coalesced(name: impl Into<Arc<str>>) -> Self {
         Self::Coalesced { name: name.into() }
+    }
+
+    /// A call that came to a cache.
+    pub fn cache(name: impl Into<Arc<str>>, result: &'static str) -> Self {
+        Self::Cache {
+            name: name.into(),
+            result,
+        }
     }
 }

@@ -17,6 +17,7 @@ const TARGET: &str = "tower_chassis::events";
 /// | a retry, an exhausted budget, a refusal, a configuration refused, an adaptive limit | debug |
 /// | a retry, an exhausted budget, a refusal, a fallback, a configuration refused | debug |
 /// | a retry, an exhausted budget, a refusal, a fallback, a call that joined another, a configuration refused | debug |
+/// | what a cache did with a call | trace |
 ///
 /// Who applies a configuration gets its faults and says them; this line only counts them.
 pub fn log(events: &Events) {
@@ -93,6 +94,9 @@ fn line(event: &Event) {
         }
         Event::Coalesced { name } => {
             tracing::debug!(target: TARGET, name = &**name, "joined a call in flight");
+        }
+        Event::Cache { name, result } => {
+            tracing::trace!(target: TARGET, name = &**name, result, "cache");
         }
     }
 }

@@ -21,6 +21,7 @@ pub(crate) mod names {
     pub(crate) const REFUSED: &str = "chassis_refused_total";
     pub(crate) const FALLBACKS: &str = "chassis_fallbacks_total";
     pub(crate) const COALESCED: &str = "chassis_coalesced_total";
+    pub(crate) const CACHE_REQUESTS: &str = "chassis_cache_requests_total";
     pub(crate) const ENDPOINTS: &str = "chassis_endpoints";
     pub(crate) const EJECTIONS: &str = "chassis_ejections_total";
     pub(crate) const CONCURRENCY_LIMIT: &str = "chassis_concurrency_limit";
@@ -131,6 +132,12 @@ pub fn describe(recorder: &RecorderHandle) {
             names::COALESCED,
             None,
             "Calls that joined another of the same key that was in flight.",
+        ),
+        (
+            Kind::Counter,
+            names::CACHE_REQUESTS,
+            None,
+            "Calls that came to a cache, by what became of them.",
         ),
         (
             Kind::Gauge,

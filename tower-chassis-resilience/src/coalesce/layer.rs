@@ -291,7 +291,7 @@ where
                     let later = later.take();
                     this.step.set(Step::Over);
                     return Poll::Ready(match ended {
-                        Ended::Shared(shared) => Ok(this.share.again(shared)),
+                        Ended::Shared(shared) => Ok(this.share.again(shared, None)),
                         Ended::Own(own) => Ok(own),
                         Ended::Failed(error) => Err(error),
                         Ended::Apart => {

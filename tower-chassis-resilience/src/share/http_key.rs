@@ -9,6 +9,10 @@ pub trait KeyBy<Req> {
     type Key;
     /// The key of a request; `None` passes it by.
     fn key(&self, request: &Req) -> Option<Self::Key>;
+    /// How many bytes a key takes, about.
+    fn weight(key: &Self::Key) -> usize {
+        size_of_val(key)
+    }
 }
 
 impl<F, Req, K> KeyBy<Req> for F
@@ -188,5 +192,9 @@ impl<B: Body> KeyBy<Request<B>> for HttpKeys {
             }
         }
         Some(HttpKey(key.into_boxed_slice()))
+    }
+
+    fn weight(key: &HttpKey) -> usize {
+        size_of::<HttpKey>() + key.0.len()
     }
 }

@@ -23,9 +23,8 @@ mod rule;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::body::Sink;
 pub use self::{
-    body::{StoredBody, StoredResponse},
+    body::{Sink, StoredBody, StoredResponse},
     collect::Collect,
     http_key::{HttpKey, HttpKeys, KeyBy},
     rule::{Collected, Http, Share, Whole},

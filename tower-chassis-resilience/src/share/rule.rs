@@ -1,10 +1,11 @@
 use std::{
     future::{Future, Ready, ready},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Response, StatusCode, header, response::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, response::Parts};
 use http_body::Body;
 
 use super::{
@@ -31,8 +32,13 @@ pub trait Share<Res>: Clone {
     fn pass(&self, response: Res) -> Self::Response;
     /// Whether an answer may be given to others at all.
     fn is_shareable(&self, response: &Res) -> bool;
-    /// An answer that was kept, once more.
-    fn again(&self, shared: Self::Shared) -> Self::Response;
+    /// For how long it says itself that it may be given to others.
+    fn lifetime(&self, response: &Res) -> Option<Duration> {
+        let _ = response;
+        None
+    }
+    /// An answer that was kept, once more, `age` after it came if that is long ago.
+    fn again(&self, shared: Self::Shared, age: Option<Duration>) -> Self::Response;
     /// How many bytes it takes, about.
     fn weight(shared: &Self::Shared) -> usize;
 }
@@ -68,7 +74,7 @@ impl<Res: Clone + Send + Sync + 'static> Share<Res> for Whole {
     fn is_shareable(&self, _: &Res) -> bool {
         true
     }
-    fn again(&self, shared: Res) -> Res {
+    fn again(&self, shared: Res, _: Option<Duration>) -> Res {
         shared
     }
     fn weight(_: &Res) -> usize {
@@ -167,14 +173,45 @@ where
             && self.may_share(response.status(), response.headers())
     }
 
-    fn again(&self, shared: Arc<StoredResponse>) -> Response<StoredBody<B>> {
-        let parts = shared.parts.clone();
+    fn lifetime(&self, response: &Response<B>) -> Option<Duration> {
+        let headers = response.headers();
+        let said = |wanted| {
+            let mut values = headers.get_all(header::CACHE_CONTROL).iter();
+            values.find_map(|value| seconds(value.as_bytes(), wanted))
+        };
+        let said = said("s-maxage").or_else(|| said("max-age"))?;
+        // It may come out of a cache further in.
+        let age = headers.get(header::AGE).and_then(|age| age.to_str().ok());
+        let age = age.and_then(|age| age.trim().parse().ok()).unwrap_or(0);
+        Some(Duration::from_secs(said.saturating_sub(age)))
+    }
+
+    fn again(&self, shared: Arc<StoredResponse>, age: Option<Duration>) -> Response<StoredBody<B>> {
+        let mut parts = shared.parts.clone();
+        if let Some(age) = age {
+            let before = parts.headers.get(header::AGE);
+            let before = before.and_then(|age| age.to_str().ok()?.trim().parse().ok());
+            let age = before.unwrap_or(0_u64).saturating_add(age.as_secs());
+            parts.headers.insert(header::AGE, HeaderValue::from(age));
+        }
         Response::from_parts(parts, StoredBody::kept(shared))
     }
 
     fn weight(shared: &Arc<StoredResponse>) -> usize {
         shared.weight()
     }
+}
+
+/// The value of `wanted` in a list, as of `cache-control`. One that cannot be read is zero.
+fn seconds(list: &[u8], wanted: &str) -> Option<u64> {
+    let list = std::str::from_utf8(list).ok()?;
+    list.split(',').find_map(|item| {
+        let (name, value) = item.split_once('=')?;
+        let value = value.trim().trim_matches('"');
+        name.trim()
+            .eq_ignore_ascii_case(wanted)
+            .then(|| value.parse().unwrap_or(0))
+    })
 }
 
 /// The head without what layers wrote into it for the caller of now.

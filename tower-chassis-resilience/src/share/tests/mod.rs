@@ -208,7 +208,7 @@ proptest! {
             let response = match collected {
                 Collected::Shared(shared) => {
                     assert!(fits);
-                    <Http as Share<Response<Frames>>>::again(&rule, shared)
+                    <Http as Share<Response<Frames>>>::again(&rule, shared, None)
                 }
                 Collected::Apart(response) => {
                     assert!(!fits);
@@ -228,7 +228,7 @@ proptest! {
             assert_eq!(read(passes.into_body()).await, sent);
             let kept = kept.0.lock().unwrap().pop();
             assert_eq!(kept.is_some(), fits);
-            let again = <Http as Share<Response<Frames>>>::again(&rule, kept.unwrap());
+            let again = <Http as Share<Response<Frames>>>::again(&rule, kept.unwrap(), None);
             assert_eq!(read(again.into_body()).await, sent);
         });
     }

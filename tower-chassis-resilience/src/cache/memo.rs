@@ -1,0 +1,436 @@
+//! Values by key, bounded in number and weight, each for a time. Knows nothing of tower; takes `now`.
+//!
+//! Evicts by S3-FIFO (Yang and others, SOSP 2023): what is new goes into a small queue, a tenth of the room, and
+//! moves to the main one only if it was asked for again, or if it is remembered as one that was evicted too early. So
+//! a scan of keys that nobody asks for twice passes through the tenth and leaves the rest alone.
+//!
+//! Foreign code under a lock is the `Eq` of keys alone: what is evicted or replaced is dropped after it.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    hash::{BuildHasher, BuildHasherDefault, Hash, RandomState},
+    mem,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use tokio::time::Instant;
+
+use crate::keyed::hash::{AsItIs, Hashed};
+
+/// The most shards; fewer where they would hold less than [`PER_SHARD`] entries each.
+const SHARDS: usize = 16;
+const PER_SHARD: usize = 64;
+/// One in so many entries of a shard is in the small queue.
+const SMALL: usize = 10;
+const MOST_FREQUENT: u8 = 3;
+const NONE: u32 = u32::MAX;
+
+/// Until when a value is given out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Life {
+    /// When it was made.
+    pub(crate) born: Instant,
+    /// Fresh before this.
+    pub(crate) fresh: Instant,
+    /// Of use in need before this.
+    pub(crate) stale: Instant,
+}
+
+/// What was found under a key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Found<V> {
+    Fresh(V, Instant),
+    Stale(V, Instant),
+    Nothing,
+}
+
+/// See the [module](self).
+pub(crate) struct Memo<K, V> {
+    hasher: RandomState,
+    shards: Box<[Mutex<Shard<K, V>>]>,
+    /// Of a shard.
+    max_entries: AtomicUsize,
+    max_weight: AtomicUsize,
+}
+
+type Map<K> = HashMap<Arc<Hashed<K>>, u32, BuildHasherDefault<AsItIs>>;
+
+struct Shard<K, V> {
+    map: Map<K>,
+    nodes: Vec<Node<K, V>>,
+    /// The first node that is vacant; the others follow by `after`.
+    vacant: u32,
+    small: List,
+    main: List,
+    weight: usize,
+    /// Hashes of what the small queue evicted last.
+    ghosts: VecDeque<u64>,
+    haunts: HashSet<u64, BuildHasherDefault<AsItIs>>,
+}
+
+struct Node<K, V> {
+    entry: Option<Entry<K, V>>,
+    before: u32,
+    after: u32,
+    frequency: u8,
+    in_main: bool,
+}
+
+/// What is foreign of an entry.
+pub(crate) struct Entry<K, V> {
+    key: Arc<Hashed<K>>,
+    value: V,
+    weight: usize,
+    life: Life,
+}
+
+#[derive(Clone, Copy)]
+struct List {
+    first: u32,
+    last: u32,
+    len: usize,
+}
+
+impl List {
+    const EMPTY: Self = Self {
+        first: NONE,
+        last: NONE,
+        len: 0,
+    };
+}
+
+impl<K: Hash + Eq, V: Clone> Memo<K, V> {
+    pub(crate) fn new(max_entries: usize, max_weight: usize) -> Self {
+        let wanted = (max_entries / PER_SHARD).clamp(1, SHARDS);
+        let count = 1 << wanted.ilog2();
+        let memo = Self {
+            hasher: RandomState::new(),
+            shards: (0..count).map(|_| Mutex::new(Shard::new())).collect(),
+            max_entries: AtomicUsize::new(0),
+            max_weight: AtomicUsize::new(0),
+        };
+        memo.store_bounds(max_entries, max_weight);
+        memo
+    }
+
+    fn store_bounds(&self, max_entries: usize, max_weight: usize) {
+        let count = self.shards.len();
+        self.max_entries
+            .store((max_entries / count).max(1), Relaxed);
+        self.max_weight.store(max_weight / count, Relaxed);
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            entries: self.max_entries.load(Relaxed),
+            weight: self.max_weight.load(Relaxed),
+        }
+    }
+
+    /// Puts other bounds in force; what is too much goes at once.
+    pub(crate) fn bound(&self, max_entries: usize, max_weight: usize) {
+        self.store_bounds(max_entries, max_weight);
+        for shard in &self.shards {
+            let gone = lock(shard).shrink(self.bounds());
+            drop(gone);
+        }
+    }
+
+    pub(crate) fn hashed(&self, key: K) -> Hashed<K> {
+        let hash = self.hasher.hash_one(&key);
+        Hashed { hash, key }
+    }
+
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard<K, V>> {
+        // The map indexes by the lowest bits and marks by the highest: the shard takes some in between.
+        lock(&self.shards[(hash >> 48) as usize & (self.shards.len() - 1)])
+    }
+
+    /// What is under `key` at `now`. What is of no use any more goes.
+    pub(crate) fn get(&self, key: &Hashed<K>, now: Instant) -> Found<V> {
+        let mut shard = self.shard(key.hash);
+        let Some(&index) = shard.map.get(key) else {
+            return Found::Nothing;
+        };
+        let node = shard.node(index);
+        let Some(entry) = &node.entry else {
+            return Found::Nothing;
+        };
+        if now >= entry.life.stale {
+            let gone = shard.remove(index);
+            drop(shard);
+            drop(gone);
+            return Found::Nothing;
+        }
+        let (value, life) = (entry.value.clone(), entry.life);
+        node.frequency = (node.frequency + 1).min(MOST_FREQUENT);
+        if now < life.fresh {
+            Found::Fresh(value, life.born)
+        } else {
+            Found::Stale(value, life.born)
+        }
+    }
+
+    /// Puts a value under `key`, in place of what was there. Not if it is heavier than there is room.
+    pub(crate) fn insert(&self, key: Hashed<K>, value: V, weight: usize, life: Life) {
+        let bounds = self.bounds();
+        let hash = key.hash;
+        let mut gone = Vec::new();
+        let mut shard = self.shard(hash);
+        let old = shard.map.get(&key).copied();
+        if weight > bounds.weight {
+            let old = old.and_then(|index| shard.remove(index));
+            drop(shard);
+            drop(old);
+            return;
+        }
+        let entry = Entry {
+            key: Arc::new(key),
+            value,
+            weight,
+            life,
+        };
+        if let Some(index) = old {
+            // It keeps its place and what is known of it.
+            let node = shard.node(index);
+            let old = mem::replace(&mut node.entry, None);
+            let (old_weight, key) = old.as_ref().map_or((0, Arc::clone(&entry.key)), |old| {
+                (old.weight, Arc::clone(&old.key))
+            });
+            node.entry = Some(Entry { key, ..entry });
+            shard.weight = shard.weight - old_weight + weight;
+            gone.extend(old);
+        } else {
+            // Before, so that the new one is not the first to go.
+            gone = shard.make_room(Bounds {
+                entries: bounds.entries - 1,
+                weight: bounds.weight - weight,
+            });
+            shard.add(entry, hash);
+        }
+        gone.extend(shard.make_room(bounds));
+        drop(shard);
+        drop(gone);
+    }
+
+    /// Takes what is under `key` away; whether there was anything.
+    pub(crate) fn remove(&self, key: &Hashed<K>) -> bool {
+        let mut shard = self.shard(key.hash);
+        let index = shard.map.get(key).copied();
+        let gone = index.and_then(|index| shard.remove(index));
+        drop(shard);
+        gone.is_some()
+    }
+
+    pub(crate) fn clear(&self) {
+        for shard in &self.shards {
+            let old = mem::replace(&mut *lock(shard), Shard::new());
+            drop(old);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).map.len()).sum()
+    }
+
+    pub(crate) fn weight(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).weight).sum()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn check(&self) {
+        for shard in &self.shards {
+            lock(shard).check(self.bounds());
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Bounds {
+    entries: usize,
+    weight: usize,
+}
+
+impl<K: Hash + Eq, V> Shard<K, V> {
+    fn new() -> Self {
+        Self {
+            map: HashMap::default(),
+            nodes: Vec::new(),
+            vacant: NONE,
+            small: List::EMPTY,
+            main: List::EMPTY,
+            weight: 0,
+            ghosts: VecDeque::new(),
+            haunts: HashSet::default(),
+        }
+    }
+
+    fn node(&mut self, index: u32) -> &mut Node<K, V> {
+        &mut self.nodes[index as usize]
+    }
+
+    /// Adds what was not there.
+    fn add(&mut self, entry: Entry<K, V>, hash: u64) {
+        let in_main = self.haunts.contains(&hash);
+        self.weight += entry.weight;
+        let key = Arc::clone(&entry.key);
+        let node = Node {
+            entry: Some(entry),
+            before: NONE,
+            after: NONE,
+            frequency: 0,
+            in_main,
+        };
+        let index = match self.vacant {
+            NONE => {
+                self.nodes.push(node);
+                (self.nodes.len() - 1) as u32
+            }
+            index => {
+                self.vacant = mem::replace(self.node(index), node).after;
+                index
+            }
+        };
+        self.link(index);
+        self.map.insert(key, index);
+    }
+
+    /// Puts a node at the end of its queue.
+    fn link(&mut self, index: u32) {
+        let in_main = self.node(index).in_main;
+        let mut list = if in_main { self.main } else { self.small };
+        let node = self.node(index);
+        (node.before, node.after) = (list.last, NONE);
+        match list.last {
+            NONE => list.first = index,
+            last => self.node(last).after = index,
+        }
+        list.last = index;
+        list.len += 1;
+        *self.list(in_main) = list;
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let Node {
+            before,
+            after,
+            in_main,
+            ..
+        } = *self.node(index);
+        let mut list = if in_main { self.main } else { self.small };
+        match before {
+            NONE => list.first = after,
+            before => self.node(before).after = after,
+        }
+        match after {
+            NONE => list.last = before,
+            after => self.node(after).before = before,
+        }
+        list.len -= 1;
+        *self.list(in_main) = list;
+    }
+
+    fn list(&mut self, in_main: bool) -> &mut List {
+        if in_main {
+            &mut self.main
+        } else {
+            &mut self.small
+        }
+    }
+
+    fn remove(&mut self, index: u32) -> Option<Entry<K, V>> {
+        self.unlink(index);
+        let vacant = mem::replace(&mut self.vacant, index);
+        let node = self.node(index);
+        node.after = vacant;
+        let entry = node.entry.take()?;
+        self.map.remove(&*entry.key);
+        self.weight -= entry.weight;
+        Some(entry)
+    }
+
+    /// Evicts until what is there is within `bounds`.
+    fn make_room(&mut self, bounds: Bounds) -> Vec<Entry<K, V>> {
+        let mut gone = Vec::new();
+        while self.map.len() > bounds.entries || self.weight > bounds.weight {
+            let small = self.small.len * SMALL > self.map.len() || self.main.len == 0;
+            let index = if small {
+                self.small.first
+            } else {
+                self.main.first
+            };
+            if index == NONE {
+                break;
+            }
+            let node = self.node(index);
+            if node.frequency == 0 {
+                let entry = self.remove(index);
+                if small && let Some(entry) = &entry {
+                    self.remember(entry.key.hash, bounds.entries);
+                }
+                gone.extend(entry);
+            } else {
+                // From the small queue it is promoted, in the main one it has one chance less.
+                node.frequency = if small { 0 } else { node.frequency - 1 };
+                self.unlink(index);
+                self.node(index).in_main = true;
+                self.link(index);
+            }
+        }
+        gone
+    }
+
+    fn shrink(&mut self, bounds: Bounds) -> Vec<Entry<K, V>> {
+        let gone = self.make_room(bounds);
+        while self.ghosts.len() > bounds.entries {
+            self.forget();
+        }
+        gone
+    }
+
+    fn remember(&mut self, hash: u64, most: usize) {
+        if self.haunts.insert(hash) {
+            self.ghosts.push_back(hash);
+        }
+        while self.ghosts.len() > most.max(1) {
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
+        if let Some(ghost) = self.ghosts.pop_front() {
+            self.haunts.remove(&ghost);
+        }
+    }
+
+    #[cfg(test)]
+    fn check(&mut self, bounds: Bounds) {
+        assert!(self.map.len() <= bounds.entries && self.weight <= bounds.weight);
+        assert_eq!(self.small.len + self.main.len, self.map.len());
+        assert!(self.ghosts.len() <= bounds.entries.max(1));
+        assert_eq!(self.ghosts.len(), self.haunts.len());
+        let mut weight = 0;
+        for in_main in [false, true] {
+            let (mut at, mut before, mut len) = (self.list(in_main).first, NONE, 0);
+            while at != NONE {
+                let node = self.node(at);
+                assert!(node.in_main == in_main && node.before == before);
+                let entry = node.entry.as_ref().unwrap();
+                let (key, after) = (Arc::clone(&entry.key), node.after);
+                weight += entry.weight;
+                assert_eq!(self.map.get(&*key), Some(&at));
+                (before, at, len) = (at, after, len + 1);
+            }
+            let list = *self.list(in_main);
+            assert_eq!((list.last, list.len), (before, len));
+        }
+        assert_eq!(weight, self.weight);
+    }
+}
+
+fn lock<K, V>(shard: &Mutex<Shard<K, V>>) -> MutexGuard<'_, Shard<K, V>> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
