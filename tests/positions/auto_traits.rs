@@ -18,7 +18,11 @@ use tower_chassis::{
     balance::{Balance, BalanceHandle, RoundRobin, Worker},
     breaker::{BreakerHandle, BreakerLayer, KeyedBreakerLayer},
     bulkhead::{BulkheadHandle, BulkheadLayer, Deadlines, KeyedBulkheadHandle, KeyedBulkheadLayer},
+    bulkhead::{BulkheadHandle, BulkheadLayer, KeyedBulkheadHandle, KeyedBulkheadLayer},
+    cache::{CacheHandle, CacheLayer},
+    coalesce::{CoalesceHandle, CoalesceLayer},
     deadline::{Accept, DeadlineHandle, DeadlineLayer, Propagate},
+    fallback::{ByFn as Instead, Failure, FallbackHandle, FallbackLayer, Marked},
     keyed::By,
     metrics::{ClientMetricsLayer, ServerMetricsLayer},
     rate_limit::{RateLimitHandle, RateLimitLayer},
@@ -26,7 +30,9 @@ use tower_chassis::{
     retry::{PeekLayer, RetryHandle, RetryLayer},
     retry::{RetryHandle, RetryLayer},
     settle::{UntilEnd, UntilHead},
+    share::{Http, HttpKey, HttpKeys},
     timeout::{Always, IdleLayer, TimeoutHandle, TimeoutLayer, ToEnd},
+    timeout::{TimeoutHandle, TimeoutLayer},
     trace::{ClientTraceLayer, TraceLayer},
     verdict::{Auto, ByFn, OkIsSuccess},
 };
@@ -146,6 +152,9 @@ fn layers_services_and_futures() {
         RateLimitLayer<Key, u32>;
         RetryLayer;
         PeekLayer;
+        FallbackLayer<Instead<fn(Failure) -> Response<Body>>>;
+        FallbackLayer<Instead<fn(Failure) -> Response<Body>>, Auto, Marked>;
+        CacheLayer<HttpKeys, HttpKey, Http>;
     }
     as_inner! {
         with a timer:
@@ -187,6 +196,19 @@ fn balance_is_no_layer_and_its_endpoints_are_shared() {
 }
 
 #[test]
+fn coalesced_calls_move_between_tasks() {
+    type Layer = CoalesceLayer<HttpKeys, HttpKey, Http>;
+    is! {
+        Layer: Send & Sync & Clone & Unpin;
+        // A call goes from one task to another: `Coalesce` asks for `Send`.
+        Of<Layer, ()>: Send & Sync & Clone & Unpin;
+        Of<Layer, Unshared>: Send & !Sync & Clone & Unpin;
+        Call<Layer, ()>: Send & !Clone & Unpin;
+        Call<Layer, Unshared>: Send & !Clone;
+    }
+}
+
+#[test]
 fn handles() {
     is! {
         TimeoutHandle: Send & Sync & Clone & Unpin;
@@ -197,6 +219,9 @@ fn handles() {
         KeyedAdaptiveHandle<Key, u32>: Send & Sync & Clone & Unpin;
         BulkheadHandle: Send & Sync & Clone & Unpin;
         KeyedBulkheadHandle<Key, u32>: Send & Sync & Clone & Unpin;
+        CacheHandle<HttpKey>: Send & Sync & Clone & Unpin;
+        CoalesceHandle<HttpKey>: Send & Sync & Clone & Unpin;
+        FallbackHandle: Send & Sync & Clone & Unpin;
         DeadlineHandle: Send & Sync & Clone & Unpin;
         BalanceHandle: Send & Sync & Clone & Unpin;
         Live<Format>: Send & Sync & Clone & Unpin;

@@ -116,4 +116,5 @@ rows! { run;
     adaptive: rows::adaptive(),
     accept: rows::accept(),
     propagate: rows::propagate(),
+    fallback: rows::fallback(|_| Reply(Answer::Ok)),
 }

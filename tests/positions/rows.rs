@@ -19,15 +19,20 @@ use tower_chassis::{
     balance::{Balance, BalanceHandle, RoundRobin},
     breaker::{BreakerLayer, BreakerPolicy, State},
     bulkhead::{BulkheadLayer, BulkheadPolicy},
+    cache::{CacheLayer, CachePolicy},
+    coalesce::{CoalesceLayer, CoalescePolicy},
     deadline::{Accept, DeadlineLayer, DeadlinePolicy, Propagate},
     discover::{Discover, StaticDiscover},
+    fallback::{ByFn as Answers, Failure, FallbackLayer, Marked},
     metrics::{ClientMetricsLayer, ServerMetricsLayer},
     prometheus::Prometheus,
     rate_limit::{RateLimitLayer, RateLimitPolicy},
     retry::{RetryLayer, RetryPolicy},
+    share::{Http, HttpKey, HttpKeys},
     timeout::{IdleLayer, TimeoutLayer, TimeoutPolicy},
+    timeout::{TimeoutLayer, TimeoutPolicy},
     trace::{ClientTraceLayer, TraceLayer},
-    verdict::ByFn,
+    verdict::{Auto, ByFn},
 };
 
 use crate::backend::{
@@ -411,3 +416,62 @@ pub(crate) fn judge<B, E>() -> Row<Stack<JudgeLayer<ByFn<Judge<B, E>>>, BreakerL
 
 /// A judge of responses with the body `B`.
 pub(crate) type Judge<B, E> = fn(Result<&Response<B>, &E>) -> Verdict;
+
+/// What failed is answered by `Fine`, and is seen as one that failed.
+pub(crate) fn fallback<Res, F>(answer: F) -> Row<FallbackLayer<Answers<F>>>
+where
+    F: Fn(Failure) -> Res,
+{
+    let layer = FallbackLayer::with(answer);
+    let handle = layer.handle();
+    Row::new(
+        layer,
+        &[
+            (Ask::One, Fine),
+            (Ask::Broken, Fine),
+            (Ask::Flaky, Fine),
+            (Ask::Flaky, Fine),
+        ],
+        move |backend| backend.calls() == 4 && handle.fallbacks() == 2,
+    )
+}
+
+/// The same, marked.
+pub(crate) fn marked_fallback<B, F>(answer: F) -> Row<FallbackLayer<Answers<F>, Auto, Marked>>
+where
+    F: Fn(Failure) -> Response<B>,
+{
+    fallback(answer).with(FallbackLayer::mark)
+}
+
+/// Each route is called once, unless it fails.
+pub(crate) fn cache() -> Row<CacheLayer<HttpKeys, HttpKey, Http>> {
+    let layer = CacheLayer::http(CachePolicy::default(), HttpKeys::new());
+    let handle = layer.handle();
+    Row::new(
+        layer,
+        &[
+            (Ask::One, Fine),
+            (Ask::One, Fine),
+            (Ask::Two, Fine),
+            (Ask::Broken, Broken),
+            (Ask::Broken, Broken),
+            (Ask::One, Fine),
+            (Ask::Two, Fine),
+        ],
+        move |backend| backend.calls() == 4 && (handle.hits(), handle.len()) == (3, 2),
+    )
+}
+
+/// Ten calls at once on five routes are five.
+pub(crate) fn coalesce() -> Row<CoalesceLayer<HttpKeys, HttpKey, Http>> {
+    let layer = CoalesceLayer::http(CoalescePolicy::default(), HttpKeys::new());
+    let handle = layer.handle();
+    let mut row = Row::new(
+        layer,
+        &[(Ask::One, Fine), (Ask::Broken, Broken)],
+        move |backend| backend.calls() == 7 && (handle.joined(), handle.in_flight()) == (5, 0),
+    );
+    row.play.crowd = true;
+    row
+}

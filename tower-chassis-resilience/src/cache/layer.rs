@@ -9,7 +9,6 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::Instant;
 use tower_chassis_core::{
     Class, Events, Live, Verdict, clock,
     verdict::{Auto, ByFn, Classify},
@@ -343,8 +342,7 @@ where
             if said.is_some_and(|said| said.is_zero()) {
                 return this.share.pass(response);
             }
-            let now: Instant = clock::now();
-            let sink = miss.sink(state, now, said, H::weight, weight);
+            let sink = miss.sink(state, said, H::weight, weight);
             this.share.tee(response, sink)
         }))
     }

@@ -11,7 +11,7 @@ use std::{
     hash::{BuildHasher, BuildHasherDefault, Hash, RandomState},
     mem,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
 };
@@ -56,10 +56,11 @@ pub(crate) struct Memo<K, V> {
     max_weight: AtomicUsize,
 }
 
-type Map<K> = HashMap<Arc<Hashed<K>>, u32, BuildHasherDefault<AsItIs>>;
+/// By the hash of the key, which the entry holds: of two keys with one hash, the later one takes the place.
+type Map = HashMap<u64, u32, BuildHasherDefault<AsItIs>>;
 
 struct Shard<K, V> {
-    map: Map<K>,
+    map: Map,
     nodes: Vec<Node<K, V>>,
     /// The first node that is vacant; the others follow by `after`.
     vacant: u32,
@@ -81,10 +82,29 @@ struct Node<K, V> {
 
 /// What is foreign of an entry.
 pub(crate) struct Entry<K, V> {
-    key: Arc<Hashed<K>>,
+    key: Hashed<K>,
     value: V,
     weight: usize,
     life: Life,
+}
+
+/// Entries to be dropped after the lock. Mostly it is one.
+struct Gone<K, V>(Option<Entry<K, V>>, Vec<Entry<K, V>>);
+
+impl<K, V> Default for Gone<K, V> {
+    fn default() -> Self {
+        Self(None, Vec::new())
+    }
+}
+
+impl<K, V> Gone<K, V> {
+    fn add(&mut self, entry: Option<Entry<K, V>>) {
+        if self.0.is_none() {
+            self.0 = entry;
+        } else {
+            self.1.extend(entry);
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -152,7 +172,7 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
     /// What is under `key` at `now`. What is of no use any more goes.
     pub(crate) fn get(&self, key: &Hashed<K>, now: Instant) -> Found<V> {
         let mut shard = self.shard(key.hash);
-        let Some(&index) = shard.map.get(key) else {
+        let Some(index) = shard.find(key) else {
             return Found::Nothing;
         };
         let node = shard.node(index);
@@ -178,9 +198,9 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
     pub(crate) fn insert(&self, key: Hashed<K>, value: V, weight: usize, life: Life) {
         let bounds = self.bounds();
         let hash = key.hash;
-        let mut gone = Vec::new();
+        let mut gone = Gone::default();
         let mut shard = self.shard(hash);
-        let old = shard.map.get(&key).copied();
+        let old = shard.map.get(&hash).copied();
         if weight > bounds.weight {
             let old = old.and_then(|index| shard.remove(index));
             drop(shard);
@@ -188,7 +208,7 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
             return;
         }
         let entry = Entry {
-            key: Arc::new(key),
+            key,
             value,
             weight,
             life,
@@ -196,22 +216,20 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
         if let Some(index) = old {
             // It keeps its place and what is known of it.
             let node = shard.node(index);
-            let old = mem::replace(&mut node.entry, None);
-            let (old_weight, key) = old.as_ref().map_or((0, Arc::clone(&entry.key)), |old| {
-                (old.weight, Arc::clone(&old.key))
-            });
-            node.entry = Some(Entry { key, ..entry });
+            let old = node.entry.replace(entry);
+            let old_weight = old.as_ref().map_or(0, |old| old.weight);
             shard.weight = shard.weight - old_weight + weight;
-            gone.extend(old);
+            gone.add(old);
         } else {
             // Before, so that the new one is not the first to go.
-            gone = shard.make_room(Bounds {
+            let room = Bounds {
                 entries: bounds.entries - 1,
                 weight: bounds.weight - weight,
-            });
+            };
+            shard.make_room(room, &mut gone);
             shard.add(entry, hash);
         }
-        gone.extend(shard.make_room(bounds));
+        shard.make_room(bounds, &mut gone);
         drop(shard);
         drop(gone);
     }
@@ -219,7 +237,7 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
     /// Takes what is under `key` away; whether there was anything.
     pub(crate) fn remove(&self, key: &Hashed<K>) -> bool {
         let mut shard = self.shard(key.hash);
-        let index = shard.map.get(key).copied();
+        let index = shard.find(key);
         let gone = index.and_then(|index| shard.remove(index));
         drop(shard);
         gone.is_some()
@@ -268,6 +286,12 @@ impl<K: Hash + Eq, V> Shard<K, V> {
         }
     }
 
+    fn find(&mut self, key: &Hashed<K>) -> Option<u32> {
+        let index = self.map.get(&key.hash).copied()?;
+        let entry = self.node(index).entry.as_ref()?;
+        (entry.key == *key).then_some(index)
+    }
+
     fn node(&mut self, index: u32) -> &mut Node<K, V> {
         &mut self.nodes[index as usize]
     }
@@ -276,7 +300,6 @@ impl<K: Hash + Eq, V> Shard<K, V> {
     fn add(&mut self, entry: Entry<K, V>, hash: u64) {
         let in_main = self.haunts.contains(&hash);
         self.weight += entry.weight;
-        let key = Arc::clone(&entry.key);
         let node = Node {
             entry: Some(entry),
             before: NONE,
@@ -295,7 +318,7 @@ impl<K: Hash + Eq, V> Shard<K, V> {
             }
         };
         self.link(index);
-        self.map.insert(key, index);
+        self.map.insert(hash, index);
     }
 
     /// Puts a node at the end of its queue.
@@ -347,14 +370,13 @@ impl<K: Hash + Eq, V> Shard<K, V> {
         let node = self.node(index);
         node.after = vacant;
         let entry = node.entry.take()?;
-        self.map.remove(&*entry.key);
+        self.map.remove(&entry.key.hash);
         self.weight -= entry.weight;
         Some(entry)
     }
 
     /// Evicts until what is there is within `bounds`.
-    fn make_room(&mut self, bounds: Bounds) -> Vec<Entry<K, V>> {
-        let mut gone = Vec::new();
+    fn make_room(&mut self, bounds: Bounds, gone: &mut Gone<K, V>) {
         while self.map.len() > bounds.entries || self.weight > bounds.weight {
             let small = self.small.len * SMALL > self.map.len() || self.main.len == 0;
             let index = if small {
@@ -371,7 +393,7 @@ impl<K: Hash + Eq, V> Shard<K, V> {
                 if small && let Some(entry) = &entry {
                     self.remember(entry.key.hash, bounds.entries);
                 }
-                gone.extend(entry);
+                gone.add(entry);
             } else {
                 // From the small queue it is promoted, in the main one it has one chance less.
                 node.frequency = if small { 0 } else { node.frequency - 1 };
@@ -380,11 +402,11 @@ impl<K: Hash + Eq, V> Shard<K, V> {
                 self.link(index);
             }
         }
-        gone
     }
 
-    fn shrink(&mut self, bounds: Bounds) -> Vec<Entry<K, V>> {
-        let gone = self.make_room(bounds);
+    fn shrink(&mut self, bounds: Bounds) -> Gone<K, V> {
+        let mut gone = Gone::default();
+        self.make_room(bounds, &mut gone);
         while self.ghosts.len() > bounds.entries {
             self.forget();
         }
@@ -419,9 +441,9 @@ impl<K: Hash + Eq, V> Shard<K, V> {
                 let node = self.node(at);
                 assert!(node.in_main == in_main && node.before == before);
                 let entry = node.entry.as_ref().unwrap();
-                let (key, after) = (Arc::clone(&entry.key), node.after);
+                let (hash, after) = (entry.key.hash, node.after);
                 weight += entry.weight;
-                assert_eq!(self.map.get(&*key), Some(&at));
+                assert_eq!(self.map.get(&hash), Some(&at));
                 (before, at, len) = (at, after, len + 1);
             }
             let list = *self.list(in_main);

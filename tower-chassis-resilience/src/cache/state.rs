@@ -53,6 +53,8 @@ pub(super) enum Looked<K, T> {
 pub(super) struct Miss<K, T> {
     key: Hashed<K>,
     epoch: u64,
+    /// Its age counts from here, as in RFC 9111: the time on the way is part of it.
+    asked: Instant,
     /// What can be given if it fails.
     pub(super) stale: Option<(Arc<T>, Instant)>,
 }
@@ -122,7 +124,12 @@ impl<K: Hash + Eq> State<K> {
         };
         self.misses.fetch_add(1, Relaxed);
         self.report("miss");
-        Looked::Miss(Miss { key, epoch, stale })
+        Looked::Miss(Miss {
+            key,
+            epoch,
+            asked: now,
+            stale,
+        })
     }
 
     /// When an answer that came at `now` and says itself how long it is good is fresh, and of use.
@@ -144,28 +151,28 @@ impl<K, T> Miss<K, T> {
     pub(super) fn sink(
         self,
         state: Arc<State<K>>,
-        now: Instant,
         said: Option<Duration>,
         weigh: fn(&T) -> usize,
         key_weight: usize,
-    ) -> Box<dyn Sink<T>>
+    ) -> Put<K, T>
     where
         K: Hash + Eq + Send + Sync + 'static,
         T: Send + Sync + 'static,
     {
-        let life = state.life(now, said);
-        Box::new(Put {
+        let life = state.life(self.asked, said);
+        Put {
             state,
             key: self.key,
             epoch: self.epoch,
             life,
             weigh,
             key_weight,
-        })
+        }
     }
 }
 
-struct Put<K, T> {
+/// Puts an answer into the cache.
+pub(super) struct Put<K, T> {
     state: Arc<State<K>>,
     key: Hashed<K>,
     epoch: u64,
@@ -179,7 +186,7 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     T: Send + Sync + 'static,
 {
-    fn keep(self: Box<Self>, kept: T) {
+    fn keep(self, kept: T) {
         if self.state.epoch.load(Relaxed) != self.epoch {
             return;
         }

@@ -23,7 +23,7 @@ pub(super) type Inner<T, R> =
     Pin<Box<dyn Future<Output = Result<Collected<T, R>, BoxError>> + Send>>;
 
 pub(super) struct Call<K, T, R> {
-    pub(super) key: Arc<Hashed<K>>,
+    pub(super) key: Hashed<K>,
     pub(super) flight: Flight<Inner<T, R>>,
     /// What those get who did not drive.
     done: OnceLock<Done<T>>,
@@ -47,7 +47,7 @@ pub(super) enum Ended<T, R> {
 }
 
 impl<K, T, R> Call<K, T, R> {
-    pub(super) fn new(key: Arc<Hashed<K>>) -> (Self, Member) {
+    pub(super) fn new(key: Hashed<K>) -> (Self, Member) {
         let (flight, member) = Flight::new();
         let call = Self {
             key,
@@ -83,7 +83,7 @@ impl<K: Hash + Eq, T, R> Seat<K, T, R> {
 
     /// Takes the call that `make` begins. If that panics, so does this, and nobody waits for ever.
     pub(super) fn drive(&mut self, make: impl FnOnce() -> Inner<T, R>) {
-        let bail = Bail::new(self);
+        let bail = Bail::new(&self.call, &self.state);
         let inner = make();
         bail.disarm();
         self.driving = Some(inner);
@@ -107,14 +107,18 @@ impl<K: Hash + Eq, T: Clone, R> Seat<K, T, R> {
             },
         };
         // Out of the seat: if it panics it is dropped, and not handed on.
-        let bail = Bail::new(self);
+        let bail = Bail::new(&self.call, &self.state);
         let Poll::Ready(result) = inner.as_mut().poll(cx) else {
             bail.disarm();
             self.driving = Some(inner);
             return Poll::Pending;
         };
         drop(inner);
-        let ended = bail.finish(result);
+        let (ended, alone) = bail.finish(result);
+        if alone {
+            // Nobody looks there any more.
+            self.member = None;
+        }
         self.leave();
         Poll::Ready(ended)
     }
@@ -156,17 +160,17 @@ impl<K: Hash + Eq, T, R> Drop for Seat<K, T, R> {
 }
 
 /// While foreign code runs: if it panics, those who wait hear of it.
-struct Bail<K: Hash + Eq, T, R> {
-    call: Arc<Call<K, T, R>>,
-    state: Arc<State<K>>,
+struct Bail<'a, K: Hash + Eq, T, R> {
+    call: &'a Arc<Call<K, T, R>>,
+    state: &'a State<K>,
     armed: bool,
 }
 
-impl<K: Hash + Eq, T, R> Bail<K, T, R> {
-    fn new(seat: &Seat<K, T, R>) -> Self {
+impl<'a, K: Hash + Eq, T, R> Bail<'a, K, T, R> {
+    const fn new(call: &'a Arc<Call<K, T, R>>, state: &'a State<K>) -> Self {
         Self {
-            call: Arc::clone(&seat.call),
-            state: Arc::clone(&seat.state),
+            call,
+            state,
             armed: true,
         }
     }
@@ -175,20 +179,22 @@ impl<K: Hash + Eq, T, R> Bail<K, T, R> {
         self.armed = false;
     }
 
-    fn finish(self, result: Result<Collected<T, R>, BoxError>) -> Ended<T, R>
+    /// What the call came to for the one who drove, and whether that was alone.
+    fn finish(self, result: Result<Collected<T, R>, BoxError>) -> (Ended<T, R>, bool)
     where
         T: Clone,
     {
         let flight = &self.call.flight;
         let alone = flight.land();
-        self.state.remove(&self.call);
+        self.state.remove(self.call);
         if alone {
             self.disarm();
-            return match result {
+            let ended = match result {
                 Ok(Collected::Shared(shared)) => Ended::Shared(shared),
                 Ok(Collected::Apart(own)) => Ended::Own(own),
                 Err(error) => Ended::Failed(error),
             };
+            return (ended, true);
         }
         let (done, ended) = match result {
             Ok(Collected::Shared(shared)) => (Done::Shared(shared.clone()), Ended::Shared(shared)),
@@ -201,15 +207,15 @@ impl<K: Hash + Eq, T, R> Bail<K, T, R> {
         let _ = self.call.done.set(done);
         flight.landed();
         self.disarm();
-        ended
+        (ended, false)
     }
 }
 
-impl<K: Hash + Eq, T, R> Drop for Bail<K, T, R> {
+impl<K: Hash + Eq, T, R> Drop for Bail<'_, K, T, R> {
     fn drop(&mut self) {
         if self.armed {
             self.call.flight.land();
-            self.state.remove(&self.call);
+            self.state.remove(self.call);
             let _ = self.call.done.set(Done::Panicked);
             self.call.flight.landed();
         }

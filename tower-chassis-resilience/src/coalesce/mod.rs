@@ -104,8 +104,9 @@
 //! timeout did never reaches what is below while others wait.
 //!
 //! # Cost
-//! The first of a key: four allocations (the call, its key, its future, what is shared of it) and four short locks. One that joins: one for
-//! the key, and a clone of the inner service, for the case that it has to make its own call. Each is polled twice, or
+//! The first of a key: two allocations (the call, its future) and three short locks. One that joins: two of these
+//! locks, and a clone of the inner service, for the case that it has to make its own call. With HTTP, one more for the key, and two
+//! for the answer. Each is polled twice, or
 //! three times if it takes the call over, and woken once at the end. An HTTP body is read to its end before anybody
 //! gets the head.
 

@@ -5,9 +5,10 @@ use std::{
     collections::HashMap,
     fmt,
     hash::{BuildHasher, BuildHasherDefault, Hash, RandomState},
+    marker::PhantomData,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -23,7 +24,13 @@ use crate::keyed::hash::{AsItIs, Hashed};
 /// So many locks for the keys.
 const SHARDS: usize = 16;
 
-type Shard<K> = HashMap<Arc<Hashed<K>>, Arc<dyn Any + Send + Sync>, BuildHasherDefault<AsItIs>>;
+/// By the hash of the key, which the call holds: of two keys with one hash, the second is not shared.
+#[derive(Default)]
+struct Shard {
+    calls: HashMap<u64, Arc<dyn Any + Send + Sync>, BuildHasherDefault<AsItIs>>,
+    led: u64,
+    joined: u64,
+}
 
 /// What is settled before the first call.
 #[derive(Clone)]
@@ -38,10 +45,9 @@ pub(super) struct State<K> {
     /// 0 where nothing is shared.
     max_keys: AtomicUsize,
     keys: AtomicUsize,
-    led: AtomicU64,
-    joined: AtomicU64,
     hasher: RandomState,
-    shards: [Mutex<Shard<K>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
+    key: PhantomData<fn() -> K>,
     pub(super) setup: Setup,
 }
 
@@ -61,10 +67,9 @@ impl<K: Send + Sync + 'static> State<K> {
             live: live.clone(),
             max_keys: AtomicUsize::new(0),
             keys: AtomicUsize::new(0),
-            led: AtomicU64::new(0),
-            joined: AtomicU64::new(0),
             hasher: RandomState::new(),
             shards: Default::default(),
+            key: PhantomData,
             setup,
         });
         live.bind(&state, |state, policy| {
@@ -81,7 +86,12 @@ impl<K> State<K> {
         &self.live
     }
 
-    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard<K>> {
+    fn count(&self, of: impl Fn(&Shard) -> u64) -> u64 {
+        let lock = |shard: &Mutex<Shard>| of(&shard.lock().unwrap_or_else(PoisonError::into_inner));
+        self.shards.iter().map(lock).sum()
+    }
+
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
         // The map indexes by the lowest bits and marks by the highest: the shard takes some in between.
         let shard = &self.shards[(hash >> 48) as usize % SHARDS];
         shard.lock().unwrap_or_else(PoisonError::into_inner)
@@ -100,14 +110,16 @@ impl<K: Hash + Eq> State<K> {
             return Entry::Alone;
         }
         let hash = self.hasher.hash_one(&key);
-        let key = Arc::new(Hashed { hash, key });
         let mut shard = self.shard(hash);
-        if let Some(found) = shard.get(&key) {
+        if let Some(found) = shard.calls.get(&hash) {
             match Arc::downcast::<Call<K, T, R>>(Arc::clone(found)) {
                 Ok(call) => {
+                    if call.key.key != key {
+                        return Entry::Alone;
+                    }
                     if let Some(member) = call.flight.join() {
+                        shard.joined += 1;
                         drop(shard);
-                        self.joined.fetch_add(1, Relaxed);
                         let setup = &self.setup;
                         setup
                             .events
@@ -122,23 +134,23 @@ impl<K: Hash + Eq> State<K> {
             self.keys.fetch_sub(1, Relaxed);
             return Entry::Alone;
         }
-        let (call, member) = Call::new(Arc::clone(&key));
+        let (call, member) = Call::new(Hashed { hash, key });
         let call = Arc::new(call);
         // One that is over and was not taken away yet leaves its room.
-        let old = shard.insert(key, Arc::clone(&call) as _);
+        let old = shard.calls.insert(hash, Arc::clone(&call) as _);
+        shard.led += 1;
         drop(shard);
         drop(old);
-        self.led.fetch_add(1, Relaxed);
         Entry::Lead(call, member)
     }
 
     /// `call` is over: the next one of its key is a new one.
     pub(super) fn remove<T, R>(&self, call: &Arc<Call<K, T, R>>) {
         let mut shard = self.shard(call.key.hash);
-        let removed = shard.remove_entry(&call.key);
-        let removed = match removed {
-            Some((key, found)) if !std::ptr::addr_eq(Arc::as_ptr(&found), Arc::as_ptr(call)) => {
-                shard.insert(key, found);
+        let removed = match shard.calls.remove(&call.key.hash) {
+            // The next one of the key began already.
+            Some(found) if !std::ptr::addr_eq(Arc::as_ptr(&found), Arc::as_ptr(call)) => {
+                shard.calls.insert(call.key.hash, found);
                 None
             }
             removed => removed,
@@ -175,16 +187,16 @@ impl<K> CoalesceHandle<K> {
         self.0.keys.load(Relaxed)
     }
 
-    /// How many calls were the first of their key.
+    /// How many calls were the first of their key. Takes a lock for each shard.
     #[must_use]
     pub fn led(&self) -> u64 {
-        self.0.led.load(Relaxed)
+        self.0.count(|shard| shard.led)
     }
 
-    /// How many calls joined another.
+    /// How many calls joined another. Takes a lock for each shard.
     #[must_use]
     pub fn joined(&self) -> u64 {
-        self.0.joined.load(Relaxed)
+        self.0.count(|shard| shard.joined)
     }
 
     /// The settings, shared with every layer that was made from the same [`Live`].

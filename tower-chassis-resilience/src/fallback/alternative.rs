@@ -50,16 +50,20 @@ pub trait Keep<Req>: sealed::Sealed {
 /// What answers in place of a failed call: made by the constructors of
 /// [`FallbackLayer`](super::FallbackLayer).
 pub trait Alternative<Req, Res, Err>: Keep<Req> {
+    /// What the layer answers.
+    type Response;
     /// The error of the layer.
     type Error;
     /// An answer that takes time.
-    type Later: Future<Output = Result<Answer<Res>, Self::Error>>;
+    type Later: Future<Output = Result<Answer<Self::Response>, Self::Error>>;
+    /// An inner answer, passed on.
+    fn response(&self, response: Res) -> Self::Response;
     /// An inner error, passed on.
     fn pass(error: Err) -> Self::Error;
     /// The call succeeded.
-    fn good(&self, kept: &mut Self::Kept, response: Res) -> Res {
-        let _ = kept;
-        response
+    fn good(&self, kept: Self::Kept, response: Res) -> Self::Response {
+        drop(kept);
+        self.response(response)
     }
     /// The call failed and another answer is wanted.
     fn instead(
@@ -67,7 +71,7 @@ pub trait Alternative<Req, Res, Err>: Keep<Req> {
         kept: Self::Kept,
         failed: Result<Res, BoxError>,
         verdict: Verdict,
-    ) -> Instead<Res, Self::Error, Self::Later>;
+    ) -> Instead<Self::Response, Self::Error, Self::Later>;
 }
 
 /// What came of the wish for another answer.
@@ -119,8 +123,12 @@ impl<F, Req, Res, Err> Alternative<Req, Res, Err> for ByFn<F>
 where
     F: Fn(Failure) -> Res,
 {
+    type Response = Res;
     type Error = Err;
     type Later = Never<Res, Err>;
+    fn response(&self, response: Res) -> Res {
+        response
+    }
     fn pass(error: Err) -> Err {
         error
     }
@@ -166,8 +174,12 @@ where
     P: Fn(&Req) -> K,
     F: Fn(K, Failure) -> Res,
 {
+    type Response = Res;
     type Error = Err;
     type Later = Never<Res, Err>;
+    fn response(&self, response: Res) -> Res {
+        response
+    }
     fn pass(error: Err) -> Err {
         error
     }

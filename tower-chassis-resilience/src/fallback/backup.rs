@@ -100,8 +100,13 @@ where
     B: Service<R::Request, Response = Res, Error: Into<BoxError>> + Clone,
     Err: Into<BoxError>,
 {
+    type Response = Res;
     type Error = BoxError;
     type Later = BackupFuture<B, R::Request, Res>;
+
+    fn response(&self, response: Res) -> Res {
+        response
+    }
 
     fn pass(error: Err) -> BoxError {
         error.into()

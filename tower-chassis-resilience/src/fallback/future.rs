@@ -102,9 +102,12 @@ where
     S: Service<<A as Keep<Req>>::Request>,
     S::Error: Into<BoxError>,
     C: Classify<S::Response, S::Error>,
-    M: Mark<S::Response>,
+    M: Mark<<A as Alternative<Req, S::Response, S::Error>>::Response>,
 {
-    type Output = Result<S::Response, <A as Alternative<Req, S::Response, S::Error>>::Error>;
+    type Output = Result<
+        <A as Alternative<Req, S::Response, S::Error>>::Response,
+        <A as Alternative<Req, S::Response, S::Error>>::Error,
+    >;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
@@ -115,18 +118,17 @@ where
                     Ok(response) => this.classify.head(response),
                     Err(error) => this.classify.error(error),
                 };
-                let Some(kept) = this.kept.as_mut() else {
-                    // Polled after it was ready: the inner future has the say (most panic).
-                    return Poll::Pending;
-                };
+                let alternative = &this.shared.alternative;
                 match result {
                     Ok(response) if verdict.class() == Class::Success => {
-                        let response = this.shared.alternative.good(kept, response);
-                        *this.kept = None;
-                        return Poll::Ready(Ok(response));
+                        let Some(kept) = this.kept.take() else {
+                            return Poll::Pending;
+                        };
+                        return Poll::Ready(Ok(alternative.good(kept, response)));
                     }
                     result if !this.shared.state.wants(verdict) => {
                         *this.kept = None;
+                        let result = result.map(|response| alternative.response(response));
                         return Poll::Ready(result.map_err(A::pass));
                     }
                     result => (result.map_err(Into::into), verdict),

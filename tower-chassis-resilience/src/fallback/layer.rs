@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, hash::Hash, sync::Arc, time::Duration};
 
 use tower_chassis_core::{
     Events, Live, Verdict,
@@ -10,11 +10,18 @@ use super::{
     alternative::{ByFn, Failure, WithRequest},
     backup::Backup,
     config::FallbackPolicy,
+    last_good::LastGood,
     mark::{Marked, Unmarked},
     service::Fallback,
     state::{FallbackHandle, Setup, State},
 };
-use crate::retry::Cloned;
+use crate::{
+    retry::Cloned,
+    share::{Http, HttpKey, HttpKeys, Whole},
+};
+
+/// Bodies of good answers are kept up to this length.
+const BODY_LIMIT: usize = 64 * 1024;
 
 /// Answers in place of calls that failed. See the [module](super).
 ///
@@ -76,6 +83,45 @@ impl<P, F> FallbackLayer<WithRequest<P, F>> {
         F: Fn(K, Failure) -> Res,
     {
         Self::answering(WithRequest { part, answer })
+    }
+}
+
+impl<Q, K> FallbackLayer<LastGood<Q, K>>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+{
+    /// The last good answer to the same request answers, if it is not older than `max_age`. Requests are the same if
+    /// `key` finds the same in them; everything that an answer depends on belongs into the key, the user above all.
+    /// Answers are cloned.
+    ///
+    /// A good answer is kept once a second and key, up to 10,000 of them and 64 MiB ([`room`](Self::room)).
+    pub fn last_good<Req>(max_age: Duration, key: Q) -> Self
+    where
+        Q: Fn(&Req) -> Option<K>,
+    {
+        Self::answering(LastGood::new(max_age, key, Whole))
+    }
+}
+
+impl FallbackLayer<LastGood<HttpKeys, HttpKey, Http>> {
+    /// The same for HTTP. Which requests are the same, and which answers may be given to others, says the page of
+    /// [`share`](crate::share). Bodies of up to 64 KiB are kept as they pass.
+    pub fn last_good_http(max_age: Duration, keys: HttpKeys) -> Self {
+        let share = Http::new(BODY_LIMIT, keys.covered());
+        Self::answering(LastGood::new(max_age, keys, share))
+    }
+}
+
+impl<Q, K, H, C, M> FallbackLayer<LastGood<Q, K, H>, C, M>
+where
+    Q: Clone,
+    K: Hash + Eq + Send + Sync + 'static,
+    H: Clone,
+{
+    /// How many answers are kept, at least one, and how many bytes they take. For the set-up: begins with none.
+    pub fn room(self, max_entries: usize, max_bytes: usize) -> Self {
+        let alternative = self.shared.alternative.with_room(max_entries, max_bytes);
+        self.with_alternative(alternative)
     }
 }
 

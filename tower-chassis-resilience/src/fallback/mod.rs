@@ -1,4 +1,5 @@
-//! Another answer in place of a call that failed: a value, what a closure makes, or that of a second service.
+//! Another answer in place of a call that failed: a value, what a closure makes, that of a second service, or the last
+//! good one.
 //!
 //! # Example
 //! ```
@@ -33,6 +34,7 @@
 //! | [`with`](FallbackLayer::with) | a closure, that is told [why](Failure) | that of the inner service |
 //! | [`with_request`](FallbackLayer::with_request) | the same with a part of the request | that of the inner service |
 //! | [`service`](FallbackLayer::service) | a second service, with a copy of the request | [`BoxError`](tower_chassis_core::BoxError) |
+//! | [`last_good`](FallbackLayer::last_good), [`last_good_http`](FallbackLayer::last_good_http) | the last good answer to the same request | [`BoxError`](tower_chassis_core::BoxError) |
 //!
 //! A readiness that fails, of a pool that is closed for example, is answered like a call that fails.
 //!
@@ -62,6 +64,31 @@
 //! the first service may have seen goes to it only if you [say so](FallbackLayer::every_method). Where there is no
 //! copy the outcome passes as it came. If both fail with errors, the error is [`BothFailed`], whose source is that of
 //! the first; if the first had answered, the caller gets that answer.
+//!
+//! # The last good answer
+//! ```
+//! use std::time::Duration;
+//! use http::{Request, Response};
+//! use tower::{Layer, ServiceExt, service_fn};
+//! use tower_chassis_core::{Body, BoxError};
+//! use tower_chassis_resilience::{fallback::FallbackLayer, share::HttpKeys};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), BoxError> {
+//! let layer = FallbackLayer::last_good_http(Duration::from_secs(600), HttpKeys::new());
+//! let get = || Request::get("/rates").body(Body::empty());
+//! let well = layer.layer(service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::from("1.07")))));
+//! http_body_util::BodyExt::collect(well.oneshot(get()?).await?.into_body()).await?;
+//!
+//! let down = layer.layer(service_fn(async |_: Request<Body>| Err::<Response<Body>, _>(BoxError::from("down"))));
+//! tokio::time::advance(Duration::from_secs(60)).await;
+//! let response = down.oneshot(get()?).await?;
+//! assert_eq!(response.headers()["age"], "60");
+//! # Ok(())
+//! # }
+//! ```
+//! Which requests are the same, and which answers may be given to others, is said as in a [cache](crate::cache), which does
+//! the same by its `stale_if_error` where answers are kept anyhow. Where there is none the outcome passes as it came.
 //!
 //! # Configuration
 //! [`FallbackConfig`] → [`FallbackPolicy`] → [`Live`](tower_chassis_core::Live), by
@@ -97,13 +124,15 @@
 //! of the first that was judged a failure is held, for it may yet be the answer.
 //!
 //! # Cost
-//! One reference count. No lock, no allocation, no look at the clock. With a second service, the copy of the head. A
-//! future over one of nothing has 24 bytes more.
+//! One reference count. No lock, no allocation, no look at the clock. With a second service, the copy of the head. With
+//! the last good answer, the key, one reading of the clock and a lock of a shard; once a second and key, what a [cache](crate::cache) pays for a miss. The
+//! future has 32 bytes more than that inside.
 
 mod alternative;
 mod backup;
 mod config;
 mod future;
+mod last_good;
 mod layer;
 mod mark;
 mod service;
@@ -116,6 +145,7 @@ pub use self::{
     backup::{Backup, BackupFuture, BothFailed, Copy},
     config::{FallbackConfig, FallbackPolicy},
     future::FallbackFuture,
+    last_good::LastGood,
     layer::FallbackLayer,
     mark::{Mark, Marked, Unmarked},
     service::Fallback,

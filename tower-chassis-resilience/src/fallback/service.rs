@@ -72,9 +72,9 @@ where
     S: Service<<A as Keep<Req>>::Request>,
     S::Error: Into<BoxError>,
     C: Classify<S::Response, S::Error>,
-    M: Mark<S::Response>,
+    M: Mark<<A as Alternative<Req, S::Response, S::Error>>::Response>,
 {
-    type Response = S::Response;
+    type Response = <A as Alternative<Req, S::Response, S::Error>>::Response;
     type Error = <A as Alternative<Req, S::Response, S::Error>>::Error;
     type Future = FallbackFuture<S, A, C, M, Req>;
 

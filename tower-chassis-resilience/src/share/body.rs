@@ -41,7 +41,18 @@ impl StoredResponse {
 /// Takes what was kept, once.
 pub trait Sink<T>: Send {
     /// Takes it.
-    fn keep(self: Box<Self>, kept: T);
+    fn keep(self, kept: T);
+}
+
+/// A [`Sink`] of any type.
+trait AnySink: Send {
+    fn keep(self: Box<Self>, kept: Arc<StoredResponse>);
+}
+
+impl<P: Sink<Arc<StoredResponse>>> AnySink for P {
+    fn keep(self: Box<Self>, kept: Arc<StoredResponse>) {
+        Sink::keep(*self, kept);
+    }
 }
 
 pin_project! {
@@ -118,14 +129,14 @@ impl<B: Body> StoredBody<B> {
         body: B,
         parts: Parts,
         limit: usize,
-        sink: Box<dyn Sink<Arc<StoredResponse>>>,
+        sink: impl Sink<Arc<StoredResponse>> + 'static,
     ) -> Self {
         let mut tee = Tee {
             parts,
             limit,
             expected: body.size_hint().exact(),
             reel: Reel::default(),
-            sink,
+            sink: Box::new(sink),
         };
         if body.is_end_stream() {
             tee.finish(None);
@@ -182,7 +193,7 @@ struct Tee {
     limit: usize,
     expected: Option<u64>,
     reel: Reel,
-    sink: Box<dyn Sink<Arc<StoredResponse>>>,
+    sink: Box<dyn AnySink>,
 }
 
 impl Tee {

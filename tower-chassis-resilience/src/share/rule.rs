@@ -27,7 +27,9 @@ pub trait Share<Res>: Clone {
     fn collect(&self, response: Res) -> Self::Collect;
     /// Passes an answer on, and gives `sink` what is kept of it once all of it has passed. The caller does not
     /// wait for that.
-    fn tee(&self, response: Res, sink: Box<dyn Sink<Self::Shared>>) -> Self::Response;
+    fn tee<P>(&self, response: Res, sink: P) -> Self::Response
+    where
+        P: Sink<Self::Shared> + 'static;
     /// Passes an answer on.
     fn pass(&self, response: Res) -> Self::Response;
     /// Whether an answer may be given to others at all.
@@ -64,7 +66,7 @@ impl<Res: Clone + Send + Sync + 'static> Share<Res> for Whole {
     fn collect(&self, response: Res) -> Self::Collect {
         ready(Collected::Shared(response))
     }
-    fn tee(&self, response: Res, sink: Box<dyn Sink<Res>>) -> Res {
+    fn tee<P: Sink<Res>>(&self, response: Res, sink: P) -> Res {
         sink.keep(response.clone());
         response
     }
@@ -153,11 +155,10 @@ where
         Collect::new(response, if shared { Some(self.limit) } else { None })
     }
 
-    fn tee(
-        &self,
-        response: Response<B>,
-        sink: Box<dyn Sink<Self::Shared>>,
-    ) -> Response<StoredBody<B>> {
+    fn tee<P>(&self, response: Response<B>, sink: P) -> Response<StoredBody<B>>
+    where
+        P: Sink<Self::Shared> + 'static,
+    {
         let (parts, body) = response.into_parts();
         let kept = stripped(&parts);
         let body = StoredBody::tee(body, kept, self.limit, sink);

@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicU32, Ordering::Relaxed},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -23,7 +24,10 @@ use tower_chassis_core::{
 use tower_layer::Layer;
 
 use super::super::{BothFailed, FallbackConfig, FallbackLayer, FallbackPolicy};
-use crate::retry::{Buffered, Rewrapped};
+use crate::{
+    retry::{Buffered, Rewrapped},
+    share::HttpKeys,
+};
 
 fn status(code: u16) -> Response<Body> {
     Response::builder()
@@ -376,4 +380,63 @@ fn a_future_is_small() {
     let inner = size_of_val(&hangs.clone().call(Request::default()));
     let outer = size_of_val(&layer.layer(hangs).call(Request::default()));
     assert!(outer <= inner + 32, "{outer} over {inner}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_good_answer_is_given_for_its_time() {
+    let minute = Duration::from_secs(60);
+    let layer = FallbackLayer::last_good_http(minute, HttpKeys::new()).mark();
+    let calls = Arc::new(AtomicU32::new(0));
+    let down = Arc::new(AtomicU32::new(0));
+    let service = layer.layer(service_fn({
+        let (calls, down) = (Arc::clone(&calls), Arc::clone(&down));
+        move |_: Request<Body>| {
+            let (n, down) = (calls.fetch_add(1, Relaxed), down.load(Relaxed));
+            async move {
+                match down {
+                    0 => Ok(Response::new(Body::from(n.to_string()))),
+                    1 => Ok(status(503)),
+                    _ => Err(refused(Kind::Unreachable)),
+                }
+            }
+        }
+    }));
+    let ask = async |uri: &str, cookie: Option<&str>| {
+        let mut request = Request::get(uri);
+        if let Some(cookie) = cookie {
+            request = request.header("cookie", cookie);
+        }
+        let request = request.body(Body::empty()).unwrap();
+        let response = service.clone().oneshot(request).await?;
+        let marked = response.headers().contains_key("x-chassis-fallback");
+        let code = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        Ok::<_, BoxError>((code, body, marked))
+    };
+    // The second one is too soon to be kept; what has credentials is not.
+    for expected in ["0", "1"] {
+        assert_eq!(ask("/", None).await.unwrap(), (200, expected.into(), false));
+    }
+    ask("/me", Some("ann")).await.unwrap();
+    for state in [1, 2] {
+        down.store(state, Relaxed);
+        assert_eq!(ask("/", None).await.unwrap(), (200, "0".into(), true));
+    }
+    assert!(ask("/me", Some("bob")).await.is_err());
+    assert!(ask("/me", Some("ann")).await.is_err());
+    assert!(ask("/other", None).await.is_err());
+    tokio::time::advance(minute).await;
+    assert!(ask("/", None).await.is_err());
+    down.store(1, Relaxed);
+    assert_eq!(ask("/", None).await.unwrap().0, 503);
+    down.store(0, Relaxed);
+    ask("/", None).await.unwrap();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let newer = ask("/", None).await.unwrap().1;
+    down.store(1, Relaxed);
+    assert_eq!(ask("/", None).await.unwrap().1, newer);
+    assert_eq!(
+        (layer.handle().fallbacks(), layer.handle().failed()),
+        (3, 5)
+    );
 }

@@ -184,7 +184,7 @@ async fn read(body: impl http_body::Body<Data = Bytes, Error = String>) -> (Vec<
 struct Kept(std::sync::Arc<std::sync::Mutex<Vec<std::sync::Arc<StoredResponse>>>>);
 
 impl Sink<std::sync::Arc<StoredResponse>> for Kept {
-    fn keep(self: Box<Self>, kept: std::sync::Arc<StoredResponse>) {
+    fn keep(self, kept: std::sync::Arc<StoredResponse>) {
         self.0.lock().unwrap().push(kept);
     }
 }
@@ -223,7 +223,7 @@ proptest! {
             assert_eq!(read(response.into_body()).await, sent);
 
             let kept = Kept::default();
-            let sink = Box::new(kept.clone());
+            let sink = kept.clone();
             let passes = rule.tee(Response::new(body(frames.clone(), trailers, breaks)), sink);
             assert_eq!(read(passes.into_body()).await, sent);
             let kept = kept.0.lock().unwrap().pop();
@@ -239,19 +239,13 @@ async fn a_body_that_is_left_half_read_is_not_kept() {
     let rule = Http::new(100, Vec::new());
     let kept = Kept::default();
     let frames = vec![b"one".to_vec(), b"two".to_vec()];
-    let passes = rule.tee(
-        Response::new(body(frames, false, false)),
-        Box::new(kept.clone()),
-    );
+    let passes = rule.tee(Response::new(body(frames, false, false)), kept.clone());
     let mut half = Box::pin(passes.into_body());
     assert!(half.frame().await.is_some());
     drop(half);
     assert!(kept.0.lock().unwrap().is_empty());
     // hyper does not ask a body of known length for its end.
-    let passes = rule.tee(
-        Response::new(Full::new(Bytes::from("all"))),
-        Box::new(kept.clone()),
-    );
+    let passes = rule.tee(Response::new(Full::new(Bytes::from("all"))), kept.clone());
     let mut whole = Box::pin(passes.into_body());
     assert!(whole.frame().await.is_some());
     drop(whole);
