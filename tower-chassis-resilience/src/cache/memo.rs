@@ -67,6 +67,8 @@ struct Shard<K, V> {
     small: List,
     main: List,
     weight: usize,
+    /// How often something fresh was found.
+    hits: u64,
     /// Hashes of what the small queue evicted last.
     ghosts: VecDeque<u64>,
     haunts: HashSet<u64, BuildHasherDefault<AsItIs>>,
@@ -188,6 +190,7 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
         let (value, life) = (entry.value.clone(), entry.life);
         node.frequency = (node.frequency + 1).min(MOST_FREQUENT);
         if now < life.fresh {
+            shard.hits += 1;
             Found::Fresh(value, life.born)
         } else {
             Found::Stale(value, life.born)
@@ -245,13 +248,24 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
 
     pub(crate) fn clear(&self) {
         for shard in &self.shards {
-            let old = mem::replace(&mut *lock(shard), Shard::new());
+            let mut shard = lock(shard);
+            let empty = Shard {
+                hits: shard.hits,
+                ..Shard::new()
+            };
+            let old = mem::replace(&mut *shard, empty);
+            drop(shard);
             drop(old);
         }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).map.len()).sum()
+    }
+
+    /// How often something fresh was found.
+    pub(crate) fn hits(&self) -> u64 {
+        self.shards.iter().map(|shard| lock(shard).hits).sum()
     }
 
     pub(crate) fn weight(&self) -> usize {
@@ -281,6 +295,7 @@ impl<K: Hash + Eq, V> Shard<K, V> {
             small: List::EMPTY,
             main: List::EMPTY,
             weight: 0,
+            hits: 0,
             ghosts: VecDeque::new(),
             haunts: HashSet::default(),
         }

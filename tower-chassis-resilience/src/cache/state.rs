@@ -36,7 +36,6 @@ pub(super) struct State<K> {
     stale: AtomicU64,
     /// Goes up when something is taken away on request: what was asked for before is not put in after.
     epoch: AtomicU64,
-    hits: AtomicU64,
     misses: AtomicU64,
     memo: Memo<K, Value>,
     pub(super) setup: Setup,
@@ -69,7 +68,6 @@ impl<K: Hash + Eq + Send + Sync + 'static> State<K> {
             ttl: AtomicU64::new(0),
             stale: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
-            hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             memo: Memo::new(config.max_entries, config.max_bytes),
             setup,
@@ -112,7 +110,6 @@ impl<K: Hash + Eq> State<K> {
         let stale = match self.memo.get(&key, now) {
             Found::Fresh(value, born) => match value.downcast_ref::<T>() {
                 Some(found) => {
-                    self.hits.fetch_add(1, Relaxed);
                     self.report("hit");
                     return Looked::Hit(found.clone(), now.saturating_duration_since(born));
                 }
@@ -221,6 +218,12 @@ impl<K: Hash + Eq> CacheHandle<K> {
         self.len() == 0
     }
 
+    /// How many calls were answered from it while the answer was fresh. Takes a lock for each shard.
+    #[must_use]
+    pub fn hits(&self) -> u64 {
+        self.0.memo.hits()
+    }
+
     /// How many bytes they take, about. Takes a lock for each shard.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -246,12 +249,6 @@ impl<K> CacheHandle<K> {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0.setup.name
-    }
-
-    /// How many calls were answered from it.
-    #[must_use]
-    pub fn hits(&self) -> u64 {
-        self.0.hits.load(Relaxed)
     }
 
     /// How many calls with a key were not.
@@ -282,7 +279,7 @@ impl<K> Clone for CacheHandle<K> {
     }
 }
 
-impl<K> fmt::Debug for CacheHandle<K> {
+impl<K: Hash + Eq> fmt::Debug for CacheHandle<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CacheHandle")
             .field("name", &self.name())

@@ -224,6 +224,9 @@ async fn a_second_service_gets_a_copy() {
     };
     let response = service.oneshot(post()).await.unwrap();
     assert_eq!((response.status().as_u16(), echo.0.load(Relaxed)), (503, 1));
+    let bare = Request::post("/").body(Full::new(Bytes::new())).unwrap();
+    let response = layer.layer(inner).oneshot(bare).await.unwrap();
+    assert_eq!((response.status().as_u16(), echo.0.load(Relaxed)), (503, 1));
     let service = layer.clone().every_method().layer(inner);
     let response = service.oneshot(post()).await.unwrap();
     assert_eq!((response.status().as_u16(), echo.0.load(Relaxed)), (200, 2));
@@ -241,7 +244,7 @@ async fn a_second_service_gets_a_copy() {
         response.into_body().collect().await.unwrap().to_bytes(),
         "kept"
     );
-    assert_eq!(layer.handle().failed(), 2);
+    assert_eq!(layer.handle().failed(), 3);
 }
 
 #[tokio::test]
