@@ -13,7 +13,7 @@ use http_body::Body;
 
 use super::{
     body::{Reel, StoredBody, StoredResponse, to_bytes},
-    rule::Collected,
+    rule::{Collected, off_the_hop},
 };
 
 /// Reads an HTTP answer, so far as it fits.
@@ -49,7 +49,8 @@ impl<B: Body> Collect<B> {
         }
     }
 
-    fn whole(&mut self, parts: Parts, trailers: Option<HeaderMap>) -> Output<B> {
+    fn whole(&mut self, mut parts: Parts, trailers: Option<HeaderMap>) -> Output<B> {
+        off_the_hop(&mut parts.headers);
         Collected::Shared(Arc::new(StoredResponse {
             parts,
             body: mem::take(&mut self.reel).wind(),

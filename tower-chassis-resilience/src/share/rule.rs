@@ -54,7 +54,8 @@ pub enum Collected<T, R> {
     Apart(R),
 }
 
-/// Answers are cloned: for a protocol of your own.
+/// Answers are cloned: for a protocol of your own. Knows nothing of HTTP: a cookie that an answer sets is given to all.
+/// Over HTTP take [`Http`], by `http(…)` or `buffered(…)` of the layer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Whole;
 
@@ -221,7 +222,21 @@ fn stripped(parts: &Parts) -> Parts {
     head.status = parts.status;
     head.version = parts.version;
     head.headers = parts.headers.clone();
+    off_the_hop(&mut head.headers);
     head
+}
+
+/// Takes away what was said of one connection.
+pub(super) fn off_the_hop(headers: &mut HeaderMap) {
+    for name in [
+        header::CONNECTION,
+        header::TRANSFER_ENCODING,
+        header::TRAILER,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+    ] {
+        headers.remove(name);
+    }
 }
 
 /// Bytes of a memory of their own: a small frame may hold a large read buffer alive.

@@ -7,6 +7,7 @@
 
 mod bulkhead;
 mod deadline;
+mod memo;
 mod timeout_retry;
 
 use std::{

@@ -251,3 +251,29 @@ async fn a_body_that_is_left_half_read_is_not_kept() {
     drop(whole);
     assert_eq!(kept.0.lock().unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn what_was_said_of_one_connection_is_not_said_to_others() {
+    let rule = Http::new(100, Vec::new());
+    let response = || {
+        let response = Response::builder()
+            .header("connection", "close")
+            .header("x", "y");
+        response
+            .header("transfer-encoding", "chunked")
+            .body(Full::new(Bytes::from("all")))
+            .unwrap()
+    };
+    let kept = Kept::default();
+    let passes = rule.tee(response(), kept.clone());
+    assert!(passes.headers().contains_key("connection"));
+    assert!(passes.into_body().collect().await.is_ok());
+    let teed = kept.0.lock().unwrap().pop().unwrap();
+    let Collected::Shared(collected) = rule.collect(response()).await else {
+        panic!()
+    };
+    for shared in [teed, collected] {
+        let again = <Http as Share<Response<Full<Bytes>>>>::again(&rule, shared, None);
+        assert_eq!(again.headers().keys().collect::<Vec<_>>(), ["x"]);
+    }
+}
