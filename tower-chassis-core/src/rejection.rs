@@ -22,6 +22,7 @@ use crate::{BoxError, Class, Verdict};
 /// | `BodyTimeout` | 408 | `CANCELLED` |
 /// | `BadRequest` | 400 | `INTERNAL` |
 /// | `Internal` | 500 | `INTERNAL` |
+/// | `Injected` | as the fault says, else 500 | as the fault says, else `INTERNAL` |
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[non_exhaustive]
 pub enum Kind {
@@ -39,6 +40,8 @@ pub enum Kind {
     Draining,
     /// The caller is known and not allowed.
     Forbidden,
+    /// A fault that was asked for: fault injection. What it stands for says the verdict in the error.
+    Injected,
     /// An error of ours, or a panic.
     Internal,
     /// No endpoint to send the call to.
@@ -69,6 +72,7 @@ impl Kind {
             Self::DeadlineExceeded => "deadline-exceeded",
             Self::Draining => "draining",
             Self::Forbidden => "forbidden",
+            Self::Injected => "injected",
             Self::Internal => "internal",
             Self::NoEndpoint => "no-endpoint",
             Self::Overloaded => "overloaded",
@@ -95,7 +99,7 @@ impl Kind {
             Self::Unreachable | Self::Reset => StatusCode::BAD_GATEWAY,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Injected | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -114,7 +118,7 @@ impl Kind {
             Self::Unauthenticated => 16,
             Self::Forbidden => 7,
             Self::BodyTimeout => 1,
-            Self::BadRequest | Self::Internal => 13,
+            Self::BadRequest | Self::Injected | Self::Internal => 13,
         }
     }
 
@@ -122,7 +126,8 @@ impl Kind {
         match self {
             Self::Timeout => Class::Timeout,
             Self::Unreachable | Self::Reset => Class::Unreachable,
-            Self::Internal => Class::Failure,
+            // A fault is there to be seen by breakers and retries as the failure that it plays.
+            Self::Injected | Self::Internal => Class::Failure,
             // The caller broke its own request off: that says nothing about the service, good or bad.
             Self::BadRequest | Self::BodyTimeout | Self::BodyTooLarge => Class::Cancelled,
             _ => Class::Refused,
@@ -138,6 +143,7 @@ impl Kind {
             Self::DeadlineExceeded => "deadline passed before the call",
             Self::Draining => "shutting down",
             Self::Forbidden => "not allowed",
+            Self::Injected => "fault injected",
             Self::Internal => "internal error",
             Self::NoEndpoint => "no endpoint available",
             Self::Overloaded => "overloaded",
@@ -240,6 +246,12 @@ impl Rejection {
         matches!(self.kind, Kind::Overloaded)
     }
 
+    /// A fault that was asked for.
+    #[must_use]
+    pub const fn is_injected(&self) -> bool {
+        matches!(self.kind, Kind::Injected)
+    }
+
     /// How outer layers are to read it.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
@@ -306,7 +318,12 @@ mod tests {
             assert_eq!(verdict.class(), Class::Refused);
             assert!(!verdict.is_failure() && !verdict.is_success());
         }
-        for kind in [Kind::Timeout, Kind::Unreachable, Kind::Reset] {
+        for kind in [
+            Kind::Timeout,
+            Kind::Unreachable,
+            Kind::Reset,
+            Kind::Injected,
+        ] {
             assert!(Rejection::new(kind, "x").verdict().is_failure());
         }
     }

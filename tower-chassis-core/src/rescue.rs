@@ -46,7 +46,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response, header};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -210,10 +210,12 @@ pub fn answer(error: &(dyn Error + 'static), grpc: bool) -> Response<Bytes> {
         tracing::error!(target: "tower_chassis::rescue", error, "a call failed");
     }
     let retry_after = found.and_then(Rejection::retry_after);
+    let judged = Verdict::in_chain(error);
+    let meaning = Meaning::of(kind, judged);
     let mut response = if grpc {
-        grpc_answer(kind, retry_after)
+        grpc_answer(kind, meaning.code, retry_after)
     } else {
-        http_answer(kind, retry_after)
+        http_answer(kind, meaning.status, retry_after)
     };
     if let Some(quota) = found.and_then(|found| Quota::find(found)) {
         quota.write(response.headers_mut());
@@ -221,18 +223,76 @@ pub fn answer(error: &(dyn Error + 'static), grpc: bool) -> Response<Bytes> {
     response
         .headers_mut()
         .insert(REJECT.clone(), HeaderValue::from_static(kind.as_str()));
-    let mut verdict = Verdict::in_chain(error);
-    if grpc {
-        verdict = Verdict::grpc(kind.grpc_code()).with_class(verdict.class());
-    } else if verdict.http_status().is_none() {
-        verdict = Verdict::http(kind.status()).with_class(verdict.class());
-    }
+    let verdict = if grpc {
+        Verdict::grpc(meaning.code).with_class(judged.class())
+    } else if judged.http_status().is_none() || judged.grpc_code().is_some() {
+        Verdict::http(meaning.status).with_class(judged.class())
+    } else {
+        judged
+    };
     response.extensions_mut().insert(verdict);
     response
 }
 
-fn http_answer(kind: Kind, retry_after: Option<Duration>) -> Response<Bytes> {
-    let status = kind.status();
+/// What an error is in HTTP and in gRPC.
+struct Meaning {
+    status: StatusCode,
+    code: u16,
+}
+
+impl Meaning {
+    /// By the table at [`Kind`]; an injected fault is what its verdict says, in the words of either protocol.
+    fn of(kind: Kind, verdict: Verdict) -> Self {
+        let by_kind = Self {
+            status: kind.status(),
+            code: kind.grpc_code(),
+        };
+        if kind != Kind::Injected {
+            return by_kind;
+        }
+        match (verdict.grpc_code(), verdict.http_status()) {
+            (Some(code), _) => Self {
+                status: status_of(code),
+                code,
+            },
+            (None, Some(status)) => Self {
+                status: StatusCode::from_u16(status).unwrap_or(by_kind.status),
+                code: code_of(status),
+            },
+            (None, None) => by_kind,
+        }
+    }
+}
+
+/// The gRPC code of a call that ended with a status of HTTP (gRPC's `http-grpc-status-mapping`).
+const fn code_of(status: u16) -> u16 {
+    match status {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
+    }
+}
+
+/// The status of HTTP that says what a gRPC code says, as `google.rpc.Code` has it.
+const fn status_of(code: u16) -> StatusCode {
+    match code {
+        1 | 3 | 9 | 11 => StatusCode::BAD_REQUEST,
+        4 => StatusCode::GATEWAY_TIMEOUT,
+        5 => StatusCode::NOT_FOUND,
+        6 | 10 => StatusCode::CONFLICT,
+        7 => StatusCode::FORBIDDEN,
+        8 => StatusCode::TOO_MANY_REQUESTS,
+        12 => StatusCode::NOT_IMPLEMENTED,
+        14 => StatusCode::SERVICE_UNAVAILABLE,
+        16 => StatusCode::UNAUTHORIZED,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn http_answer(kind: Kind, status: StatusCode, retry_after: Option<Duration>) -> Response<Bytes> {
     let title = status.canonical_reason().unwrap_or("Error");
     let body = format!(
         r#"{{"type":"about:blank","title":"{title}","status":{},"detail":"{}"}}"#,
@@ -279,14 +339,14 @@ fn spread() -> Duration {
     Duration::from_secs(1 + RandomState::new().hash_one(0u8) % 3)
 }
 
-fn grpc_answer(kind: Kind, retry_after: Option<Duration>) -> Response<Bytes> {
+fn grpc_answer(kind: Kind, code: u16, retry_after: Option<Duration>) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/grpc"),
     );
-    headers.insert(GRPC_STATUS.clone(), HeaderValue::from(kind.grpc_code()));
+    headers.insert(GRPC_STATUS.clone(), HeaderValue::from(code));
     let mut message = String::new();
     for byte in kind.as_str().bytes() {
         // grpc-message is percent-encoded outside of printable ASCII.
@@ -403,6 +463,30 @@ mod tests {
             .body(())
             .unwrap();
         service.oneshot(request).await.unwrap()
+    }
+
+    #[test]
+    fn an_injected_fault_is_answered_as_it_says() {
+        use crate::verdict::Judged;
+        let injected = || Rejection::new(Kind::Injected, "fault");
+        for (verdict, status, code) in [
+            (Verdict::http(StatusCode::SERVICE_UNAVAILABLE), 503, "14"),
+            (Verdict::http(StatusCode::NOT_FOUND), 404, "12"),
+            (Verdict::grpc(8), 429, "8"),
+            (Verdict::grpc(5), 404, "5"),
+            (Verdict::FAILURE, 500, "13"),
+        ] {
+            let error = Judged::new(verdict, injected());
+            let http = answer(&error, false);
+            assert_eq!(http.status(), status);
+            assert_eq!(http.verdict().http_status(), Some(status));
+            assert_eq!(http.verdict().class(), verdict.class());
+            let grpc = answer(&error, true);
+            assert_eq!(grpc.headers()["grpc-status"], code);
+            assert_eq!(grpc.verdict().class(), verdict.class());
+            assert_eq!(grpc.headers()["x-chassis-reject"], "injected");
+        }
+        assert_eq!(answer(&injected(), false).status(), 500);
     }
 
     #[tokio::test]
