@@ -40,6 +40,11 @@
 //!
 //! After a thousand names of breakers, limits and services the transitions and ejections of the next ones are counted as
 //! `_OTHER`, and these have no gauge.
+//! | `chassis_faults_total` | counter | `rule`, `fault` |
+//! | `chassis_mirrored_total` | counter | `outcome` |
+//!
+//! After a thousand names of breakers, services and rules the transitions, ejections and faults of the next ones are
+//! counted as `_OTHER`, and these have no gauge.
 //!
 //! # Cost
 //! A retry and a refusal cost an atomic add each; the others are rare and take a lock.
@@ -156,6 +161,17 @@ impl Listener {
                     .set(*version as f64);
             }
             Event::ConfigRefused { .. } => self.config_refused.increment(1),
+            Event::FaultInjected { rule, fault, .. } => {
+                let labels = vec![
+                    Self::named("rule", rule, self.fits(rule)),
+                    Label::from_static_parts("fault", fault),
+                ];
+                self.recorder.counter(names::FAULTS, labels).increment(1);
+            }
+            Event::Mirrored { outcome, .. } => {
+                let labels = vec![Label::from_static_parts("outcome", outcome)];
+                self.recorder.counter(names::MIRRORED, labels).increment(1);
+            }
             // Those of many services have no common value.
             Event::Endpoints { service, count, .. } if self.fits(service) => {
                 let labels = vec![Label::new("service", service.to_string())];
@@ -237,10 +253,14 @@ impl Listener {
     }
 
     fn name(name: &Arc<str>, fits: bool) -> Label {
+        Self::named("name", name, fits)
+    }
+
+    fn named(label: &'static str, name: &Arc<str>, fits: bool) -> Label {
         if fits {
-            Label::new("name", name.to_string())
+            Label::new(label, name.to_string())
         } else {
-            Label::from_static_parts("name", OTHER)
+            Label::from_static_parts(label, OTHER)
         }
     }
 

@@ -123,6 +123,20 @@ pub enum Event {
         /// `hit`, `miss`, `bypass`, or, after a miss that failed, `stale`.
         result: &'static str,
     },
+    /// A fault was injected into a call.
+    #[non_exhaustive]
+    FaultInjected {
+        /// The rule that said so.
+        rule: Arc<str>,
+        /// `delay`, `abort`, `throttle` or `truncate`.
+        fault: &'static str,
+    },
+    /// What became of the copy of a call that was to be mirrored.
+    #[non_exhaustive]
+    Mirrored {
+        /// `ok`, `failed`, `timeout`, `panicked`, `aborted`, `dropped` or `skipped`.
+        outcome: &'static str,
+    },
 }
 
 impl Event {
@@ -249,5 +263,19 @@ impl Event {
             name: name.into(),
             result,
         }
+    }
+
+    /// A fault.
+    pub fn fault_injected(rule: impl Into<Arc<str>>, fault: &'static str) -> Self {
+        Self::FaultInjected {
+            rule: rule.into(),
+            fault,
+        }
+    }
+
+    /// What became of a copy.
+    #[must_use]
+    pub const fn mirrored(outcome: &'static str) -> Self {
+        Self::Mirrored { outcome }
     }
 }

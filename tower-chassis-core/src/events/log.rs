@@ -18,6 +18,8 @@ const TARGET: &str = "tower_chassis::events";
 /// | a retry, an exhausted budget, a refusal, a fallback, a configuration refused | debug |
 /// | a retry, an exhausted budget, a refusal, a fallback, a call that joined another, a configuration refused | debug |
 /// | what a cache did with a call | trace |
+/// | another transition, an ejection, new endpoints, a configuration applied, a fault injected | info |
+/// | a retry, an exhausted budget, a refusal, a configuration refused, a copy mirrored | debug |
 ///
 /// Who applies a configuration gets its faults and says them; this line only counts them.
 pub fn log(events: &Events) {
@@ -98,5 +100,9 @@ fn line(event: &Event) {
         Event::Cache { name, result } => {
             tracing::trace!(target: TARGET, name = &**name, result, "cache");
         }
+        Event::FaultInjected { rule, fault } => {
+            tracing::info!(target: TARGET, rule = &**rule, fault, "fault injected");
+        }
+        Event::Mirrored { outcome } => tracing::debug!(target: TARGET, outcome, "call mirrored"),
     }
 }

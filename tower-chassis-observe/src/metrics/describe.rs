@@ -30,6 +30,8 @@ pub(crate) mod names {
     pub(crate) const BULKHEAD_IN_FLIGHT: &str = "chassis_bulkhead_in_flight";
     pub(crate) const BULKHEAD_QUEUED: &str = "chassis_bulkhead_queued";
     pub(crate) const BULKHEAD_LIMIT: &str = "chassis_bulkhead_limit";
+    pub(crate) const FAULTS: &str = "chassis_faults_total";
+    pub(crate) const MIRRORED: &str = "chassis_mirrored_total";
 }
 
 enum Kind {
@@ -186,6 +188,16 @@ pub fn describe(recorder: &RecorderHandle) {
             names::BULKHEAD_LIMIT,
             None,
             "Calls that a bulkhead lets run at once.",
+            Kind::Counter,
+            names::FAULTS,
+            None,
+            "Faults that were injected on purpose.",
+        ),
+        (
+            Kind::Counter,
+            names::MIRRORED,
+            None,
+            "Copies of calls for a second service, by what became of them.",
         ),
     ];
     recorder.with(|recorder| {
