@@ -21,6 +21,7 @@ use tower_chassis::{
     deadline::{DeadlineLayer, DeadlinePolicy},
     discover::{Discover, StaticDiscover},
     fallback::FallbackLayer,
+    fault::{Arming, Delay, FaultLayer, FaultPolicy, FaultRule},
     metrics::{CallMetricsLayer, ClientMetricsLayer, ServerMetricsLayer},
     rate_limit::{RateLimitLayer, RateLimitPolicy},
     rate_limit::{
@@ -258,6 +259,27 @@ rows! {
         };
         Case::new(bulkhead).limit(2).held(held).calls_once()
     };
+    FaultLayer: fault = || {
+        let faults = FaultLayer::new(FaultPolicy::default());
+        let handle = faults.handle();
+        Case::new(faults).held(move || handle.active()).calls_once()
+    };
+    FaultLayer: fault_http = || {
+        let faults = FaultLayer::new(FaultPolicy::default()).http();
+        let handle = faults.handle();
+        Case::new(faults).held(move || handle.active()).calls_once()
+    };
+    FaultLayer: fault_that_delays = || {
+        let wait = Delay::Fixed(Duration::from_millis(10));
+        let faults = faults(|rule| rule.delay(1_000_000, wait));
+        let handle = faults.handle();
+        Case::new(faults).held(move || handle.active()).calls_once()
+    };
+    FaultLayer: fault_that_slows_bodies = || {
+        let faults = faults(|rule| rule.throttle(1_000_000, 1_000_000));
+        let handle = faults.handle();
+        Case::new(faults.http()).held(move || handle.active()).calls_once()
+    };
 
     AdaptiveLayer: adaptive_without_a_queue = || {
         let adaptive = AdaptiveLayer::new(two_at_once(0.0));
@@ -456,6 +478,11 @@ impl Store for Open {
 /// What is given to several is read to its end before.
 fn read_first(case: Case) -> Case {
     case.skip(Law::BodyPasses, "no head as long as the body is not there")
+}
+
+fn faults(rule: impl FnOnce(FaultRule) -> FaultRule) -> FaultLayer {
+    let policy = FaultPolicy::new([rule(FaultRule::new("contract"))]).unwrap();
+    FaultLayer::new(policy).arming(Arming::new(true, Some("test")))
 }
 
 fn twenty() -> RateLimitPolicy {

@@ -14,6 +14,8 @@
 //! | [`coalesce`] | one call for all that ask the same at once | `Internal`: it panicked |
 //! | [`fallback`] | another answer for a call that failed | the error of both |
 //! | [`balance`] | one service out of many endpoints | `NoEndpoint`, `CircuitOpen` |
+//! | [`fault`] | failures on purpose, the same for the same request | `Injected`, `Timeout` |
+//! | [`mirror`] | a copy of some calls for a second service | nothing |
 //!
 //! State lives in the layer: layering or cloning twice shares it. Settings are live: every layer takes
 //! `impl Into<Live<Policy>>`.
@@ -26,9 +28,12 @@ pub mod bulkhead;
 pub mod cache;
 pub mod coalesce;
 pub mod deadline;
+mod dice;
 pub mod fallback;
+pub mod fault;
 pub mod keyed;
 mod lazy;
+pub mod mirror;
 pub mod rate_limit;
 pub mod retry;
 pub mod share;
