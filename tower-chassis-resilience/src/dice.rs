@@ -27,6 +27,14 @@ impl Die {
         Self(XxHash64::oneshot(seed, &text))
     }
 
+    pub(crate) const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     /// The die of an attempt, from 1; that of the first is the one of the call.
     pub(crate) fn of_attempt(self, attempt: u32) -> Self {
         match attempt {
