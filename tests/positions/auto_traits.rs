@@ -23,8 +23,10 @@ use tower_chassis::{
     coalesce::{CoalesceHandle, CoalesceLayer},
     deadline::{Accept, DeadlineHandle, DeadlineLayer, Propagate},
     fallback::{ByFn as Instead, Failure, FallbackHandle, FallbackLayer, Marked},
+    fault::{ByCarrier, FaultHandle, FaultLayer, Http},
     keyed::By,
     metrics::{ClientMetricsLayer, ServerMetricsLayer},
+    mirror::{MirrorHandle, MirrorLayer},
     rate_limit::{RateLimitHandle, RateLimitLayer},
     refusal::Fail,
     retry::{PeekLayer, RetryHandle, RetryLayer},
@@ -155,6 +157,9 @@ fn layers_services_and_futures() {
         FallbackLayer<Instead<fn(Failure) -> Response<Body>>>;
         FallbackLayer<Instead<fn(Failure) -> Response<Body>>, Auto, Marked>;
         CacheLayer<HttpKeys, HttpKey, Http>;
+        FaultLayer;
+        FaultLayer<ByCarrier, Http>;
+        MirrorLayer<Inner<()>>;
     }
     as_inner! {
         with a timer:
@@ -223,6 +228,8 @@ fn handles() {
         CoalesceHandle<HttpKey>: Send & Sync & Clone & Unpin;
         FallbackHandle: Send & Sync & Clone & Unpin;
         DeadlineHandle: Send & Sync & Clone & Unpin;
+        FaultHandle: Send & Sync & Clone & Unpin;
+        MirrorHandle: Send & Sync & Clone & Unpin;
         BalanceHandle: Send & Sync & Clone & Unpin;
         Live<Format>: Send & Sync & Clone & Unpin;
     }

@@ -13,6 +13,7 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_chassis::{
     BoxError, Carrier, Rejection, Verdict, bulkhead::BulkheadLayer, retry::RetryLayer,
     verdict::Outcome,
+    BoxError, Carrier, Rejection, Verdict, mirror::MirrorLayer, retry::RetryLayer, verdict::Outcome,
 };
 
 use crate::{
@@ -105,6 +106,10 @@ where
     row.play.act(&backend, ask).await;
 }
 
+async fn shadow(_: Frame) -> Result<Reply, BoxError> {
+    Ok(Reply(Answer::Ok))
+}
+
 rows! { run;
     timeout: rows::timeout(),
     retry: rows::retry().with(RetryLayer::clone_body),
@@ -114,6 +119,8 @@ rows! { run;
     bulkhead: rows::bulkhead(),
     bulkhead_deadlines: rows::bulkhead().with(BulkheadLayer::deadlines),
     adaptive: rows::adaptive(),
+    fault: rows::fault(),
+    mirror: rows::mirror(tower::service_fn(shadow)).with(MirrorLayer::clone_request),
     accept: rows::accept(),
     propagate: rows::propagate(),
     fallback: rows::fallback(|_| Reply(Answer::Ok)),

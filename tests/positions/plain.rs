@@ -8,6 +8,7 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_chassis::{
     Body, BoxError, adaptive::AdaptiveLayer, breaker::BreakerLayer, bulkhead::BulkheadLayer,
     timeout::TimeoutLayer,
+    Body, BoxError, breaker::BreakerLayer, bulkhead::BulkheadLayer, fault::FaultLayer,
 };
 
 use crate::{
@@ -37,6 +38,10 @@ where
     row.play.act(&backend, ask).await;
 }
 
+async fn shadow(_: Request<Body>) -> Result<Response<Body>, BoxError> {
+    Ok(Response::default())
+}
+
 rows! { run;
     timeout: rows::timeout().rescued(),
     timeout_until_end: rows::timeout().with(TimeoutLayer::until_end).rescued(),
@@ -51,6 +56,9 @@ rows! { run;
     bulkhead_deadlines: rows::bulkhead().with(BulkheadLayer::deadlines).rescued(),
     adaptive: rows::adaptive().rescued(),
     adaptive_until_end: rows::adaptive().with(AdaptiveLayer::until_end).rescued(),
+    fault: rows::fault().rescued(),
+    fault_http: rows::fault().with(FaultLayer::http).rescued(),
+    mirror: rows::mirror(tower::service_fn(shadow)).rescued(),
     accept: rows::accept().rescued(),
     propagate: rows::propagate().rescued(),
     fallback: rows::marked_fallback(|_| Response::new(Body::full("instead"))),

@@ -24,7 +24,9 @@ use tower_chassis::{
     deadline::{Accept, DeadlineLayer, DeadlinePolicy, Propagate},
     discover::{Discover, StaticDiscover},
     fallback::{ByFn as Answers, Failure, FallbackLayer, Marked},
+    fault::{Abort, Arming, Delay, FaultLayer, FaultPolicy, FaultRule},
     metrics::{ClientMetricsLayer, ServerMetricsLayer},
+    mirror::{MirrorLayer, MirrorPolicy},
     prometheus::Prometheus,
     rate_limit::{RateLimitLayer, RateLimitPolicy},
     retry::{RetryLayer, RetryPolicy},
@@ -229,6 +231,37 @@ pub(crate) fn adaptive() -> Row<AdaptiveLayer> {
     );
     row.play.crowd = true;
     row
+}
+
+/// Every call is late by nothing and fails as the rule says, without being made.
+pub(crate) fn fault() -> Row<FaultLayer> {
+    let rule = FaultRule::new("down")
+        .delay(1_000_000, Delay::Fixed(Duration::ZERO))
+        .abort(1_000_000, Abort::Status(500));
+    let layer = FaultLayer::new(FaultPolicy::new([rule]).unwrap());
+    let layer = layer.arming(Arming::new(true, Some("test")));
+    let handle = layer.handle();
+    Row::new(
+        layer,
+        &[
+            (Ask::One, Broken),
+            (Ask::Slow, Broken),
+            (Ask::Flaky, Broken),
+        ],
+        move |backend| {
+            backend.calls() == 0 && handle.active() == 0 && handle.rules()[0].injected == 3
+        },
+    )
+}
+
+/// Every call has a copy.
+pub(crate) fn mirror<M>(shadow: M) -> Row<MirrorLayer<M>> {
+    let layer = MirrorLayer::new(MirrorPolicy::new(1_000_000).unwrap(), shadow);
+    let handle = layer.handle();
+    Row::new(layer, OBSERVED, move |backend| {
+        let ok = handle.outcomes().contains(&("ok", 3));
+        backend.calls() == 3 && ok && handle.in_flight() == 0
+    })
 }
 
 const BOUNDED: &[(Ask, Answer)] = &[(Ask::One, Fine), (Ask::Slow, Late), (Ask::Two, Fine)];
