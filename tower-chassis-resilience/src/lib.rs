@@ -37,5 +37,6 @@ pub mod mirror;
 pub mod rate_limit;
 pub mod retry;
 pub mod share;
+mod slots;
 pub mod timeout;
 mod until;

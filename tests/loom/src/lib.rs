@@ -15,6 +15,7 @@ pub mod breaker;
 pub mod bulkhead;
 pub mod coalesce;
 pub mod events;
+pub mod fault;
 pub mod live;
 pub mod rate_limit;
 pub mod retry;

@@ -70,6 +70,10 @@ models! {
     events::the_last_one_leaves_while_something_is_sent
     events::one_comes_while_the_last_one_leaves
 
+    fault::what_is_over_does_not_disarm_what_came_since
+    fault::a_kill_holds
+    fault::no_more_places_than_the_most
+
     live::two_writers_leave_one_value
     live::a_binding_misses_no_change
     live::no_change_in_place_is_lost

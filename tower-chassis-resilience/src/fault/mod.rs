@@ -160,6 +160,7 @@ mod protocol;
 mod rules;
 mod service;
 mod shared;
+mod switch;
 #[cfg(test)]
 mod tests;
 mod view;

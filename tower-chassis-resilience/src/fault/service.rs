@@ -14,7 +14,8 @@ use super::{
     kinds::{Abort, BodyPlan, Plan},
     protocol::{AnyProtocol, Mark, Protocol},
     rules::{Facts, Rule},
-    shared::{Seen, Shared},
+    shared::Shared,
+    switch::Seen,
     view::{ByCarrier, View},
 };
 

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::SystemTime,
 };
@@ -16,14 +16,9 @@ use super::{
     config::FaultPolicy,
     guard::Arming,
     rules::{Compiled, Now},
+    switch::{Seen, Switch},
 };
-
-/// Some rule is armed.
-const ARMED: u64 = 1;
-/// Nothing is to happen, whatever is armed.
-const KILLED: u64 = 2;
-/// A policy came.
-const VERSION: u64 = 4;
+use crate::slots::Slots;
 
 /// What is set up before the layer is used.
 #[derive(Clone, Debug)]
@@ -36,11 +31,9 @@ pub(super) struct Setup {
 pub(super) struct Shared {
     pub(super) live: Live<FaultPolicy>,
     pub(super) setup: Setup,
-    /// All that a call reads where nothing is armed: two flags, and a count of policies above them.
-    switch: AtomicU64,
+    switch: Switch,
     compiled: ArcSwap<Compiled>,
-    active: AtomicU32,
-    max_active: AtomicU32,
+    active: Slots,
     /// Calls that were left alone because too many were under a fault.
     pub(super) overflow: AtomicU64,
     /// The turns of calls without an id.
@@ -49,19 +42,14 @@ pub(super) struct Shared {
     killed: Arc<Notify>,
 }
 
-/// The policy as a call saw it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Seen(u64);
-
 impl Shared {
     pub(super) fn new(live: Live<FaultPolicy>, setup: Setup) -> Arc<Self> {
         let shared = Arc::new(Self {
             live: live.clone(),
             setup,
-            switch: AtomicU64::new(0),
+            switch: Switch::new(),
             compiled: ArcSwap::default(),
-            active: AtomicU32::new(0),
-            max_active: AtomicU32::new(0),
+            active: Slots::new(0),
             overflow: AtomicU64::new(0),
             turns: AtomicU64::new(0),
             killed: Arc::default(),
@@ -85,50 +73,32 @@ impl Shared {
         let config = policy.config();
         let compiled = Compiled::new(config, &self.setup.arming, now, &self.compiled.load());
         let armed = compiled.is_armed(now.clock);
-        self.max_active.store(config.max_active, Ordering::Relaxed);
+        self.active.set_most(config.max_active);
         self.compiled.store(Arc::new(compiled));
-        self.set(|old| {
-            let flags = (old & KILLED) | if armed { ARMED } else { 0 };
-            (old & !(ARMED | KILLED)).wrapping_add(VERSION) | flags
-        });
-    }
-
-    fn set(&self, change: impl Fn(u64) -> u64) {
-        let change = |old| Some(change(old));
-        // Never fails: there is always something to put there.
-        let _ = self
-            .switch
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, change);
+        self.switch.applied(armed);
     }
 
     /// Whether anything may happen to a call. One load.
     pub(super) fn armed(&self) -> Option<Seen> {
-        let seen = self.switch.load(Ordering::Acquire);
-        (seen & (ARMED | KILLED) == ARMED).then_some(Seen(seen))
+        self.switch.armed()
     }
 
-    /// The rules that were seen have all expired: calls need not look at them any more.
+    /// The rules that were seen have all expired.
     pub(super) fn disarm(&self, seen: Seen) {
-        // Another policy may have come since, which then stays armed.
-        let _ = self.switch.compare_exchange(
-            seen.0,
-            seen.0 & !ARMED,
-            Ordering::AcqRel,
-            Ordering::Relaxed,
-        );
+        self.switch.disarm(seen);
     }
 
     pub(super) fn kill(&self) {
-        self.set(|old| old | KILLED);
+        self.switch.kill();
         self.killed.notify_waiters();
     }
 
     pub(super) fn restore(&self) {
-        self.set(|old| old & !KILLED);
+        self.switch.restore();
     }
 
     pub(super) fn is_killed(&self) -> bool {
-        self.switch.load(Ordering::Acquire) & KILLED != 0
+        self.switch.is_killed()
     }
 
     pub(super) fn killed(&self) -> &Arc<Notify> {
@@ -145,17 +115,12 @@ impl Shared {
     }
 
     pub(super) fn active(&self) -> u32 {
-        self.active.load(Ordering::Relaxed)
+        self.active.taken()
     }
 
     /// A place among the calls under a fault.
     pub(super) fn enter(self: &Arc<Self>) -> Option<Active> {
-        let most = self.max_active.load(Ordering::Relaxed);
-        let one_more = |active| (active < most).then_some(active + 1);
-        let entered = self
-            .active
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        if entered.is_err() {
+        if !self.active.take() {
             self.overflow.fetch_add(1, Ordering::Relaxed);
             return None;
         }
@@ -175,6 +140,6 @@ impl Active {
 
 impl Drop for Active {
     fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Ordering::Relaxed);
+        self.0.active.give_back();
     }
 }

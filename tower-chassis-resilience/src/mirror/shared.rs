@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tower_chassis_core::{Events, Live, events::Event};
 
 use super::config::MirrorPolicy;
-use crate::dice::Die;
+use crate::{dice::Die, slots::Slots};
 
 /// The share, in the low bits; above it, why nothing is mirrored.
 const SHARE: u32 = (1 << 20) - 1;
@@ -82,8 +82,7 @@ pub(super) struct Core {
     /// All that a call reads where nothing is mirrored.
     switch: AtomicU32,
     die: AtomicU64,
-    max_in_flight: AtomicU32,
-    in_flight: AtomicU32,
+    in_flight: Slots,
     sent: AtomicU64,
     outcomes: [AtomicU64; Outcome::ALL.len()],
     /// The turns of calls without an id.
@@ -99,8 +98,7 @@ impl Owner {
             setup,
             switch: AtomicU32::new(0),
             die: AtomicU64::new(0),
-            max_in_flight: AtomicU32::new(0),
-            in_flight: AtomicU32::new(0),
+            in_flight: Slots::new(0),
             sent: AtomicU64::new(0),
             outcomes: Default::default(),
             turns: AtomicU64::new(0),
@@ -128,8 +126,7 @@ impl Core {
         let config = policy.config();
         let die = Die::new(config.seed, &self.setup.name, "share");
         self.die.store(die.to_bits(), Ordering::Relaxed);
-        let most = config.max_in_flight;
-        self.max_in_flight.store(most, Ordering::Relaxed);
+        self.in_flight.set_most(config.max_in_flight);
         self.set(|old| (old & !SHARE) | config.ppm);
     }
 
@@ -182,7 +179,7 @@ impl Core {
     }
 
     pub(super) fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+        self.in_flight.taken()
     }
 
     pub(super) fn sent(&self) -> u64 {
@@ -201,12 +198,7 @@ impl Core {
 
     /// A place for a copy, if there is one.
     pub(super) fn enter(self: &Arc<Self>) -> Option<Permit> {
-        let most = self.max_in_flight.load(Ordering::Relaxed);
-        let one_more = |count| (count < most).then_some(count + 1);
-        let entered = self
-            .in_flight
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        if entered.is_err() {
+        if !self.in_flight.take() {
             self.count(Outcome::Dropped);
             return None;
         }
@@ -240,7 +232,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.core.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.core.in_flight.give_back();
         let silent = if thread::panicking() {
             Outcome::Panicked
         } else {

@@ -263,7 +263,7 @@ fn headers_are_cut_to_their_caps() {
         ("x-chassis-fault-ppm", "all"),
     ];
     assert!(asked(&capped, broken).is_none());
-    let mut no_abort = capped.clone();
+    let mut no_abort = capped;
     no_abort.headers.as_mut().unwrap().abort = false;
     assert!(asked(&no_abort, &[("x-chassis-fault-abort", "503")]).is_none());
     assert!(asked(&config([]), &[("x-chassis-fault-abort", "503")]).is_none());
