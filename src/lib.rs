@@ -5,6 +5,7 @@
 //! | `router` | [`router`] | yes |
 //! | `resilience` | [`adaptive`], [`balance`], [`breaker`], [`bulkhead`], [`cache`], [`coalesce`], [`deadline`], [`fallback`], [`fault`], [`mirror`], [`rate_limit`], [`retry`], [`timeout`] | yes |
 //! | `fault-injection` | [`fault`] can be armed | no |
+//! | `redis` | a [`rate_limit`] that instances share through Redis | no |
 //! | `observe` | [`access_log`], [`metrics`], [`trace`] | yes |
 //! | `server` | [`server`](mod@server) | yes |
 //! | `client` | `client` | no |
@@ -33,7 +34,8 @@ pub use tower_chassis_observe::prometheus;
 pub use tower_chassis_observe::{ObserveLayer, access_log, metrics, trace};
 #[cfg(feature = "resilience")]
 pub use tower_chassis_resilience::{
-adaptive, balance, breaker, bulkhead, cache, coalesce, deadline, fallback, fault, keyed, mirror, rate_limit, retry, share, timeout,
+    adaptive, balance, breaker, bulkhead, cache, coalesce, deadline, fallback, fault, keyed,
+    mirror, rate_limit, retry, share, timeout,
 };
 #[cfg(feature = "router")]
 pub use tower_chassis_router as router;

@@ -11,10 +11,8 @@ use tower_chassis::{
     access_log::{AccessLogLayer, Format},
     adaptive::{AdaptiveLayer, AdaptivePolicy},
     balance::{Balance, Picker},
-    breaker::{BreakerLayer, BreakerPolicy},
     breaker::{BreakerLayer, BreakerPolicy, Mode, WindowType},
     bulkhead::{BulkheadConfig, BulkheadLayer, BulkheadPolicy, QueueOrder},
-    bulkhead::{BulkheadLayer, BulkheadPolicy},
     cache::{CacheLayer, CachePolicy},
     client::{Client, OriginLayer},
     coalesce::{CoalesceLayer, CoalescePolicy},
@@ -29,13 +27,10 @@ use tower_chassis::{
         RateLimitLayer, RateLimitPolicy,
         remote::{Grant, Limit, Store},
     },
-    retry::{Buffered, RetryConfig, RetryLayer, RetryPolicy, Rewrapped},
-    retry::{PeekLayer, RetryConfig, RetryLayer, RetryPolicy},
-    retry::{RetryConfig, RetryLayer, RetryPolicy},
+    retry::{Buffered, PeekLayer, RetryConfig, RetryLayer, RetryPolicy, Rewrapped},
     router::rules::{Destination, Rule, TrafficLayer, TrafficPolicy},
     share::HttpKeys,
     timeout::{IdleLayer, TimeoutLayer, TimeoutPolicy},
-    timeout::{TimeoutLayer, TimeoutPolicy},
     trace::{ClientTraceLayer, TraceLayer},
 };
 use tower_chassis_core::testing::{Case, ControlledService, Step, contract, contract_service};
@@ -186,7 +181,7 @@ rows! {
     };
     FallbackLayer: fallback_to_a_service = || {
         let broken = tower::service_fn(async |_: Request<Body>| Err::<Response<Body>, _>(BoxError::from("down")));
-        let replay = Rewrapped::<Body>::new(Buffered);
+        let replay = Rewrapped::<Body>::new(Buffered::default());
         Case::new(FallbackLayer::service(broken).replay(replay)).calls_once()
     };
     RateLimitLayer: rate_limit = || Case::new(RateLimitLayer::new(twenty())).calls_once();

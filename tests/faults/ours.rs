@@ -43,6 +43,7 @@ pub fn by_rate(change: impl FnOnce(&mut BreakerConfig)) -> BreakerLayer {
         open_max: OPEN,
         half_open_probes: 1,
         probe_timeout: PROBE,
+        ..BreakerConfig::default()
     };
     change(&mut config);
     BreakerLayer::new(BreakerPolicy::try_from(config).unwrap()).seed(1)

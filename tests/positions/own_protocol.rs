@@ -11,9 +11,8 @@ use std::{
 use http::Extensions;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_chassis::{
-    BoxError, Carrier, Rejection, Verdict, bulkhead::BulkheadLayer, retry::RetryLayer,
-    verdict::Outcome,
-    BoxError, Carrier, Rejection, Verdict, mirror::MirrorLayer, retry::RetryLayer, verdict::Outcome,
+    BoxError, Carrier, Rejection, Verdict, bulkhead::BulkheadLayer, mirror::MirrorLayer,
+    retry::RetryLayer, verdict::Outcome,
 };
 
 use crate::{

@@ -7,8 +7,7 @@ use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_chassis::{
     Body, BoxError, adaptive::AdaptiveLayer, breaker::BreakerLayer, bulkhead::BulkheadLayer,
-    timeout::TimeoutLayer,
-    Body, BoxError, breaker::BreakerLayer, bulkhead::BulkheadLayer, fault::FaultLayer,
+    fault::FaultLayer, timeout::TimeoutLayer,
 };
 
 use crate::{

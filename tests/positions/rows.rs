@@ -32,7 +32,6 @@ use tower_chassis::{
     retry::{RetryLayer, RetryPolicy},
     share::{Http, HttpKey, HttpKeys},
     timeout::{IdleLayer, TimeoutLayer, TimeoutPolicy},
-    timeout::{TimeoutLayer, TimeoutPolicy},
     trace::{ClientTraceLayer, TraceLayer},
     verdict::{Auto, ByFn},
 };

@@ -188,6 +188,8 @@ pub fn describe(recorder: &RecorderHandle) {
             names::BULKHEAD_LIMIT,
             None,
             "Calls that a bulkhead lets run at once.",
+        ),
+        (
             Kind::Counter,
             names::FAULTS,
             None,

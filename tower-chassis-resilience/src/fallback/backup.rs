@@ -29,10 +29,10 @@ pub struct Backup<B, R = Buffered> {
 }
 
 impl<B> Backup<B> {
-    pub(super) const fn new(service: B) -> Self {
+    pub(super) fn new(service: B) -> Self {
         Self {
             template: Mutex::new(service),
-            replay: Buffered,
+            replay: Buffered::default(),
             body_limit: BODY_LIMIT,
             every_method: false,
         }

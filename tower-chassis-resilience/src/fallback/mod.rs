@@ -51,7 +51,7 @@
 //!     Ok::<_, BoxError>(Response::new(Body::from(format!("{} from afar", request.uri()))))
 //! });
 //! // Both take one type of body only, hence `Rewrapped`.
-//! let layer = FallbackLayer::service(other_region).replay(Rewrapped::<Body>::new(Buffered));
+//! let layer = FallbackLayer::service(other_region).replay(Rewrapped::<Body>::new(Buffered::default()));
 //! let service = ServiceBuilder::new().layer(layer).service(service_fn(async |_: Request<Body>| {
 //!     Ok::<_, BoxError>(Response::builder().status(503).body(Body::empty())?)
 //! }));

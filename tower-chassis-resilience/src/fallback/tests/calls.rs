@@ -196,7 +196,7 @@ impl Service<Request<Body>> for Echo {
 }
 
 fn rewrapped() -> Rewrapped<Body> {
-    Rewrapped::new(Buffered)
+    Rewrapped::new(Buffered::default())
 }
 
 #[tokio::test]
