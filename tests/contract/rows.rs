@@ -22,7 +22,6 @@ use tower_chassis::{
     fault::{Arming, Delay, FaultLayer, FaultPolicy, FaultRule},
     metrics::{CallMetricsLayer, ClientMetricsLayer, ServerMetricsLayer},
     mirror::{MirrorLayer, MirrorPolicy},
-    rate_limit::{RateLimitLayer, RateLimitPolicy},
     rate_limit::{
         RateLimitLayer, RateLimitPolicy,
         remote::{Grant, Limit, Store},
