@@ -161,7 +161,8 @@ mod rules;
 mod service;
 mod shared;
 mod switch;
-#[cfg(test)]
+// Without it nothing is armed.
+#[cfg(all(test, feature = "fault-injection"))]
 mod tests;
 mod view;
 
