@@ -43,6 +43,8 @@ async fn events_are_counted() {
     }
     reports.emit(|| Event::config_applied(7));
     reports.emit(|| Event::config_refused(3));
+    reports.emit(|| Event::fault_injected("slow", "delay"));
+    reports.emit(|| Event::mirrored("dropped"));
     for n in 0..1200 {
         reports.emit(|| Event::breaker(format!("churn-{n}"), "open", "x", None));
     }
@@ -66,6 +68,10 @@ async fn events_are_counted() {
         one(&text, state, &[r#"name="a""#, r#"state="closed""#]),
         0.0
     );
+    let delays = [r#"rule="slow""#, r#"fault="delay""#];
+    assert_eq!(one(&text, "chassis_faults_total", &delays), 1.0);
+    let dropped = [r#"outcome="dropped""#];
+    assert_eq!(one(&text, "chassis_mirrored_total", &dropped), 1.0);
     assert_eq!(one(&text, "chassis_retry_attempts_total", &[]), 1.0);
     assert_eq!(one(&text, "chassis_retry_budget_exhausted_total", &[]), 1.0);
     assert_eq!(
@@ -85,7 +91,7 @@ async fn events_are_counted() {
     assert_eq!(one(&text, "chassis_config_version", &[]), 7.0);
     assert_eq!(one(&text, "chassis_config_refused_total", &[]), 1.0);
     // "a" and "orders" have names too.
-    assert_eq!(one(&text, transitions, &[r#"name="_OTHER""#]), 202.0);
+    assert_eq!(one(&text, transitions, &[r#"name="_OTHER""#]), 203.0);
     assert!(find(&text, state, &["_OTHER"]).is_empty());
 }
 
