@@ -13,7 +13,7 @@ use http_body_util::{Empty, Full};
 use tower::{Layer, Service, service_fn};
 use tower_chassis_core::{BoxError, Carrier, verdict::Outcome};
 use tower_chassis_resilience::{
-    retry::{RetryLayer, RetryPolicy},
+    retry::{PeekLayer, RetryLayer, RetryPolicy},
     timeout::{TimeoutLayer, TimeoutPolicy},
 };
 
@@ -121,4 +121,21 @@ fn a_retry_of_a_protocol_of_ones_own_that_does_not_happen() {
         4,
         "the invocation"
     );
+}
+
+#[test]
+fn a_look_at_the_first_frame() {
+    let answers = |kind: &'static str| {
+        service_fn(async move |_: Request<Empty<Bytes>>| {
+            let mut response = Response::new(Full::new(Bytes::from_static(b"message")));
+            response.headers_mut().insert("content-type", kind.parse()?);
+            Ok::<_, BoxError>(response)
+        })
+    };
+    let get = || Request::get("/").body(Empty::<Bytes>::new()).unwrap();
+    for kind in ["text/plain", "application/grpc"] {
+        let plain = allocations(answers(kind), get);
+        let peeked = allocations(PeekLayer::new().layer(answers(kind)), get);
+        assert_eq!(peeked, plain, "{kind}");
+    }
 }
