@@ -55,6 +55,22 @@ pub fn a_token_is_spent_once() {
     });
 }
 
+/// Two calls that begin at once are both paid, and both under way until they end.
+pub fn no_deposit_is_lost() {
+    explore(|| {
+        let now = Instant::now();
+        let budget = budget(1.0, 0.0);
+        let other = budget.clone();
+        let thread = thread::spawn(move || other.deposit(now));
+        let mine = budget.deposit(now);
+        let theirs = thread.join().unwrap();
+        let there = budget.snapshot(now);
+        assert_eq!((there.saved, there.calls), (2.0, 2));
+        drop((mine, theirs));
+        assert_eq!(budget.snapshot(now).calls, 0);
+    });
+}
+
 /// The reserve gives no token twice either.
 pub fn the_reserve_is_spent_once() {
     explore(|| {

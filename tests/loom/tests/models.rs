@@ -90,6 +90,7 @@ models! {
     rate_limit::a_place_is_given_back_once
 
     retry::a_token_is_spent_once
+    retry::no_deposit_is_lost
     retry::the_reserve_is_spent_once
     retry::a_turn_of_the_window_makes_no_token
     retry::a_change_of_the_rate_makes_no_token
