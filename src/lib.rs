@@ -3,7 +3,7 @@
 //! | feature | modules | default |
 //! |---|---|---|
 //! | `router` | [`router`] | yes |
-//! | `resilience` | [`adaptive`], [`balance`], [`breaker`], [`bulkhead`], [`cache`], [`coalesce`], [`deadline`], [`fallback`], [`fault`], [`mirror`], [`rate_limit`], [`retry`], [`timeout`] | yes |
+//! | `resilience` | [`adaptive`], [`balance`], [`breaker`], [`bulkhead`], [`cache`], [`coalesce`], [`deadline`], [`fallback`], [`fault`], [`hedge`], [`mirror`], [`rate_limit`], [`retry`], [`timeout`] | yes |
 //! | `fault-injection` | [`fault`] can be armed | no |
 //! | `redis` | a [`rate_limit`] that instances share through Redis | no |
 //! | `observe` | [`access_log`], [`metrics`], [`trace`] | yes |
@@ -34,7 +34,7 @@ pub use tower_chassis_observe::prometheus;
 pub use tower_chassis_observe::{ObserveLayer, access_log, metrics, trace};
 #[cfg(feature = "resilience")]
 pub use tower_chassis_resilience::{
-    adaptive, balance, breaker, bulkhead, cache, coalesce, deadline, fallback, fault, keyed,
+    adaptive, balance, breaker, bulkhead, cache, coalesce, deadline, fallback, fault, hedge, keyed,
     mirror, rate_limit, retry, share, timeout,
 };
 #[cfg(feature = "router")]

@@ -31,6 +31,7 @@ pub mod deadline;
 mod dice;
 pub mod fallback;
 pub mod fault;
+pub mod hedge;
 pub mod keyed;
 mod lazy;
 pub mod mirror;

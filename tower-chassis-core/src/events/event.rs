@@ -135,6 +135,14 @@ pub enum Event {
     #[non_exhaustive]
     Mirrored {
         /// `ok`, `failed`, `timeout`, `panicked`, `aborted`, `dropped` or `skipped`.
+    /// A hedge, a second attempt of a call that was late, is over.
+    #[non_exhaustive]
+    Hedged {
+        /// The number of the attempt, 2 for the first hedge.
+        attempt: u32,
+        /// How long after the call began it was sent.
+        after: Duration,
+        /// `won` (it had the answer), `lost` (another attempt had), `failed`, or `cancelled` (the caller left).
         outcome: &'static str,
     },
 }
@@ -277,5 +285,15 @@ impl Event {
     #[must_use]
     pub const fn mirrored(outcome: &'static str) -> Self {
         Self::Mirrored { outcome }
+    }
+
+    /// A hedge that is over.
+    #[must_use]
+    pub const fn hedged(attempt: u32, after: Duration, outcome: &'static str) -> Self {
+        Self::Hedged {
+            attempt,
+            after,
+            outcome,
+        }
     }
 }

@@ -20,6 +20,7 @@ const TARGET: &str = "tower_chassis::events";
 /// | what a cache did with a call | trace |
 /// | another transition, an ejection, new endpoints, a configuration applied, a fault injected | info |
 /// | a retry, an exhausted budget, a refusal, a configuration refused, a copy mirrored | debug |
+/// | a retry, a hedge, an exhausted budget, a refusal, a configuration refused | debug |
 ///
 /// Who applies a configuration gets its faults and says them; this line only counts them.
 pub fn log(events: &Events) {
@@ -104,5 +105,12 @@ fn line(event: &Event) {
             tracing::info!(target: TARGET, rule = &**rule, fault, "fault injected");
         }
         Event::Mirrored { outcome } => tracing::debug!(target: TARGET, outcome, "call mirrored"),
+        Event::Hedged {
+            attempt,
+            after,
+            outcome,
+        } => {
+            tracing::debug!(target: TARGET, attempt, ?after, outcome, "hedge");
+        }
     }
 }

@@ -229,7 +229,7 @@ mod layer;
 mod memory;
 mod peek;
 mod replay;
-mod rules;
+pub(crate) mod rules;
 mod state;
 mod tape;
 #[cfg(test)]

@@ -9,7 +9,7 @@ const SHORT: Duration = Duration::from_secs(1);
 
 /// How long to wait before the next attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Wait {
+pub(crate) enum Wait {
     /// As long as the backoff says.
     Backoff,
     /// As long as the service says, to the millisecond (gRPC A6).
@@ -20,14 +20,14 @@ pub(super) enum Wait {
 
 /// That a call is to be tried again, if it can be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Wish {
-    pub(super) wait: Wait,
-    pub(super) why: Why,
+pub(crate) struct Wish {
+    pub(crate) wait: Wait,
+    pub(crate) why: Why,
 }
 
 /// Which rule wishes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Why {
+pub(crate) enum Why {
     /// The service was not well.
     Outcome,
     /// Nothing left us.
@@ -38,16 +38,16 @@ pub(super) enum Why {
 
 /// The statuses and gRPC codes that are tried again.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Listed {
+pub(crate) struct Listed {
     /// One bit for each status from `FIRST_STATUS` on.
-    pub(super) statuses: [u64; 4],
-    pub(super) codes: u32,
+    pub(crate) statuses: [u64; 4],
+    pub(crate) codes: u32,
 }
 
 const FIRST_STATUS: u16 = 384;
 
 impl Listed {
-    pub(super) fn of(statuses: &[u16], codes: &[u16]) -> Self {
+    pub(crate) fn of(statuses: &[u16], codes: &[u16]) -> Self {
         let mut listed = Self::default();
         for status in statuses {
             let bit = status.saturating_sub(FIRST_STATUS) as usize;
@@ -77,7 +77,7 @@ impl Listed {
 
 impl Wish {
     /// What the service says of the wait.
-    pub(super) fn of(verdict: Verdict, why: Why) -> Self {
+    pub(crate) fn of(verdict: Verdict, why: Why) -> Self {
         let wait = match verdict.retry_after() {
             None => Wait::Backoff,
             Some(wait) if verdict.grpc_code().is_some() => Wait::Exactly(wait),
@@ -88,7 +88,7 @@ impl Wish {
 }
 
 /// Whether a response is to be tried again, and when.
-pub(super) fn of_response(verdict: Verdict, idempotent: bool, listed: &Listed) -> Option<Wish> {
+pub(crate) fn of_response(verdict: Verdict, idempotent: bool, listed: &Listed) -> Option<Wish> {
     if verdict.forbids_retry() {
         return None;
     }
@@ -118,7 +118,7 @@ pub(super) fn of_response(verdict: Verdict, idempotent: bool, listed: &Listed) -
 }
 
 /// Whether an error is to be tried again, and when.
-pub(super) fn of_error(
+pub(crate) fn of_error(
     verdict: Verdict,
     rejection: Option<&Rejection>,
     idempotent: bool,
@@ -152,7 +152,7 @@ pub(super) fn of_error(
 }
 
 /// The outermost rejection in an error, if it is one or holds one.
-pub(super) fn rejection_of<E: 'static>(error: &E) -> Option<&Rejection> {
+pub(crate) fn rejection_of<E: 'static>(error: &E) -> Option<&Rejection> {
     let any: &dyn Any = error;
     any.downcast_ref::<Rejection>().or_else(|| {
         any.downcast_ref::<BoxError>()
