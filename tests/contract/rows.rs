@@ -20,6 +20,7 @@ use tower_chassis::{
     discover::{Discover, StaticDiscover},
     fallback::FallbackLayer,
     fault::{Arming, Delay, FaultLayer, FaultPolicy, FaultRule},
+    hedge::{HedgeHandle, HedgeLayer, HedgePolicy},
     metrics::{CallMetricsLayer, ClientMetricsLayer, ServerMetricsLayer},
     mirror::{MirrorLayer, MirrorPolicy},
     rate_limit::{
@@ -82,6 +83,26 @@ rows! {
         || Case::new(RetryLayer::new(RetryPolicy::default()).seed(7).rewrap::<Body>());
     RetryLayer: retry_switched_off = || Case::new(RetryLayer::new(one_attempt())).calls_once();
     PeekLayer: retry_peek = || Case::new(PeekLayer::new().every()).calls_once();
+    HedgeLayer: hedge = || {
+        let hedge = HedgeLayer::new(HedgePolicy::default()).rewrap::<Body>();
+        let handle = hedge.handle();
+        Case::new(hedge).held(under_way(&handle)).reads(move || (handle.sent(), handle.won()))
+    };
+    HedgeLayer: hedge_at_once = || {
+        let hedge = HedgeLayer::new(HedgePolicy::after(Duration::ZERO).unwrap());
+        let handle = hedge.handle();
+        Case::new(hedge).held(under_way(&handle))
+    };
+    HedgeLayer: hedge_keyed = || {
+        let hedge = HedgeLayer::new(HedgePolicy::default());
+        let hedge = hedge.keyed(|request: &Request<Body>| Some(request.uri().clone()));
+        let handle = hedge.handle();
+        Case::new(hedge).held(under_way(&handle)).reads(move || handle.keys())
+    };
+    HedgeLayer: hedge_switched_off = || {
+        let policy = HedgePolicy::default().with(|config| config.hedges = 0);
+        Case::new(HedgeLayer::new(policy.unwrap())).calls_once()
+    };
     BreakerLayer: breaker = || {
         let breaker = BreakerLayer::new(BreakerPolicy::default()).seed(7);
         let handle = breaker.handle();
@@ -444,6 +465,15 @@ fn judged(result: Result<&Response<Body>, &BoxError>) -> Verdict {
 
 fn second() -> TimeoutPolicy {
     TimeoutPolicy::new(Duration::from_secs(1)).unwrap()
+}
+
+/// Calls and hedges, as the budget counts them.
+fn under_way(handle: &HedgeHandle) -> impl Fn() -> (u64, u64) + Send + Sync + use<> {
+    let handle = handle.clone();
+    move || {
+        let budget = handle.budget();
+        (budget.calls, budget.retries)
+    }
 }
 
 fn one_attempt() -> RetryPolicy {

@@ -23,12 +23,13 @@ use tower_chassis::{
     deadline::{Accept, DeadlineHandle, DeadlineLayer, Propagate},
     fallback::{ByFn as Instead, Failure, FallbackHandle, FallbackLayer, Marked},
     fault::{ByCarrier, FaultHandle, FaultLayer, Http},
+    hedge::{HedgeHandle, HedgeLayer},
     keyed::By,
     metrics::{ClientMetricsLayer, ServerMetricsLayer},
     mirror::{MirrorHandle, MirrorLayer},
     rate_limit::{RateLimitHandle, RateLimitLayer},
     refusal::Fail,
-    retry::{PeekLayer, RetryHandle, RetryLayer},
+    retry::{Buffered, PeekLayer, RetryHandle, RetryLayer},
     settle::{UntilEnd, UntilHead},
     share::{Http, HttpKey, HttpKeys},
     timeout::{Always, IdleLayer, TimeoutHandle, TimeoutLayer, ToEnd},
@@ -171,6 +172,8 @@ fn layers_services_and_futures() {
         TimeoutLayer;
         TimeoutLayer<Always, Fail, ToEnd>;
         RetryLayer;
+        HedgeLayer;
+        HedgeLayer<Buffered, Auto, Key, u32>;
         DeadlineLayer<Accept>;
         DeadlineLayer<Propagate>;
         DeadlineLayer<Accept, Respond>;
@@ -215,6 +218,7 @@ fn handles() {
     is! {
         TimeoutHandle: Send & Sync & Clone & Unpin;
         RetryHandle: Send & Sync & Clone & Unpin;
+        HedgeHandle: Send & Sync & Clone & Unpin;
         BreakerHandle: Send & Sync & Clone & Unpin;
         RateLimitHandle: Send & Sync & Clone & Unpin;
         AdaptiveHandle: Send & Sync & Clone & Unpin;

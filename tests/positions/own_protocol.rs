@@ -11,8 +11,8 @@ use std::{
 use http::Extensions;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_chassis::{
-    BoxError, Carrier, Rejection, Verdict, bulkhead::BulkheadLayer, mirror::MirrorLayer,
-    retry::RetryLayer, verdict::Outcome,
+    BoxError, Carrier, Rejection, Verdict, bulkhead::BulkheadLayer, hedge::HedgeLayer,
+    mirror::MirrorLayer, retry::RetryLayer, verdict::Outcome,
 };
 
 use crate::{
@@ -112,6 +112,7 @@ async fn shadow(_: Frame) -> Result<Reply, BoxError> {
 rows! { run;
     timeout: rows::timeout(),
     retry: rows::retry().with(RetryLayer::clone_body),
+    hedge: rows::hedge().with(HedgeLayer::clone_body),
     breaker: rows::breaker(),
     rate_limit: rows::rate_limit(),
     balance: rows::balance(),

@@ -25,6 +25,7 @@ use tower_chassis::{
     discover::{Discover, StaticDiscover},
     fallback::{ByFn as Answers, Failure, FallbackLayer, Marked},
     fault::{Abort, Arming, Delay, FaultLayer, FaultPolicy, FaultRule},
+    hedge::{HedgeLayer, HedgePolicy},
     metrics::{ClientMetricsLayer, ServerMetricsLayer},
     mirror::{MirrorLayer, MirrorPolicy},
     prometheus::Prometheus,
@@ -149,6 +150,18 @@ pub(crate) fn retry() -> Row<RetryLayer> {
         layer,
         &[(Ask::One, Fine), (Ask::Flaky, Fine), (Ask::Flaky, Fine)],
         move |backend| backend.calls() == 5 && handle.retries() == 2,
+    )
+}
+
+/// A failure sends the next attempt at once.
+pub(crate) fn hedge() -> Row<HedgeLayer> {
+    let layer = HedgeLayer::new(HedgePolicy::after(Duration::from_secs(1)).unwrap());
+    let handle = layer.handle();
+    handle.update(|config| config.on_failure = true).unwrap();
+    Row::new(
+        layer,
+        &[(Ask::One, Fine), (Ask::Flaky, Fine), (Ask::Flaky, Fine)],
+        move |backend| backend.calls() == 5 && (handle.sent(), handle.won()) == (2, 2),
     )
 }
 

@@ -24,6 +24,7 @@
 //! | `chassis_ejections_total` | counter | `name`, `reason` |
 //! | `chassis_retry_attempts_total` | counter | |
 //! | `chassis_retry_budget_exhausted_total` | counter | |
+//! | `chassis_hedges_total` | counter of those that are over | `outcome`: `won`, `lost`, `failed`, `cancelled` |
 //! | `chassis_refused_total` | counter | `layer`, `kind` |
 //! | `chassis_fallbacks_total` | counter | |
 //! | `chassis_coalesced_total` | counter | |
@@ -155,6 +156,10 @@ impl Listener {
             }
             Event::BudgetExhausted => self.exhausted.increment(1),
             Event::Refused { layer, kind, .. } => self.refused(layer, *kind),
+            Event::Hedged { outcome, .. } => {
+                let labels = vec![Label::from_static_parts("outcome", outcome)];
+                self.recorder.counter(names::HEDGES, labels).increment(1);
+            }
             Event::ConfigApplied { version, .. } => {
                 self.recorder
                     .gauge(names::CONFIG_VERSION, Vec::new())

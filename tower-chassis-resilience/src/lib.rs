@@ -1,4 +1,4 @@
-//! Timeout, deadline, retry, breaker, bulkhead, rate limit and balance as tower layers: protocol-agnostic, one
+//! Timeout, deadline, retry, hedge, breaker, bulkhead, rate limit and balance as tower layers: protocol-agnostic, one
 //! verdict, live.
 //!
 //! | module | is | refuses with |
@@ -6,6 +6,7 @@
 //! | [`timeout`] | an answer in time, per try or in total, to its head or its end; a stream that does not stall | `Timeout` |
 //! | [`deadline`] | a time that a call has, carried over hops | `DeadlineExceeded`, `Timeout`, `BadRequest` |
 //! | [`retry`] | another attempt, within a budget | the last error |
+//! | [`hedge`] | a second attempt of a call that is late | nothing |
 //! | [`breaker`] | a service that fails is left alone | `CircuitOpen` |
 //! | [`bulkhead`] | so many calls at once, so many that wait | `Overloaded` |
 //! | [`rate_limit`] | so many calls per time and key | `RateLimited` |

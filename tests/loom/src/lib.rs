@@ -16,6 +16,7 @@ pub mod bulkhead;
 pub mod coalesce;
 pub mod events;
 pub mod fault;
+pub mod hedge;
 pub mod live;
 pub mod rate_limit;
 pub mod retry;

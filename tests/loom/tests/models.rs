@@ -73,6 +73,10 @@ models! {
     fault::what_is_over_does_not_disarm_what_came_since
     fault::a_kill_holds
     fault::no_more_places_than_the_most
+    hedge::a_bucket_begins_anew_once
+    hedge::a_late_writer_changes_nothing
+    hedge::a_reader_sees_no_more_than_there_is
+    hedge::one_looks_it_up
 
     live::two_writers_leave_one_value
     live::a_binding_misses_no_change

@@ -135,6 +135,8 @@ pub enum Event {
     #[non_exhaustive]
     Mirrored {
         /// `ok`, `failed`, `timeout`, `panicked`, `aborted`, `dropped` or `skipped`.
+        outcome: &'static str,
+    },
     /// A hedge, a second attempt of a call that was late, is over.
     #[non_exhaustive]
     Hedged {

@@ -18,6 +18,7 @@ pub(crate) mod names {
     pub(crate) const BREAKER_MODE: &str = "chassis_breaker_mode";
     pub(crate) const RETRY_ATTEMPTS: &str = "chassis_retry_attempts_total";
     pub(crate) const RETRY_BUDGET: &str = "chassis_retry_budget_exhausted_total";
+    pub(crate) const HEDGES: &str = "chassis_hedges_total";
     pub(crate) const REFUSED: &str = "chassis_refused_total";
     pub(crate) const FALLBACKS: &str = "chassis_fallbacks_total";
     pub(crate) const COALESCED: &str = "chassis_coalesced_total";
@@ -116,6 +117,12 @@ pub fn describe(recorder: &RecorderHandle) {
             names::RETRY_BUDGET,
             None,
             "Retries that were wanted and that the budget did not allow.",
+        ),
+        (
+            Kind::Counter,
+            names::HEDGES,
+            None,
+            "Second attempts of calls that were late, by how they ended.",
         ),
         (
             Kind::Counter,

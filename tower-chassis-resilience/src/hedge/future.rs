@@ -310,15 +310,15 @@ impl<S, R: Replay<Req>, Req> Call<S, R, Req> {
     }
 
     /// The request of the first attempt, with a copy for others if there is a token for one.
-    pub(super) fn split(&mut self, request: Req, now: Instant) -> R::Request
+    pub(super) fn split(&mut self, request: Req, funded: bool, now: Instant) -> R::Request
     where
         Req: Carrier,
     {
-        let state = &self.timed.shared.state;
-        if !state.budget.is_funded(now) {
+        if !funded {
             self.unfunded = true;
             return self.copies.once(request);
         }
+        let state = &self.timed.shared.state;
         let request = self.copies.split(request, now, state);
         if self.copies.is_possible() {
             self.pace = Pace::New;
@@ -326,10 +326,15 @@ impl<S, R: Replay<Req>, Req> Call<S, R, Req> {
         request
     }
 
-    /// It pays its share, and is under way until it is dropped.
-    pub(super) fn pay(&mut self, now: Instant) {
-        self.timed.shared.state.budget.enter(now);
-        self.paid = true;
+    /// Pays its share, if it is an `original` call, and is under way until it is dropped. Whether there is a token.
+    pub(super) fn pay(&mut self, original: bool, now: Instant) -> bool {
+        let budget = &self.timed.shared.state.budget;
+        self.paid = original;
+        if original {
+            budget.enter(|| now)
+        } else {
+            budget.is_funded(now)
+        }
     }
 
     /// Whether it makes no difference how the first attempt ended.

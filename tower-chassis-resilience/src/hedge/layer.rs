@@ -8,6 +8,7 @@ use std::{
 use tokio::time::Instant;
 use tower_chassis_core::{
     Events, Live, clock,
+    striped::Striped,
     verdict::{Auto, ByFn},
 };
 use tower_layer::Layer;
@@ -274,7 +275,7 @@ impl<S: Clone, R: Clone, C: Clone, F, K> Layer<S> for HedgeLayer<R, C, F, K> {
     type Service = Hedge<S, R, C, F, K>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let shared = Arc::new(Shared {
+        let shared = Striped::new(Shared {
             state: Arc::clone(&self.state),
             template: Mutex::new(inner.clone()),
         });

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
-use tower_chassis_core::{Class, Verdict, cause, clock, events::Event};
+use tower_chassis_core::{Class, Verdict, cause, clock, events::Event, striped::Hold};
 
 use super::{
     layer::Shared,
@@ -16,7 +16,7 @@ use crate::retry::Withdrawal;
 /// Its time is recorded if it answered well or was late. That of a quick failure would pull the percentile down; of one
 /// that was cut short only a lower bound is known, which tells something if the delay had passed.
 pub(super) struct Timed<S> {
-    pub(super) shared: Arc<Shared<S>>,
+    pub(super) shared: Hold<Shared<S>>,
     /// That of a key.
     record: Option<Arc<Record>>,
     pub(super) begun: Instant,
@@ -29,14 +29,14 @@ pub(super) struct Timed<S> {
 
 impl<S> Timed<S> {
     pub(super) fn new(
-        shared: &Arc<Shared<S>>,
+        shared: Hold<Shared<S>>,
         record: Option<Arc<Record>>,
         begun: Instant,
         delay: u64,
         measured: bool,
     ) -> Self {
         Self {
-            shared: Arc::clone(shared),
+            shared,
             record,
             begun,
             delay,
@@ -48,7 +48,8 @@ impl<S> Timed<S> {
     /// One more attempt of the same call.
     pub(super) fn again(&self, begun: Instant) -> Self {
         let record = self.record.clone();
-        Self::new(&self.shared, record, begun, self.delay, self.measured)
+        let shared = self.shared.clone();
+        Self::new(shared, record, begun, self.delay, self.measured)
     }
 
     pub(super) const fn delay(&self) -> Duration {

@@ -7,6 +7,7 @@
 
 mod bulkhead;
 mod deadline;
+mod hedge;
 mod memo;
 mod timeout_retry;
 

@@ -17,7 +17,13 @@ use tower_service::Service;
 
 use super::*;
 
+mod bodies;
 mod calls;
+mod ends;
+mod latency;
+mod measured;
+mod model;
+mod tail;
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -198,19 +204,21 @@ impl Service<Ask> for Upstream {
 
     fn call(&mut self, ask: Ask) -> Self::Future {
         assert!(mem::take(&mut self.ready), "called unready");
-        let mut seen = self.seen.lock().unwrap();
-        let attempt = seen.len();
-        seen.push(Attempt {
-            at: u64::try_from(self.begun.elapsed().as_millis()).unwrap(),
-            number: ask.invocation().map(Invocation::attempt),
-            fate: Fate::Running,
-        });
-        let plan = (self.script)(attempt);
+        let attempt = {
+            let mut seen = self.seen.lock().unwrap();
+            seen.push(Attempt {
+                at: u64::try_from(self.begun.elapsed().as_millis()).unwrap(),
+                number: ask.invocation().map(Invocation::attempt),
+                fate: Fate::Running,
+            });
+            seen.len() - 1
+        };
         let watch = Watch {
             seen: Arc::clone(&self.seen),
             attempt,
             over: false,
         };
+        let plan = (self.script)(attempt);
         Box::pin(async move {
             // All of it, and not a copy of the field that is used.
             let mut watch = watch;
@@ -229,10 +237,11 @@ impl Service<Ask> for Upstream {
 
 /// One hedge after 20 ms, and as many as a test may want.
 fn after_20() -> HedgePolicy {
-    let policy = HedgePolicy::after(ms(20)).unwrap();
-    policy
-        .with(|config| config.budget_min_per_second = 1e6)
-        .unwrap()
+    let policy = HedgePolicy::after(ms(20)).unwrap().with(|config| {
+        config.budget_min_per_second = 1e6;
+        config.budget_min_in_flight = 1_000;
+    });
+    policy.unwrap()
 }
 
 type Layered = HedgeLayer<crate::retry::Cloned>;
