@@ -14,8 +14,8 @@ pub(super) struct Copies<R: Replay<Req>, Req> {
     replay: R,
     /// What they are made of; `None` if there are none.
     source: Option<R::Source>,
-    /// The invocation, where the request did not bring one: all of it that matters.
-    made: Option<(Instant, RouteSlot)>,
+    /// What attempts share of the invocation that was made here.
+    made: Option<RouteSlot>,
     /// The number that the first attempt came with: above 1 under a retry.
     first: u32,
 }
@@ -40,7 +40,7 @@ impl<R: Replay<Req>, Req: Carrier> Copies<R, Req> {
         let (mut request, source) = self.replay.split(request, state.body_limit(), true);
         if source.is_some() && !state.setup().untracked && request.invocation().is_none() {
             let invocation = Invocation::new(now);
-            self.made = Some((now, invocation.route_slot()));
+            self.made = Some(invocation.route_slot());
             request.extensions_mut().insert(invocation);
         }
         self.source = source;
@@ -57,8 +57,8 @@ impl<R: Replay<Req>, Req> Copies<R, Req> {
     /// The request of one more attempt after `before` of them; `None` if its body is not all there (yet).
     pub(super) fn again(&mut self, before: u32, last: bool) -> Option<R::Request> {
         let mut request = self.replay.again(self.source.as_mut()?, last)?;
-        if let Some((start, slot)) = &self.made {
-            let invocation = Invocation::again(*start, slot);
+        if let Some(slot) = &self.made {
+            let invocation = Invocation::again(slot);
             request.extensions_mut().insert(invocation);
         }
         let number = self.first.saturating_add(before);

@@ -89,7 +89,7 @@ impl HedgeLayer {
         Self {
             state: State::new(policy.into(), Setup::default()),
             keys: Keys::new(Arc::new(One), None),
-            replay: Buffered,
+            replay: Buffered::default(),
             classify: Auto,
         }
     }
