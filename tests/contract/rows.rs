@@ -33,7 +33,7 @@ use tower_chassis::{
     timeout::{IdleLayer, TimeoutLayer, TimeoutPolicy},
     trace::{ClientTraceLayer, TraceLayer},
 };
-use tower_chassis_core::testing::{Case, ControlledService, Step, contract, contract_service};
+use tower_chassis_core::testing::{Case, ControlledService, Law, Step, contract, contract_service};
 
 macro_rules! rows {
     ($($layer:ident: $name:ident = $case:expr;)+) => {
@@ -536,7 +536,7 @@ fn shadow() -> Shadow {
 }
 
 type Shadow = tower::util::ServiceFn<
-    fn(Request<Body>) -> std::future::Pending<Result<http::Response<Body>, BoxError>>,
+    fn(Request<Body>) -> std::future::Pending<Result<Response<Body>, BoxError>>,
 >;
 
 fn twenty() -> RateLimitPolicy {

@@ -22,7 +22,7 @@ use tower_chassis::{
     coalesce::{CoalesceHandle, CoalesceLayer},
     deadline::{Accept, DeadlineHandle, DeadlineLayer, Propagate},
     fallback::{ByFn as Instead, Failure, FallbackHandle, FallbackLayer, Marked},
-    fault::{ByCarrier, FaultHandle, FaultLayer, Http},
+    fault::{self, ByCarrier, FaultHandle, FaultLayer},
     hedge::{HedgeHandle, HedgeLayer},
     keyed::By,
     metrics::{ClientMetricsLayer, ServerMetricsLayer},
@@ -156,7 +156,7 @@ fn layers_services_and_futures() {
         FallbackLayer<Instead<fn(Failure) -> Response<Body>>, Auto, Marked>;
         CacheLayer<HttpKeys, HttpKey, Http>;
         FaultLayer;
-        FaultLayer<ByCarrier, Http>;
+        FaultLayer<ByCarrier, fault::Http>;
         MirrorLayer<Inner<()>>;
     }
     as_inner! {

@@ -10,17 +10,9 @@ const TARGET: &str = "tower_chassis::events";
 /// | event | level |
 /// |---|---|
 /// | a breaker opened, or is forced to do something | warn |
-/// | another transition of a breaker, one that it would have made, an ejection, new endpoints, a configuration applied | info |
-/// | a retry, an exhausted budget, a refusal, a configuration refused | debug |
-/// | a breaker opened | warn |
-/// | another transition, an ejection, new endpoints, a configuration applied | info |
-/// | a retry, an exhausted budget, a refusal, a configuration refused, an adaptive limit | debug |
-/// | a retry, an exhausted budget, a refusal, a fallback, a configuration refused | debug |
-/// | a retry, an exhausted budget, a refusal, a fallback, a call that joined another, a configuration refused | debug |
+/// | another transition of a breaker, one that it would have made, an ejection, new endpoints, a configuration applied, a fault injected | info |
+/// | a retry, a hedge, an exhausted budget, a refusal, a fallback, a call that joined another, an adaptive limit, a copy mirrored, a configuration refused | debug |
 /// | what a cache did with a call | trace |
-/// | another transition, an ejection, new endpoints, a configuration applied, a fault injected | info |
-/// | a retry, an exhausted budget, a refusal, a configuration refused, a copy mirrored | debug |
-/// | a retry, a hedge, an exhausted budget, a refusal, a configuration refused | debug |
 ///
 /// Who applies a configuration gets its faults and says them; this line only counts them.
 pub fn log(events: &Events) {
