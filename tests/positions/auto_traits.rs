@@ -127,7 +127,8 @@ macro_rules! as_inner {
     };
 }
 
-type Key = By<fn(&Request<Body>) -> Option<u32>, u32>;
+type KeyFn = fn(&Request<Body>) -> Option<u32>;
+type Key = By<KeyFn, u32>;
 type Judges = JudgeLayer<ByFn<Judge<Body, BoxError>>>;
 
 #[test]
@@ -139,6 +140,9 @@ fn layers_services_and_futures() {
     }
     // resilience
     as_inner! {
+        AdaptiveLayer;
+        AdaptiveLayer<UntilEnd<Auto>>;
+        KeyedAdaptiveLayer<KeyFn, u32>;
         BreakerLayer;
         BreakerLayer<UntilEnd<Auto>>;
         BreakerLayer<Respond<UntilHead<Auto>>>;
@@ -147,9 +151,9 @@ fn layers_services_and_futures() {
         BulkheadLayer<UntilEnd<OkIsSuccess>>;
         BulkheadLayer<UntilHead<OkIsSuccess>, Deadlines>;
         KeyedBulkheadLayer<Key, u32>;
-        IdleLayer;
         RateLimitLayer;
         RateLimitLayer<Key, u32>;
+        IdleLayer;
         RetryLayer;
         PeekLayer;
         FallbackLayer<Instead<fn(Failure) -> Response<Body>>>;
@@ -161,17 +165,8 @@ fn layers_services_and_futures() {
     }
     as_inner! {
         with a timer:
-        RateLimitLayer;
-        RateLimitLayer<Key, u32>;
-        BulkheadLayer;
-        BulkheadLayer<UntilEnd<OkIsSuccess>>;
-        KeyedBulkheadLayer<Key, u32>;
-        AdaptiveLayer;
-        AdaptiveLayer<UntilEnd<Auto>>;
-        KeyedAdaptiveLayer<Key, u32>;
         TimeoutLayer;
         TimeoutLayer<Always, Fail, ToEnd>;
-        RetryLayer;
         HedgeLayer;
         HedgeLayer<Buffered, Auto, Key, u32>;
         DeadlineLayer<Accept>;
@@ -222,7 +217,7 @@ fn handles() {
         BreakerHandle: Send & Sync & Clone & Unpin;
         RateLimitHandle: Send & Sync & Clone & Unpin;
         AdaptiveHandle: Send & Sync & Clone & Unpin;
-        KeyedAdaptiveHandle<Key, u32>: Send & Sync & Clone & Unpin;
+        KeyedAdaptiveHandle<KeyFn, u32>: Send & Sync & Clone & Unpin;
         BulkheadHandle: Send & Sync & Clone & Unpin;
         KeyedBulkheadHandle<Key, u32>: Send & Sync & Clone & Unpin;
         CacheHandle<HttpKey>: Send & Sync & Clone & Unpin;
