@@ -136,6 +136,7 @@ impl Events {
     }
 
     /// Whether somebody listens now. One load.
+    #[inline]
     #[must_use]
     pub fn is_heard(&self) -> bool {
         self.0.as_ref().is_some_and(|inner| inner.hub.is_heard())

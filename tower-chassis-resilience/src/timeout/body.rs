@@ -31,8 +31,8 @@ pub trait Bounds<Res> {
     fn new(end: Instant, verdict: Verdict) -> Self;
     /// It has more time.
     fn prolong(&mut self, end: Instant);
-    /// An answer from inside, whose head is there.
-    fn bound(&self, response: Res, report: Report) -> Self::Response;
+    /// An answer from inside, whose head is there. Takes `report` where there is more to report.
+    fn bound(&self, response: Res, report: &mut Report) -> Self::Response;
 }
 
 /// To the head of the response.
@@ -45,7 +45,7 @@ impl<Res> Bounds<Res> for ToHead {
         Self
     }
     fn prolong(&mut self, _: Instant) {}
-    fn bound(&self, response: Res, _: Report) -> Res {
+    fn bound(&self, response: Res, _: &mut Report) -> Res {
         response
     }
 }
@@ -65,9 +65,9 @@ impl<B: Body> Bounds<Response<B>> for ToEnd {
     fn prolong(&mut self, end: Instant) {
         self.end = end;
     }
-    fn bound(&self, response: Response<B>, report: Report) -> Self::Response {
+    fn bound(&self, response: Response<B>, report: &mut Report) -> Self::Response {
         let limit = Limit::End(self.end);
-        response.map(|body| TimedBody::new(body, limit, self.verdict, report))
+        response.map(|body| TimedBody::new(body, limit, self.verdict, report.take()))
     }
 }
 

@@ -182,15 +182,18 @@ impl State {
 pub struct Report(Option<Hold<State>>);
 
 impl Report {
+    #[inline]
     fn new(state: &Striped<State>) -> Self {
         Self(state.events.is_heard().then(|| state.hold()))
     }
 
     /// Leaves none here.
+    #[inline]
     const fn take(&mut self) -> Self {
         Self(self.0.take())
     }
 
+    #[cold]
     fn refused(&self) {
         if let Some(state) = &self.0 {
             let refused = || Event::refused("timeout", Kind::Timeout);
@@ -432,8 +435,7 @@ where
         };
         match ready!(this.until.poll_until(cx, Late::Answers, longer)) {
             Some(Ok(response)) => {
-                let report = this.report.take();
-                let response = this.bounds.bound(response, report);
+                let response = this.bounds.bound(response, this.report);
                 Poll::Ready(Ok(A::response(response)))
             }
             Some(Err(error)) => Poll::Ready(Err(A::error(error))),
