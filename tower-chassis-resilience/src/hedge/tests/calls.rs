@@ -344,12 +344,14 @@ async fn a_busy_first_attempt_is_hedged() {
     let service = tower::service_fn(async |ask: Ask| {
         let attempt = ask.invocation().map_or(0, Invocation::attempt) as usize;
         let verdict = Verdict::SUCCESS;
-        while attempt == 1 {
-            while has_budget_remaining() {
+        if attempt == 1 {
+            loop {
+                while has_budget_remaining() {
+                    consume_budget().await;
+                }
+                tokio::time::advance(ms(1)).await;
                 consume_budget().await;
             }
-            tokio::time::advance(ms(1)).await;
-            consume_budget().await;
         }
         Ok::<_, BoxError>(Said { attempt, verdict })
     });

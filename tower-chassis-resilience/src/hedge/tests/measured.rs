@@ -100,10 +100,18 @@ async fn cancelled_calls_count_if_they_outlasted_the_delay() {
         }
         sleep(ms(250)).await;
     };
-    cancelled(1).await;
-    about(&layer, 40);
     cancelled(60).await;
     about(&layer, 60);
+    // Early ones do not, however many they are.
+    let percentile = |percentile| {
+        let change = |config: &mut HedgeConfig| config.percentile = percentile;
+        layer.handle().update(change).unwrap();
+    };
+    percentile(0.5);
+    for _ in 0..3 {
+        cancelled(1).await;
+    }
+    about(&layer, 40);
 
     // Told that it was a timeout, also before anything is known.
     let layer = by_percentile(|_| ());
