@@ -129,8 +129,7 @@ impl<K: Hash + Eq, T> Store<K, T> {
     pub(crate) fn find(&self, key: K) -> Option<Arc<T>> {
         let (hash, shard) = self.place(&key);
         let key = Hashed { hash, key };
-        let found = lock(shard).states.get(&key).cloned();
-        found
+        lock(shard).states.get(&key).cloned()
     }
 }
 

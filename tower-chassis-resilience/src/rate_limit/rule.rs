@@ -225,7 +225,7 @@ impl Rule {
         match self {
             Self::Gcra { .. } => 0,
             Self::Window { length, .. } => At {
-                id: now / length.max(1) & ID,
+                id: (now / length.max(1)) & ID,
                 elapsed: 0,
                 now: 0,
                 before: 0,
@@ -262,7 +262,7 @@ struct At {
 impl At {
     fn of(state: u64, now: u64, length: u64) -> Self {
         let length = length.max(1);
-        let (id, elapsed) = (now / length & ID, now % length);
+        let (id, elapsed) = ((now / length) & ID, now % length);
         let stored = state >> (2 * COUNT_BITS) & ID;
         let (current, before) = (state >> COUNT_BITS & COUNT, state & COUNT);
         let (id, elapsed, now, before) = match id.wrapping_sub(stored) & ID {
