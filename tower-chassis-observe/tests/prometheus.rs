@@ -122,7 +122,7 @@ async fn promtool_finds_nothing() {
     reports.emit(|| Event::ejected("a", "x", Duration::ZERO));
     reports.emit(|| Event::config_applied(1));
     let text = prometheus.render();
-    assert_eq!(text.matches("# HELP").count(), 15, "{text}");
+    assert_eq!(text.matches("# HELP").count(), 18, "{text}");
 
     let spawned = Command::new("promtool")
         .args(["check", "metrics"])

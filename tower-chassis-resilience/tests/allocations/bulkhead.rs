@@ -57,9 +57,10 @@ fn a_call_of_a_known_key_allocates_nothing() {
     }
 }
 
-/// The list of those who wait is kept, and the timer is part of the future.
+/// The list of those who wait is kept. What a call needs to wait is in a box, and the call that it makes then in another: so
+/// those that need not wait have a small future.
 #[tokio::test]
-async fn a_call_that_waits_allocates_nothing_after_the_first() {
+async fn a_call_that_waits_allocates_two_boxes() {
     let mut service = layer(1).layer(service_fn(echo));
     for round in 0..3 {
         let before = made();
@@ -72,7 +73,7 @@ async fn a_call_that_waits_allocates_nothing_after_the_first() {
             while waits.as_mut().poll(&mut cx).is_pending() {}
         }
         if round > 0 {
-            assert_eq!(made() - before, 0);
+            assert_eq!(made() - before, 2);
         }
     }
 }

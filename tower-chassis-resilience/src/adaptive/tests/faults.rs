@@ -68,29 +68,34 @@ fn window(controller: &mut Controller, now: &mut u64, millis: f64, in_flight: im
     }
 }
 
-/// A latency that does not answer to the limit is no queue.
+/// A latency that does not answer to the limit is no queue, however good it once was.
 #[test]
-fn fault_15_one_fast_sample_does_not_hold_the_limit_down() {
+fn fault_15_a_latency_that_was_better_once_does_not_hold_the_limit_down() {
     let (mut controller, mut now) = (controller(Algorithm::Gradient, 50), 0);
-    window(&mut controller, &mut now, 0.1, |limit| limit);
-    let mut least = 50;
+    for _ in 0..100 {
+        window(&mut controller, &mut now, 0.1, |limit| limit);
+    }
+    let began = controller.now().limit;
+    let mut low = 0;
     for _ in 0..300 {
         window(&mut controller, &mut now, 20.0, |limit| limit);
-        least = least.min(controller.now().limit);
+        low += u32::from(controller.now().limit < began / 2);
     }
-    assert!(least >= 20, "{least}");
-    assert!(controller.now().limit >= 50, "{:?}", controller.now());
+    assert!(low <= 5, "{low} windows of 300");
+    assert!(controller.now().limit >= began, "{:?}", controller.now());
     assert!(controller.baseline().unwrap() > 19.0 * MILLIS as f64);
 }
 
 #[test]
 fn fault_15_a_limit_that_is_not_used_does_not_grow() {
     for algorithm in [Algorithm::Gradient, Algorithm::Aimd] {
-        let (mut controller, mut now) = (controller(algorithm, 20), 0);
-        for _ in 0..5_000 {
-            window(&mut controller, &mut now, 10.0, |_| 1);
+        for share in [2, 4, 20] {
+            let (mut controller, mut now) = (controller(algorithm, 20), 0);
+            for _ in 0..5_000 {
+                window(&mut controller, &mut now, 10.0, |limit| limit / share);
+            }
+            assert_eq!(controller.now().limit, 20, "{algorithm:?} {share}");
         }
-        assert_eq!(controller.now().limit, 20, "{algorithm:?}");
     }
 }
 

@@ -72,7 +72,7 @@ fn at_ten_times_its_capacity_a_service_does_its_work() {
 }
 
 /// Calls that all take the same time begin and end together, and the queue is empty after each: it never stands, so
-/// who waits does for longer. The limit is as good.
+/// who waits does for longer, and some see twice the latency while others see none of it. The limit is a little higher.
 #[test]
 fn calls_that_all_take_the_same_time() {
     for seed in SEEDS {
@@ -82,7 +82,7 @@ fn calls_that_all_take_the_same_time() {
             let record = run(&world, &mut limited(seed)).part(10, 30);
             report(&format!("fixed {load} seed {seed}"), &record);
             assert!(record.goodput() / capacity(shape) >= 0.9);
-            assert!(record.limit().0 <= 1.5 * f64::from(shape.servers));
+            assert!(record.limit().0 <= 1.75 * f64::from(shape.servers));
             assert!(record.p99() <= 150 * MS);
         }
     }

@@ -129,6 +129,28 @@ fn a_burst_at_once_is_exact() {
     }
 }
 
+/// What was taken in advance and used after a pause counts for the burst that follows.
+#[test]
+fn what_is_used_later_counts_when_it_is_used() {
+    let (bucket, store) = (
+        Bucket::new(Rule::new(1_000, 800), CELLS),
+        Store::new(Rule::new(1_000, 800), 100, false),
+    );
+    let mut now = 1;
+    for _ in 0..200 {
+        bucket.take(0, 1, 0, &mut now).unwrap();
+        store.take("key", 1, 0, &mut now).unwrap();
+        now += 2_000;
+    }
+    store.take("key", 1, 0, &mut now).unwrap();
+    now += SECOND;
+    let taken = (0..).take_while(|_| bucket.take(0, 1, 0, &mut now).is_ok());
+    assert!((770..=800).contains(&taken.count()));
+    let taken = (0..).take_while(|_| store.take("key", 1, 0, &mut now).is_ok());
+    let taken = taken.count();
+    assert!((790..=800).contains(&taken), "{taken}");
+}
+
 /// A clock that counts how often it is read.
 struct Counted(u64, u64);
 
