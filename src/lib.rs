@@ -35,7 +35,7 @@ pub use tower_chassis_observe::{ObserveLayer, access_log, metrics, trace};
 #[cfg(feature = "resilience")]
 pub use tower_chassis_resilience::{
     adaptive, balance, breaker, bulkhead, cache, coalesce, deadline, fallback, fault, hedge, keyed,
-    mirror, rate_limit, retry, share, timeout,
+    mirror, rate_limit, retry, share, stack, timeout,
 };
 #[cfg(feature = "router")]
 pub use tower_chassis_router as router;

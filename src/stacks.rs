@@ -17,7 +17,7 @@ use tower_chassis_resilience::{
     bulkhead::{BulkheadLayer, Deadlines},
     deadline::{Accept, DeadlineLayer, Propagate},
     rate_limit::RateLimitLayer,
-    retry::RetryLayer,
+    stack,
     timeout::TimeoutLayer,
 };
 use tower_layer::Stack;
@@ -61,24 +61,32 @@ pub fn route<W>(timeout: TimeoutLayer<W>, bulkhead: BulkheadLayer) -> RouteStack
 }
 
 /// What [`client`] makes.
-pub type ClientStack<P, L, R, C, W> = Stack<
-    TimeoutLayer<W>,
-    Stack<RetryLayer<R, C>, Stack<L, Stack<DeadlineLayer<Propagate>, ObserveLayer<P>>>>,
->;
+pub type ClientStack<P, F, L, A, W, B> =
+    Stack<stack::Client<DeadlineLayer<Propagate>, F, L, A, TimeoutLayer<W>, B>, ObserveLayer<P>>;
 
-/// Around a service of many endpoints: `observe → deadline → rate limit → retry → timeout of a try → …`.
+/// Around a service of many endpoints:
+/// `observe → deadline → fallback → rate limit → retry or hedge → timeout of a try → between → …`.
 ///
-/// Inside come traffic rules and the balancer, so that each attempt may go elsewhere, and around each endpoint
-/// [`endpoint`]. Around it [`RescueLayer`], where the caller wants answers and no errors, as tonic's clients do.
-pub fn client<P, F, K, R, C, W>(
+/// The part inside `observe` is [`stack::client`], whose page says why the order is so; `Identity::new()` leaves a place
+/// empty. `between` is what each attempt goes through: traffic rules, faults, a mirror. Inside comes the balancer, so that
+/// each attempt may go elsewhere, and around each endpoint [`endpoint`]. Around it [`RescueLayer`], where the caller wants
+/// answers and no errors, as tonic's clients do.
+pub fn client<P, F, L, A, W, B>(
     observe: ObserveLayer<P>,
     deadline: DeadlineLayer<Propagate>,
-    rate_limit: RateLimitLayer<F, K>,
-    retry: RetryLayer<R, C>,
+    fallback: F,
+    rate_limit: L,
+    again: A,
     per_try: TimeoutLayer<W>,
-) -> ClientStack<P, RateLimitLayer<F, K>, R, C, W> {
-    let limited = Stack::new(rate_limit, Stack::new(deadline, observe));
-    Stack::new(per_try, Stack::new(retry, limited))
+    between: B,
+) -> ClientStack<P, F, L, A, W, B>
+where
+    F: stack::Fits<stack::Instead>,
+    L: stack::Fits<stack::Limits>,
+    A: stack::Fits<stack::Again>,
+{
+    let inside = stack::client(deadline, fallback, rate_limit, again, per_try, between);
+    Stack::new(inside, observe)
 }
 
 /// What [`endpoint`] makes.

@@ -16,7 +16,10 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt;
-use tower::{Service, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
+use tower::{
+    Service, ServiceBuilder, ServiceExt, layer::util::Identity, service_fn,
+    util::BoxCloneSyncService,
+};
 use tower_chassis::{
     Body, BoxError, Endpoint, ObserveLayer, RescueLayer,
     access_log::{AccessLogLayer, Format},
@@ -199,9 +202,11 @@ async fn a_client_goes_elsewhere_and_leaves_the_dead_alone() {
                 ClientMetricsLayer::new().recorder(prometheus.recorder()),
             )),
             deadline,
+            Identity::new(),
             rate(1000),
             retry,
             TimeoutLayer::per_try(timeout(500)),
+            Identity::new(),
         ))
         .service(balance);
     for _ in 0..200 {
@@ -310,9 +315,11 @@ async fn a_client_that_leaves_at_any_poll_leaves_nothing_behind() {
                 ClientMetricsLayer::new().recorder(prometheus.recorder()),
             )),
             deadline,
+            Identity::new(),
             rate(1_000_000),
             RetryLayer::new(retry.unwrap()).rewrap::<Body>(),
             TimeoutLayer::per_try(timeout(500)),
+            Identity::new(),
         ))
         .service(balance);
     let shop = ServiceExt::<Request<Body>>::map_response(shop, |answer| answer.map(Body::new));

@@ -17,6 +17,7 @@
 //! | [`balance`] | one service out of many endpoints | `NoEndpoint`, `CircuitOpen` |
 //! | [`fault`] | failures on purpose, the same for the same request | `Injected`, `Timeout` |
 //! | [`mirror`] | a copy of some calls for a second service | nothing |
+//! | [`stack`] | the order of these in a client | |
 //!
 //! State lives in the layer: layering or cloning twice shares it. Settings are live: every layer takes
 //! `impl Into<Live<Policy>>`.
@@ -40,5 +41,6 @@ pub mod rate_limit;
 pub mod retry;
 pub mod share;
 mod slots;
+pub mod stack;
 pub mod timeout;
 mod until;
