@@ -7,3 +7,7 @@ pub mod stacks {}
 #[cfg(feature = "resilience")]
 #[doc = include_str!("compile_errors.md")]
 pub mod compile_errors {}
+
+#[cfg(feature = "resilience")]
+#[doc = include_str!("coming_from.md")]
+pub mod coming_from {}

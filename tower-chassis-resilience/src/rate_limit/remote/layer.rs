@@ -69,7 +69,7 @@ where
     F: Send + Sync + 'static,
     K: Hash + Eq + Send + 'static,
 {
-    /// Counts in a store that several instances share: see [`remote`](super::remote). The buckets of this layer are not
+    /// Counts in a store that several instances share: see [`remote`](super). The buckets of this layer are not
     /// used any more; its key, cost, name, events and settings are.
     #[must_use]
     pub fn remote<St: Store>(self, store: St) -> RemoteRateLimitLayer<St, F, K, J> {
