@@ -16,10 +16,12 @@ pub(super) const BITS: u32 = 59;
 const MOST: u64 = (1 << BITS) - 1;
 
 // Sliding window: id:19 | now:20 | before:20. Of windows so many ago that the id comes again, a stale count may
-// be taken for a fresh one: that limits too much, never too little.
+// be taken for a fresh one: that limits too much, never too little, and for a window or `LATE` at the most.
 const COUNT_BITS: u32 = 20;
 const COUNT: u64 = (1 << COUNT_BITS) - 1;
 const ID: u64 = (1 << (BITS - 2 * COUNT_BITS)) - 1;
+/// How long ago a time may have been read, in nanoseconds: ten seconds.
+const LATE: u64 = 10_000_000_000;
 
 /// The most calls that a sliding window counts.
 pub(super) const MOST_IN_A_WINDOW: u32 = 1_000_000;
@@ -268,8 +270,9 @@ impl At {
         let (id, elapsed, now, before) = match id.wrapping_sub(stored) & ID {
             0 => (id, elapsed, current, before),
             1 => (id, elapsed, 0, current),
-            // A time that was read long ago: as it was at the start of the window that is on.
-            ago if ago > ID / 2 => (stored, 0, current, before),
+            // A time that was read earlier: as it was at the start of the window that is on. What seems to be much
+            // later than now is of so long ago that the ids have come round.
+            ago if ID - ago < (LATE / length).clamp(1, ID / 2) => (stored, 0, current, before),
             _ => (id, elapsed, 0, 0),
         };
         Self {

@@ -132,3 +132,19 @@ fn a_live_change_keeps_the_share_that_is_left() {
         assert_eq!(fresh.standing(now).remaining, new.quota().0);
     }
 }
+
+/// The number of a window has few bits. What is older than they can tell is no debt.
+#[test]
+fn a_window_that_was_idle_for_long_is_full_again() {
+    for windows in [2, 1 << 17, (1 << 18) + 5, (1 << 19) - 20, (1 << 19) + 7] {
+        let (bucket, store) = (Bucket::new(RULE, 4), Store::new(RULE, 100, false));
+        let of_all = |mut now: u64| bucket.take(0, 1, 0, &mut now).map(drop);
+        let of_key = |mut now: u64| store.take("key", 1, 0, &mut now).map(drop);
+        let later = SECOND * (7 + windows);
+        for take in [&of_all as &dyn Fn(u64) -> Result<(), u64>, &of_key] {
+            assert_eq!(drain(|| take(SECOND * 7)).0, 10);
+            assert_eq!(drain(|| take(later)).0, 10, "after {windows} windows");
+            assert_eq!(drain(|| take(later + SECOND * 2)).0, 10);
+        }
+    }
+}
