@@ -126,8 +126,10 @@ impl Link {
         if self.connecting.swap(true, AcqRel) {
             return;
         }
-        let link = Arc::clone(self);
+        // Also where the runtime ends before the connection is there.
+        let connecting = Connecting(Arc::clone(self));
         tokio::spawn(async move {
+            let link = &connecting.0;
             let config = AsyncConnectionConfig::new()
                 .set_connection_timeout(Some(CONNECT))
                 .set_response_timeout(None);
@@ -138,8 +140,16 @@ impl Link {
                 link.silent.store(0, Relaxed);
                 link.connection.store(Some(Arc::new(connection)));
             }
-            link.connecting.store(false, Release);
         });
+    }
+}
+
+/// Somebody makes a connection, until it is dropped.
+struct Connecting(Arc<Link>);
+
+impl Drop for Connecting {
+    fn drop(&mut self) {
+        self.0.connecting.store(false, Release);
     }
 }
 
@@ -203,5 +213,22 @@ impl fmt::Debug for RedisStore {
             .field("hashed", &self.pepper.is_some())
             .field("connected", &self.link.connection.load().is_some())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A runtime that ends takes the connection that is being made along.
+    #[test]
+    fn a_runtime_that_ends_does_not_leave_the_store_away() {
+        let store = RedisStore::new("redis://127.0.0.1:1/").unwrap();
+        let runtime = || {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            runtime.enable_all().build().unwrap()
+        };
+        runtime().block_on(async { store.link.connect() });
+        assert!(!store.link.connecting.load(Relaxed));
     }
 }
