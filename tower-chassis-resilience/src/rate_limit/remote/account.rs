@@ -1,6 +1,9 @@
 //! What an instance knows of a key.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU32, Ordering::Relaxed},
+};
 
 use tokio::time::Instant;
 
@@ -29,6 +32,21 @@ pub(super) struct Account {
     share: Bucket,
     /// Held by who asks the store.
     pub(super) asking: tokio::sync::Mutex<()>,
+    /// What all cost who ask, or wait to.
+    wanted: AtomicU32,
+}
+
+/// A call that asks the store, or waits to.
+#[derive(Debug)]
+pub(super) struct Wanting<'a> {
+    account: &'a Account,
+    cost: u32,
+}
+
+impl Drop for Wanting<'_> {
+    fn drop(&mut self) {
+        self.account.wanted.fetch_sub(self.cost, Relaxed);
+    }
 }
 
 #[derive(Default, Debug)]
@@ -46,7 +64,20 @@ impl Account {
             lease: Mutex::default(),
             share: Bucket::new(share, 0),
             asking: tokio::sync::Mutex::new(()),
+            wanted: AtomicU32::new(0),
         }
+    }
+
+    /// A call of this cost is to ask the store, until what comes back is dropped.
+    pub(super) fn wants(&self, cost: u32) -> Wanting<'_> {
+        let account = self;
+        account.wanted.fetch_add(cost, Relaxed);
+        Wanting { account, cost }
+    }
+
+    /// What all cost who ask the store, or wait to.
+    pub(super) fn wanted(&self) -> u32 {
+        self.wanted.load(Relaxed)
     }
 
     /// Decides without the store, if that can be.
@@ -66,11 +97,12 @@ impl Account {
         Decision::Ask
     }
 
-    /// Decides with the share of this instance.
-    pub(super) fn alone(&self, cost: u32, mut now: u64) -> Decision {
+    /// Decides with the share of this instance. Who asks for more than all of it may come again after `pause`, when the
+    /// store is asked again.
+    pub(super) fn alone(&self, cost: u32, mut now: u64, pause: u64) -> Decision {
         match self.share.take(0, cost, 0, &mut now) {
             Ok(_) => Decision::Go,
-            Err(NEVER) => Decision::Refuse(None),
+            Err(NEVER) => Decision::Refuse(Some(pause)),
             Err(wait) => Decision::Refuse(Some(wait)),
         }
     }

@@ -49,6 +49,8 @@ pub(super) struct Shared<St, F, K> {
 
 /// What does not depend on types.
 pub(super) struct State {
+    /// What its keys in the store begin with.
+    name: String,
     epoch: Instant,
     options: Options,
     instances: AtomicU32,
@@ -74,7 +76,17 @@ where
     #[must_use]
     pub fn remote<St: Store>(self, store: St) -> RemoteRateLimitLayer<St, F, K, J> {
         let (shared, answer) = self.into_parts();
+        // No name has the separator, so no key can be taken for another limit's. Limits that nobody named are told apart by
+        // what they are set to at first: were they to count as one, the shorter would forget what the longer remembers.
+        let name = match &shared.setup.name {
+            Some(name) => name.replace(':', "_"),
+            None => {
+                let (burst, window) = shared.live.load().rule().quota();
+                format!("rate_limit.{burst}.{window}")
+            }
+        };
         let state = State {
+            name,
             epoch: clock::now(),
             options: Options {
                 timeout: Duration::from_millis(10),
@@ -105,7 +117,8 @@ where
         self
     }
 
-    /// How long a call waits for the store. Default 10 ms. For the set-up: begins with no leases.
+    /// How long a call waits for the store, and before that at most as long for those of its key that ask first. Default
+    /// 10 ms. For the set-up: begins with no leases.
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> Self {
         self.with(|options| options.timeout = timeout)
@@ -204,6 +217,7 @@ where
         let mut options = self.state.options;
         change(&mut options);
         let state = State {
+            name: self.state.name.clone(),
             epoch: self.state.epoch,
             options,
             instances: AtomicU32::new(self.state.instances.load(Relaxed)),
@@ -249,11 +263,10 @@ impl<St: Store, F, K: Hash + Eq + StoreKey> Shared<St, F, K> {
     where
         F: KeyOf<Req, K>,
     {
-        let name = self.state.setup.name.as_deref().unwrap_or("rate_limit");
+        let name = &self.state.name;
         match self.key.key_of(request) {
-            // No name has the separator, so no key can be taken for another limit's.
-            Some(key) => format!("{}:{}", name.replace(':', "_"), key.text()),
-            None => name.replace(':', "_"),
+            Some(key) => format!("{name}:{}", key.text()),
+            None => name.clone(),
         }
     }
 
@@ -263,7 +276,7 @@ impl<St: Store, F, K: Hash + Eq + StoreKey> Shared<St, F, K> {
             return Decision::Refuse(None);
         }
         match account.decide(cost, now) {
-            Decision::Ask if now < self.state.away_until.load(Relaxed) => account.alone(cost, now),
+            Decision::Ask if !self.state.may_ask(now) => account.alone(cost, now, nanos(PAUSE)),
             decision => decision,
         }
     }
@@ -280,15 +293,29 @@ impl<St: Store, F, K: Hash + Eq + StoreKey> Shared<St, F, K> {
         cost: u32,
     ) -> Decision {
         let state = &*self.state;
+        let away = state.away_until.load(Relaxed);
+        let alone = |now| match account.decide(cost, now) {
+            Decision::Ask => account.alone(cost, now, nanos(PAUSE)),
+            decision => decision,
+        };
+        let _wanting = account.wants(cost);
+        let Ok(_turn) = timeout(state.options.timeout, account.asking.lock()).await else {
+            // Many ask for this key. That says nothing of the store.
+            return alone(state.now());
+        };
+        // Somebody may have asked meanwhile, or have found that it is away.
+        let now = state.now();
+        match account.decide(cost, now) {
+            Decision::Ask if state.away_until.load(Relaxed) == away => {}
+            Decision::Ask => return self.decide(&account, cost, now),
+            decision => return decision,
+        }
         let asked = timeout(state.options.timeout, async {
-            let _turn = account.asking.lock().await;
-            // Somebody may have asked meanwhile.
-            match self.decide(&account, cost, state.now()) {
-                Decision::Ask => {}
-                decision => return Ok(decision),
-            }
             let limit = state.limit();
-            let want = state.want(cost, limit);
+            // Those who wait spend theirs at once.
+            let want = state
+                .want(cost, limit)
+                .max(account.wanted().min(limit.burst));
             let since = state.now();
             let grant = self.store.acquire(&key, cost, want, limit).await?;
             let now = state.now();
@@ -311,10 +338,7 @@ impl<St: Store, F, K: Hash + Eq + StoreKey> Shared<St, F, K> {
         };
         let now = state.now();
         state.went_away(now, error);
-        match account.decide(cost, now) {
-            Decision::Ask => account.alone(cost, now),
-            decision => decision,
-        }
+        alone(now)
     }
 }
 
@@ -325,6 +349,14 @@ impl State {
 
     pub(super) fn since(&self, now: Instant) -> u64 {
         since(self.epoch, now)
+    }
+
+    /// Whether the store is to be asked: where it was away, by one call in each pause.
+    fn may_ask(&self, now: u64) -> bool {
+        let away = &self.away_until;
+        let until = away.load(Relaxed);
+        let next = now.saturating_add(nanos(PAUSE));
+        until == 0 || (now >= until && away.compare_exchange(until, next, Relaxed, Relaxed).is_ok())
     }
 
     fn limit(&self) -> Limit {

@@ -51,8 +51,9 @@
 //!
 //! The store allows at most `burst + rate * t` calls in any time `t`. Calls that were leased may be made up to
 //! a lease's time later, so that over all instances there may be as many more as they hold: for each instance, less than
-//! half a burst divided by the number of instances, and less than `rate * lease`. While the store is away, the shares add up to
-//! the limit if `instances` is right; what was used shortly before it went away counts for the share. A store that comes back
+//! half a burst divided by the number of instances, and less than `rate * lease`; where calls of a key wait for the store, as
+//! many as wait are taken at once. While the store is away, the shares add up to
+//! the limit if `instances` is right and not above `burst`; what was used shortly before it went away counts for the share. A store that comes back
 //! empty has forgotten what was used: that is one burst.
 //!
 //! # Configuration
@@ -66,8 +67,9 @@
 //! | [`timeout`](RemoteRateLimitLayer::timeout) | 10 ms | how long a call waits for the store |
 //! | [`lease`](RemoteRateLimitLayer::lease) | 100 ms | how long calls are held that were taken in advance |
 //!
-//! `max_keys`, `named` (part of the store's key) and `events` are those of the rate limit, said before
-//! [`remote`](super::RateLimitLayer::remote).
+//! `max_keys`, `named` and `events` are those of the rate limit, said before
+//! [`remote`](super::RateLimitLayer::remote). The name is part of the store's key: two limits of one name and one store count as
+//! one. Without a name, the burst and the window that it has at first are.
 //!
 //! # Events and metrics
 //!

@@ -219,3 +219,73 @@ async fn dropped_while_it_asks_it_lets_the_next_one_ask() {
 fn futures_poll<F: Future>(future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
     future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
 }
+
+/// A client that calls often at once must not make the others do without the store.
+#[tokio::test(start_paused = true)]
+async fn a_crowd_at_one_key_is_no_outage_of_the_store() {
+    let (store, layer) = limit(10.0, 50);
+    let layer = layer.instances(10);
+    let (service, handle) = (layer.layer(service_fn(echo)), layer.handle());
+    let start = Instant::now();
+    let calls: Vec<_> = (0..100)
+        .map(|n| tokio::spawn(service.clone().oneshot(n)))
+        .collect();
+    let mut allowed = 0;
+    for call in calls {
+        allowed += u32::from(call.await.unwrap().is_ok());
+    }
+    assert!(!handle.is_away());
+    assert_eq!(allowed, 50);
+    assert!(start.elapsed() <= 20 * MS, "{:?}", start.elapsed());
+    assert!(store.asked.load(Relaxed) <= 12, "{:?}", store.asked);
+}
+
+/// When it is time to look after a store that was away, one call does.
+#[tokio::test(start_paused = true)]
+async fn one_call_asks_whether_the_store_is_back() {
+    let store = Arc::new(Memory::default());
+    let policy = RateLimitPolicy::new(1_000.0, 1_000).unwrap();
+    let service = RateLimitLayer::new(policy)
+        .keyed(|n: &u32| Some(*n))
+        .remote(Arc::clone(&store))
+        .layer(service_fn(echo));
+    store.silent.store(true, Relaxed);
+    service.clone().oneshot(0).await.unwrap();
+    time::advance(300 * MS).await;
+    let calls: Vec<_> = (1..40)
+        .map(|n| tokio::spawn(service.clone().oneshot(n)))
+        .collect();
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    assert_eq!(store.asked.load(Relaxed), 2);
+}
+
+/// A call above this instance's share is refused while the store is away, and not for ever.
+#[tokio::test(start_paused = true)]
+async fn what_is_above_a_share_may_come_again() {
+    let store = Arc::new(Memory::default());
+    store.broken.store(true, Relaxed);
+    let policy = RateLimitPolicy::new(100.0, 40).unwrap();
+    let limit = RateLimitLayer::new(policy).keyed(|_: &u32| None::<u32>);
+    let limit = limit.cost(|n: &u32| *n).remote(Arc::clone(&store));
+    let service = limit.instances(4).layer(service_fn(echo));
+    let error = service.clone().oneshot(20).await.unwrap_err();
+    assert!(TooCostly::find(&*error).is_none());
+    assert!(Rejection::find(&*error).unwrap().retry_after().is_some());
+}
+
+/// Two limits that nobody named must not count as one: the shorter one would forget what the longer one remembers.
+#[tokio::test(start_paused = true)]
+async fn limits_without_a_name_are_told_apart() {
+    let store = Arc::new(Memory::default());
+    for (rate, burst) in [(0.1, 5), (100.0, 5), (100.0, 10)] {
+        let policy = RateLimitPolicy::new(rate, burst).unwrap();
+        let limit = RateLimitLayer::new(policy).remote(Arc::clone(&store));
+        let service = limit.layer(service_fn(echo));
+        let _ = service.oneshot(1).await;
+    }
+    let mut keys = store.keys.lock().unwrap().clone();
+    keys.dedup();
+    assert_eq!(keys.len(), 3, "{keys:?}");
+}
