@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, response::Parts};
+use http::{HeaderMap, header, response::Parts};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
@@ -197,7 +197,19 @@ struct Tee {
 }
 
 impl Tee {
+    /// Whether it ended before what was announced. The answer to a HEAD announces what it does not have.
+    fn is_cut_off(&self) -> bool {
+        let said = self.parts.headers.get(header::CONTENT_LENGTH);
+        let said = said.and_then(|said| said.to_str().ok()?.parse().ok());
+        let len = self.reel.len as u64;
+        self.expected.is_some_and(|expected| expected != len)
+            || (len > 0 && said.is_some_and(|said: u64| said != len))
+    }
+
     fn finish(self, trailers: Option<HeaderMap>) {
+        if self.is_cut_off() {
+            return;
+        }
         self.sink.keep(Arc::new(StoredResponse {
             parts: self.parts,
             body: self.reel.wind(),

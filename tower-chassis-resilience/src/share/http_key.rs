@@ -1,6 +1,6 @@
 use std::fmt;
 
-use http::{HeaderMap, HeaderName, Method, Request, header};
+use http::{HeaderMap, HeaderName, Method, Request, Uri, header};
 use http_body::Body;
 
 /// Which calls are the same.
@@ -69,6 +69,31 @@ static CREDENTIALS: [HeaderName; 3] = [
     header::COOKIE,
 ];
 
+/// Headers without a standard in which credentials are sent, or in which a proxy says who asks.
+static CALLER: [HeaderName; 17] = [
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-access-token"),
+    HeaderName::from_static("x-amz-security-token"),
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("x-apikey"),
+    HeaderName::from_static("x-auth-request-email"),
+    HeaderName::from_static("x-auth-request-user"),
+    HeaderName::from_static("x-auth-token"),
+    HeaderName::from_static("x-authorization"),
+    HeaderName::from_static("x-forwarded-access-token"),
+    HeaderName::from_static("x-forwarded-client-cert"),
+    HeaderName::from_static("x-forwarded-email"),
+    HeaderName::from_static("x-forwarded-user"),
+    HeaderName::from_static("x-goog-api-key"),
+    HeaderName::from_static("x-remote-user"),
+    HeaderName::from_static("x-tenant-id"),
+    HeaderName::from_static("x-user-id"),
+];
+
+fn credentials<'a>() -> impl Iterator<Item = &'a HeaderName> + Clone {
+    CREDENTIALS.iter().chain(&CALLER)
+}
+
 /// What asks for a part of an answer, for one that is fresh, or for none.
 static APART: [HeaderName; 8] = [
     header::RANGE,
@@ -107,9 +132,9 @@ impl HttpKeys {
         Ok(self)
     }
 
-    /// Makes credentials (`authorization`, `proxy-authorization`, `cookie`) part of the key, in place of passing
-    /// such requests by: each user gets answers of its own. What is stored is then private data, and there is one
-    /// entry per user and path.
+    /// Makes credentials (`authorization`, `proxy-authorization`, `cookie`, a user in the URI, and headers such as `x-api-key`)
+    /// part of the key, in place of passing such requests by: each user gets answers of its own. What is stored is
+    /// then private data, and there is one entry per user and path.
     pub const fn credentials_in_key(mut self) -> Self {
         self.credentials = true;
         self
@@ -119,7 +144,7 @@ impl HttpKeys {
     pub(crate) fn covered(&self) -> Vec<HeaderName> {
         let mut names = self.vary.clone();
         if self.credentials {
-            names.extend(CREDENTIALS.iter().cloned());
+            names.extend(credentials().cloned());
         }
         names
     }
@@ -127,7 +152,10 @@ impl HttpKeys {
     fn passes_by(&self, headers: &HeaderMap) -> bool {
         // Most requests have few headers: one walk, not a dozen searches.
         headers.iter().any(|(name, value)| {
-            if !self.credentials && CREDENTIALS.contains(name) {
+            if !self.credentials
+                && (CREDENTIALS.contains(name)
+                    || (CALLER.contains(name) && !self.vary.contains(name)))
+            {
                 return true;
             }
             APART.contains(name)
@@ -136,6 +164,13 @@ impl HttpKeys {
                 || (*name == header::PRAGMA && has(value.as_bytes(), &["no-cache"]))
         })
     }
+}
+
+/// The user in a URI, and its host.
+fn authority(uri: &Uri) -> (&[u8], &[u8]) {
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+    (user.as_bytes(), host.as_bytes())
 }
 
 /// Whether a list, as of `cache-control`, holds one of `wanted`.
@@ -162,26 +197,36 @@ impl<B: Body> KeyBy<Request<B>> for HttpKeys {
         }
         let (uri, headers) = (request.uri(), request.headers());
         let scheme = uri.scheme_str().unwrap_or("");
-        let host = match uri.authority() {
-            Some(authority) => authority.as_str().as_bytes(),
-            None => headers
-                .get(header::HOST)
-                .map_or(b"".as_slice(), |host| host.as_bytes()),
+        let (user, host) = authority(uri);
+        if !user.is_empty() && !self.credentials {
+            return None;
+        }
+        // Mostly one says what the other does. Else both are part of the key: who answers may look at either, and
+        // whoever writes another host into one of them must not choose what others get.
+        let said = headers.get_all(header::HOST);
+        let others = || {
+            said.iter()
+                .filter(|said| !said.as_bytes().eq_ignore_ascii_case(host))
         };
         let path = uri.path_and_query().map_or("", |path| path.as_str());
-        let credentials = CREDENTIALS.iter().filter(|_| self.credentials);
+        let credentials = credentials().filter(|_| self.credentials);
         let names = || self.vary.iter().chain(credentials.clone());
         let values = names().flat_map(|name| headers.get_all(name));
         let varied: usize = values.map(|value| value.len() + 1).sum();
-        let fixed = method.as_str().len() + scheme.len() + host.len() + path.len() + 3;
-        let mut key = Vec::with_capacity(fixed + varied + names().count());
+        let hosts: usize = others().map(|said| said.len() + 1).sum();
+        let fixed = method.as_str().len() + scheme.len() + user.len() + host.len() + path.len() + 4;
+        let mut key = Vec::with_capacity(fixed + hosts + varied + names().count());
         // Neither a URI nor a header holds these bytes, so no two requests make one key.
-        for part in [method.as_str().as_bytes(), scheme.as_bytes()] {
+        for part in [method.as_str().as_bytes(), scheme.as_bytes(), user] {
             key.extend_from_slice(part);
             key.push(0);
         }
         // The name of a host is the same in any case.
         key.extend(host.iter().map(u8::to_ascii_lowercase));
+        for said in others() {
+            key.push(1);
+            key.extend(said.as_bytes().iter().map(u8::to_ascii_lowercase));
+        }
         key.push(0);
         key.extend_from_slice(path.as_bytes());
         for name in names() {

@@ -10,11 +10,17 @@
 //! # HTTP
 //! By [`HttpKeys`], GET and HEAD are the same if method, scheme, host, path, query and the
 //! [headers that you name](HttpKeys::vary) are. A request passes by if it has credentials
-//! (`authorization`, `proxy-authorization`, `cookie`), unless you [say](HttpKeys::credentials_in_key) that they are to be part of the key; if it has a body, a range, a condition,
-//! an `upgrade`, or a `cache-control` of `no-cache` or `no-store`.
+//! (`authorization`, `proxy-authorization`, `cookie`, a user in the URI, and the usual headers without a standard:
+//! `x-api-key`, `x-auth-token`, `x-forwarded-user`, `x-forwarded-client-cert`, `x-tenant-id` and the like), unless you
+//! [say](HttpKeys::credentials_in_key) that they are to be part of the key, or name such a header yourself; if it has a body,
+//! a range, a condition, an `upgrade`, or a `cache-control` of `no-cache` or `no-store`. What your
+//! service reads of a request besides, a client certificate or an `x-forwarded-host`, belongs into the key by your word.
 //!
 //! By [`Http`], an answer is for the caller alone if it has `set-cookie`, a `cache-control` of `private`, `no-store`
-//! or `no-cache`, a `vary` with a header that is not in the key, if it is partial, switches protocols, or is a stream of events or gRPC.
+//! or `no-cache`, a `vary` with a header that is not in the key, if it is partial, switches protocols, or is a stream of
+//! events, of lines or gRPC. So is, of the statuses, what may be about one request or its sender: 304, 4xx other than 404,
+//! 405, 410 and 414; and unless the answer says itself for how long it may be kept, 302, 303, 307 and what RFC 9110 does not
+//! call cacheable.
 
 mod body;
 mod collect;

@@ -39,6 +39,11 @@ pub trait Share<Res>: Clone {
         let _ = response;
         None
     }
+    /// Whether it may be given in place of a failure when its time is over.
+    fn may_be_stale(&self, response: &Res) -> bool {
+        let _ = response;
+        true
+    }
     /// An answer that was kept, once more, `age` after it came if that is long ago.
     fn again(&self, shared: Self::Shared, age: Option<Duration>) -> Self::Response;
     /// How many bytes it takes, about.
@@ -106,7 +111,14 @@ impl Http {
     }
 
     fn may_share(&self, status: StatusCode, headers: &HeaderMap) -> bool {
-        if status.is_informational() || status == StatusCode::PARTIAL_CONTENT {
+        let by_status = match status.as_u16() {
+            200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 500.. => true,
+            // Made for this one perhaps, as the way to a login is.
+            201 | 202 | 207 | 302 | 303 | 307 => is_explicit(headers),
+            // Partial, not whole without what the caller has, or about this request or who sent it.
+            _ => false,
+        };
+        if !by_status {
             return false;
         }
         headers.iter().all(|(name, value)| {
@@ -114,6 +126,7 @@ impl Http {
             match *name {
                 header::SET_COOKIE | header::CONTENT_RANGE => false,
                 header::CACHE_CONTROL => !has(value, &["private", "no-store", "no-cache"]),
+                header::PRAGMA => !has(value, &["no-cache"]),
                 header::VARY => self.covers(value),
                 header::CONTENT_TYPE => !STREAMS.iter().any(|stream| {
                     value
@@ -137,11 +150,21 @@ impl Http {
 }
 
 /// Who reads these waits for each part of them.
-const STREAMS: [&str; 3] = [
+const STREAMS: [&str; 7] = [
     "text/event-stream",
     "application/grpc",
+    "application/connect+",
+    "application/x-ndjson",
+    "application/json-seq",
+    "application/stream+json",
     "multipart/x-mixed-replace",
 ];
+
+/// Whether an answer says itself that it may be kept.
+fn is_explicit(headers: &HeaderMap) -> bool {
+    let mut said = headers.get_all(header::CACHE_CONTROL).iter();
+    said.any(|value| has(value.as_bytes(), &["public", "max-age", "s-maxage"]))
+}
 
 impl<B> Share<Response<B>> for Http
 where
@@ -181,11 +204,21 @@ where
             let mut values = headers.get_all(header::CACHE_CONTROL).iter();
             values.find_map(|value| seconds(value.as_bytes(), wanted))
         };
-        let said = said("s-maxage").or_else(|| said("max-age"))?;
+        let Some(said) = said("s-maxage").or_else(|| said("max-age")) else {
+            // Who says nothing else mostly says by it that the answer is old already. Dates are not read.
+            return headers
+                .contains_key(header::EXPIRES)
+                .then_some(Duration::ZERO);
+        };
         // It may come out of a cache further in.
         let age = headers.get(header::AGE).and_then(|age| age.to_str().ok());
         let age = age.and_then(|age| age.trim().parse().ok()).unwrap_or(0);
         Some(Duration::from_secs(said.saturating_sub(age)))
+    }
+
+    fn may_be_stale(&self, response: &Response<B>) -> bool {
+        let mut said = response.headers().get_all(header::CACHE_CONTROL).iter();
+        !said.any(|value| has(value.as_bytes(), &["must-revalidate", "proxy-revalidate"]))
     }
 
     fn again(&self, shared: Arc<StoredResponse>, age: Option<Duration>) -> Response<StoredBody<B>> {

@@ -49,7 +49,7 @@ fn what_an_answer_depends_on_is_in_the_key() {
     let mut head = get("/a?x=1", &[("host", "one.test"), ("accept", "a")]);
     *head.method_mut() = http::Method::HEAD;
     assert_ne!(keys.key(&head).unwrap(), base);
-    assert_eq!(format!("{base:?}"), "HttpKey { len: 23 }");
+    assert_eq!(format!("{base:?}"), "HttpKey { len: 25 }");
 }
 
 #[test]
@@ -98,6 +98,69 @@ fn what_is_private_or_partial_passes_by() {
     assert!(HttpKeys::new().vary(["no header"]).is_err());
 }
 
+/// The name of a host has no case, but who asks has.
+#[test]
+fn a_user_in_the_address_is_a_credential() {
+    let keys = HttpKeys::new();
+    assert_eq!(keys.key(&get("http://ann:secret@one.test/", &[])), None);
+    let keys = keys.credentials_in_key();
+    let key = |uri| keys.key(&get(uri, &[])).unwrap();
+    assert_ne!(
+        key("http://ann:Secret@one.test/"),
+        key("http://ann:secret@one.test/")
+    );
+    assert_eq!(
+        key("http://ann:secret@One.test/"),
+        key("http://ann:secret@one.test/")
+    );
+}
+
+/// A service may look at either. Whoever writes another host into one of them must not choose what others get.
+#[test]
+fn both_of_two_hosts_are_in_the_key() {
+    let keys = HttpKeys::new();
+    let key = |uri, headers: &[_]| keys.key(&get(uri, headers)).unwrap();
+    let plain = key("http://one.test/", &[]);
+    assert_eq!(key("http://one.test/", &[("host", "One.test")]), plain);
+    let mixed = [
+        plain,
+        key("http://one.test/", &[("host", "two.test")]),
+        key("http://two.test/", &[("host", "one.test")]),
+        key("http://two.test/", &[]),
+        key("/", &[("host", "one.test")]),
+        key("/", &[("host", "one.test"), ("host", "two.test")]),
+        key("/", &[("host", "two.test"), ("host", "one.test")]),
+    ];
+    for (index, one) in mixed.iter().enumerate() {
+        assert!(!mixed[..index].contains(one), "{index}");
+    }
+}
+
+/// Not every key to a door is called `authorization`.
+#[test]
+fn what_names_the_caller_is_a_credential() {
+    for name in [
+        "x-api-key",
+        "x-auth-token",
+        "x-amz-security-token",
+        "x-forwarded-user",
+        "x-forwarded-client-cert",
+    ] {
+        assert_eq!(
+            HttpKeys::new().key(&get("/", &[(name, "ann")])),
+            None,
+            "{name}"
+        );
+        let of = |keys: &HttpKeys, user| keys.key(&get("/", &[(name, user)])).unwrap();
+        let keys = HttpKeys::new().credentials_in_key();
+        assert_ne!(of(&keys, "ann"), of(&keys, "bob"));
+        // Whoever names it means it.
+        let keys = HttpKeys::new().vary([name]).unwrap();
+        assert_ne!(of(&keys, "ann"), of(&keys, "bob"));
+        assert_eq!(of(&keys, "ann"), of(&keys, "ann"));
+    }
+}
+
 #[test]
 fn an_answer_for_one_is_not_for_all() {
     let rule = Http::new(10, HttpKeys::new().vary(["accept"]).unwrap().covered());
@@ -116,18 +179,42 @@ fn an_answer_for_one_is_not_for_all() {
         (("content-type", "Text/Event-Stream; charset=utf-8"), false),
         (("content-type", "application/grpc+proto"), false),
         (("content-range", "bytes 0-1/2"), false),
+        (("content-type", "application/x-ndjson"), false),
+        (("pragma", "no-cache"), false),
     ] {
         let response = Response::builder().header(header.0, header.1);
         let response = response.body(Body::from("0123456789")).unwrap();
         assert_eq!(rule.is_shareable(&response), shared, "{header:?}");
     }
     assert!(!rule.is_shareable(&Response::new(Body::from("0123456789a"))));
-    for (status, shared) in [(200, true), (404, true), (206, false), (101, false)] {
-        let response = Response::builder()
-            .status(status)
-            .body(Body::empty())
-            .unwrap();
+    for (status, shared, if_said) in [
+        (200, true, true),
+        (204, true, true),
+        (301, true, true),
+        (404, true, true),
+        (410, true, true),
+        (500, true, true),
+        (503, true, true),
+        // Where to go may be made for one caller, such as the way to a login.
+        (302, false, true),
+        (307, false, true),
+        (202, false, true),
+        // What is wrong with one request, or with who sent it.
+        (400, false, false),
+        (401, false, false),
+        (403, false, false),
+        (429, false, false),
+        (431, false, false),
+        (304, false, false),
+        (206, false, false),
+        (101, false, false),
+    ] {
+        let response = Response::builder().status(status);
+        let mut response = response.body(Body::empty()).unwrap();
         assert_eq!(rule.is_shareable(&response), shared, "{status}");
+        let said = http::HeaderValue::from_static("max-age=3");
+        response.headers_mut().insert("cache-control", said);
+        assert_eq!(rule.is_shareable(&response), if_said, "{status}");
     }
 }
 
@@ -275,5 +362,19 @@ async fn what_was_said_of_one_connection_is_not_said_to_others() {
     for shared in [teed, collected] {
         let again = <Http as Share<Response<Full<Bytes>>>>::again(&rule, shared, None);
         assert_eq!(again.headers().keys().collect::<Vec<_>>(), ["x"]);
+    }
+}
+
+/// A connection that closes early ends a body as if it were whole.
+#[tokio::test]
+async fn a_body_that_is_shorter_than_announced_is_not_kept() {
+    let rule = Http::new(100, Vec::new());
+    for (length, kept_at_all) in [("3", true), ("4", false)] {
+        let kept = Kept::default();
+        let response = Response::builder().header("content-length", length);
+        let response = response.body(body(vec![b"all".to_vec()], false, false));
+        let passes = rule.tee(response.unwrap(), kept.clone());
+        assert_eq!(read(passes.into_body()).await.0, b"all");
+        assert_eq!(kept.0.lock().unwrap().len() == 1, kept_at_all, "{length}");
     }
 }
