@@ -25,7 +25,8 @@ pub struct CacheConfig {
         serde(with = "tower_chassis_core::config::duration")
     )]
     pub ttl: Duration,
-    /// For how long after that it is given in place of a failure: up to a year. Default zero: never.
+    /// For how long after that it is given in place of a failure: up to a year. Default zero: never. An HTTP answer
+    /// that says `must-revalidate` or `proxy-revalidate` is not.
     #[cfg_attr(
         feature = "config",
         serde(with = "tower_chassis_core::config::duration")

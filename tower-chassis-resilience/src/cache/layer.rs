@@ -342,6 +342,7 @@ where
             if said.is_some_and(|said| said.is_zero()) {
                 return this.share.pass(response);
             }
+            let said = (said, this.share.may_be_stale(&response));
             let sink = miss.sink(state, said, H::weight, weight);
             this.share.tee(response, sink)
         }))

@@ -199,10 +199,27 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
 
     /// Puts a value under `key`, in place of what was there. Not if it is heavier than there is room.
     pub(crate) fn insert(&self, key: Hashed<K>, value: V, weight: usize, life: Life) {
+        self.insert_if(key, value, weight, life, || true);
+    }
+
+    /// The same, if `wanted` says so, which is asked under the lock: what it sees is from before any
+    /// [`remove`](Self::remove) that does not find the value.
+    pub(crate) fn insert_if(
+        &self,
+        key: Hashed<K>,
+        value: V,
+        weight: usize,
+        life: Life,
+        wanted: impl FnOnce() -> bool,
+    ) {
         let bounds = self.bounds();
         let hash = key.hash;
         let mut gone = Gone::default();
         let mut shard = self.shard(hash);
+        if !wanted() {
+            drop(shard);
+            return;
+        }
         let old = shard.map.get(&hash).copied();
         if weight > bounds.weight {
             let old = old.and_then(|index| shard.remove(index));

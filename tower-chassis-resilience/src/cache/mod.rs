@@ -48,7 +48,7 @@
 //! ```
 //! This is no HTTP cache in the sense of RFC 9111: nothing is validated, no `Warning` is made, an unsafe request
 //! takes nothing away ([`CacheHandle::remove`] does), and the time to live is the policy's, unless the answer names
-//! a shorter one (`s-maxage`, `max-age`). With a key of your own everything that an answer depends on belongs into
+//! a shorter one (`s-maxage`, `max-age`; one that has an `expires` and neither of them is not kept). With a key of your own everything that an answer depends on belongs into
 //! the key, the user above all.
 //!
 //! # Configuration

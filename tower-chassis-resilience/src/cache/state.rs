@@ -130,10 +130,13 @@ impl<K: Hash + Eq> State<K> {
     }
 
     /// When an answer that came at `now` and says itself how long it is good is fresh, and of use.
-    fn life(&self, now: Instant, said: Option<Duration>) -> Life {
+    fn life(&self, now: Instant, said: Option<Duration>, may_be_stale: bool) -> Life {
         let ttl = Duration::from_nanos(self.ttl.load(Relaxed));
         let ttl = said.map_or(ttl, |said| said.min(ttl));
-        let stale = Duration::from_nanos(self.stale.load(Relaxed));
+        let stale = match may_be_stale {
+            true => Duration::from_nanos(self.stale.load(Relaxed)),
+            false => Duration::ZERO,
+        };
         let fresh = Deadline::after(now, ttl).instant();
         Life {
             born: now,
@@ -148,7 +151,7 @@ impl<K, T> Miss<K, T> {
     pub(super) fn sink(
         self,
         state: Arc<State<K>>,
-        said: Option<Duration>,
+        (said, may_be_stale): (Option<Duration>, bool),
         weigh: fn(&T) -> usize,
         key_weight: usize,
     ) -> Put<K, T>
@@ -156,7 +159,7 @@ impl<K, T> Miss<K, T> {
         K: Hash + Eq + Send + Sync + 'static,
         T: Send + Sync + 'static,
     {
-        let life = state.life(self.asked, said);
+        let life = state.life(self.asked, said, may_be_stale);
         Put {
             state,
             key: self.key,
@@ -184,12 +187,12 @@ where
     T: Send + Sync + 'static,
 {
     fn keep(self, kept: T) {
-        if self.state.epoch.load(Relaxed) != self.epoch {
-            return;
-        }
         let weight = (self.weigh)(&kept).saturating_add(self.key_weight);
-        let memo = &self.state.memo;
-        memo.insert(self.key, Arc::new(kept), weight, self.life);
+        let state = &self.state;
+        // The lock that it is asked under is the one that orders it and what takes answers away.
+        let wanted = || state.epoch.load(Relaxed) == self.epoch;
+        let memo = &state.memo;
+        memo.insert_if(self.key, Arc::new(kept), weight, self.life, wanted);
     }
 }
 

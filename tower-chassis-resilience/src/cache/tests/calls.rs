@@ -232,6 +232,10 @@ async fn only_what_is_good_and_public_is_kept() {
         (200, "cache-control", "max-age=5, s-maxage=0", false),
         (200, "cache-control", "max-age=soon", false),
         (200, "vary", "*", false),
+        // Says of old that it is none to keep.
+        (200, "expires", "0", false),
+        (200, "pragma", "no-cache", false),
+        (302, "location", "/login?nonce=1", false),
         (404, "x", "y", false),
         (429, "x", "y", false),
         // Fault 25: in others every `Ok` is kept.
@@ -456,4 +460,74 @@ fn every_setting_is_checked_and_named() {
     for (change, field) in change {
         assert_eq!(policy().with(change).unwrap_err().field(), field);
     }
+}
+
+/// An origin may forbid it, whatever the policy says.
+#[tokio::test(start_paused = true)]
+async fn what_must_be_revalidated_is_not_given_when_it_is_old() {
+    for (said, stale) in [("public", true), ("must-revalidate", false)] {
+        let policy = policy()
+            .with(|config| config.stale_if_error = 20 * SECOND)
+            .unwrap();
+        let make = move |n: u32, _: &Request<Body>| match n {
+            0 => Ok(Response::builder()
+                .header("cache-control", said)
+                .body(Body::from("old"))?),
+            _ => Err("gone".into()),
+        };
+        let rig = rig_with(HttpKeys::new(), policy, |layer| layer, make);
+        assert_eq!(
+            (rig.get("/").await, rig.get("/").await),
+            ("old".into(), "old".into())
+        );
+        advance(10 * SECOND).await;
+        assert_eq!(rig.send(Request::get("/")).await.is_ok(), stale, "{said}");
+    }
+}
+
+/// Takes an answer away at the last moment before it is put in.
+#[derive(Clone)]
+struct Late;
+
+thread_local! {
+    static HANDLE: std::cell::RefCell<Option<CacheHandle<u32>>> = const { std::cell::RefCell::new(None) };
+}
+
+impl crate::share::Share<u32> for Late {
+    type Response = u32;
+    type Shared = u32;
+    type Collect = std::future::Ready<crate::share::Collected<u32, u32>>;
+
+    fn collect(&self, response: u32) -> Self::Collect {
+        std::future::ready(crate::share::Collected::Shared(response))
+    }
+    fn tee<P: crate::share::Sink<u32>>(&self, response: u32, sink: P) -> u32 {
+        sink.keep(response);
+        response
+    }
+    fn pass(&self, response: u32) -> u32 {
+        response
+    }
+    fn is_shareable(&self, _: &u32) -> bool {
+        true
+    }
+    fn again(&self, shared: u32, _: Option<Duration>) -> u32 {
+        shared
+    }
+    fn weight(_: &u32) -> usize {
+        HANDLE.with_borrow(|handle| handle.as_ref().map(|handle| handle.remove(7)));
+        1
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_taken_away_while_it_is_put_in_stays_away() {
+    let layer = CacheLayer::new(policy(), |key: &u32| Some(*key));
+    let layer = layer.classify(OkIsSuccess).share(Late);
+    let handle = layer.handle();
+    HANDLE.set(Some(handle.clone()));
+    let service = layer.layer(service_fn(async |key: u32| Ok::<_, BoxError>(key)));
+    service.oneshot(7).await.unwrap();
+    HANDLE.set(None);
+    assert_eq!(handle.len(), 0);
 }
