@@ -93,7 +93,12 @@ pub enum Answer<Res> {
 }
 
 pub(super) mod sealed {
-    pub trait Sealed {}
+    pub trait Sealed: Sized {
+        /// The same for another service, where what is known of one says nothing of the other.
+        fn anew(&self) -> Option<Self> {
+            None
+        }
+    }
     impl<F> Sealed for super::ByFn<F> {}
     impl<P, F> Sealed for super::WithRequest<P, F> {}
 }

@@ -21,32 +21,35 @@ type Good<K> = Arc<Memo<K, Arc<dyn Any + Send + Sync>>>;
 
 /// The last good answer answers: [`FallbackLayer::last_good`](super::FallbackLayer::last_good).
 pub struct LastGood<Q, K, H = Whole> {
-    key: Q,
+    key: Arc<Q>,
     share: H,
     max_age: Duration,
+    room: (usize, usize),
     good: Good<K>,
 }
 
 impl<Q, K: Hash + Eq, H> LastGood<Q, K, H> {
     pub(super) fn new(max_age: Duration, key: Q, share: H) -> Self {
         Self {
-            key,
+            key: Arc::new(key),
             share,
             max_age,
+            room: (MAX_ENTRIES, MAX_BYTES),
             good: Arc::new(Memo::new(MAX_ENTRIES, MAX_BYTES)),
         }
     }
 
     pub(super) fn with_room(&self, max_entries: usize, max_bytes: usize) -> Self
     where
-        Q: Clone,
         H: Clone,
     {
+        let room = (max_entries.max(1), max_bytes);
         Self {
-            key: self.key.clone(),
+            key: Arc::clone(&self.key),
             share: self.share.clone(),
             max_age: self.max_age,
-            good: Arc::new(Memo::new(max_entries.max(1), max_bytes)),
+            room,
+            good: Arc::new(Memo::new(room.0, room.1)),
         }
     }
 }
@@ -59,12 +62,17 @@ impl<Q, K, H> fmt::Debug for LastGood<Q, K, H> {
     }
 }
 
-impl<Q, K, H> Sealed for LastGood<Q, K, H> {}
+impl<Q, K: Hash + Eq, H: Clone> Sealed for LastGood<Q, K, H> {
+    fn anew(&self) -> Option<Self> {
+        Some(self.with_room(self.room.0, self.room.1))
+    }
+}
 
 impl<Q, K, H, Req> Keep<Req> for LastGood<Q, K, H>
 where
     Q: KeyBy<Req, Key = K>,
     K: Hash + Eq,
+    H: Clone,
 {
     type Request = Req;
     /// The key, and its weight.

@@ -7,7 +7,7 @@ use tower_chassis_core::{
 use tower_layer::Layer;
 
 use super::{
-    alternative::{ByFn, Failure, WithRequest},
+    alternative::{ByFn, Failure, WithRequest, sealed::Sealed},
     backup::Backup,
     config::FallbackPolicy,
     last_good::LastGood,
@@ -114,7 +114,6 @@ impl FallbackLayer<LastGood<HttpKeys, HttpKey, Http>> {
 
 impl<Q, K, H, C, M> FallbackLayer<LastGood<Q, K, H>, C, M>
 where
-    Q: Clone,
     K: Hash + Eq + Send + Sync + 'static,
     H: Clone,
 {
@@ -225,13 +224,19 @@ impl<A, C, M> FallbackLayer<A, C, M> {
         self.set_up(|setup| setup.events = events)
     }
 
-    /// The same layer with counters of its own. What answers is shared.
+    /// The same layer for another service: with counters of its own, and with no last good answer yet. What else
+    /// answers is shared.
     pub fn fresh(&self) -> Self
     where
+        A: Sealed,
         C: Clone,
         M: Clone,
     {
-        self.clone().set_up(|_| ())
+        let fresh = self.clone().set_up(|_| ());
+        match self.shared.alternative.anew() {
+            Some(alternative) => fresh.with_alternative(alternative),
+            None => fresh,
+        }
     }
 
     /// Reads and changes the layer while it runs.

@@ -443,3 +443,20 @@ async fn the_last_good_answer_is_given_for_its_time() {
         (3, 5)
     );
 }
+
+/// What one service answered is no answer of another.
+#[tokio::test(start_paused = true)]
+async fn a_fresh_layer_has_last_good_answers_of_its_own() {
+    let layer = FallbackLayer::last_good(Duration::from_secs(60), |id: &u32| Some(*id));
+    let layer = layer
+        .classify(tower_chassis_core::verdict::OkIsSuccess)
+        .room(10, 1_000);
+    let one = layer.layer(service_fn(async |_: u32| Ok::<_, BoxError>("of one")));
+    let two = |layer: &FallbackLayer<_, _, _>| {
+        let down = service_fn(async |_: u32| Err::<&str, BoxError>("down".into()));
+        layer.layer(down).oneshot(1)
+    };
+    one.oneshot(1).await.unwrap();
+    assert_eq!(two(&layer).await.unwrap(), "of one");
+    assert!(two(&layer.fresh()).await.is_err());
+}
