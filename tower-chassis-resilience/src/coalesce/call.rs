@@ -159,6 +159,12 @@ impl<K: Hash + Eq, T, R> Drop for Seat<K, T, R> {
     }
 }
 
+/// Whether an error says something of the one whose request it was, and nothing of the others.
+fn is_about_one(error: &BoxError) -> bool {
+    let kind = Rejection::find(&**error).map(Rejection::kind);
+    kind.is_some_and(|kind| kind.status().is_client_error())
+}
+
 /// While foreign code runs: if it panics, those who wait hear of it.
 struct Bail<'a, K: Hash + Eq, T, R> {
     call: &'a Arc<Call<K, T, R>>,
@@ -199,6 +205,8 @@ impl<'a, K: Hash + Eq, T, R> Bail<'a, K, T, R> {
         let (done, ended) = match result {
             Ok(Collected::Shared(shared)) => (Done::Shared(shared.clone()), Ended::Shared(shared)),
             Ok(Collected::Apart(own)) => (Done::Apart, Ended::Own(own)),
+            // The others ask for themselves whether they may.
+            Err(error) if is_about_one(&error) => (Done::Apart, Ended::Failed(error)),
             Err(error) => {
                 let error = SharedError(Arc::new(error));
                 (Done::Failed(error.clone()), Ended::Failed(error.into()))

@@ -60,7 +60,8 @@
 //! |---|---|
 //! | answers | get clones, judged by nobody: a failure is shared like a success |
 //! | fails | get the error as a [`SharedError`], whose source it is |
-//! | answers with what is for one alone: too long, private | make their own calls, each for itself |
+//! | answers with what is for one alone: too long, private, about this request (400, 429) | make their own calls, each for itself |
+//! | is refused for what it is or who sent it: a rejection that is a 4xx | make their own calls, each for itself |
 //! | panics | are refused with `Internal`; the panic is that of whoever polled |
 //!
 //! A call belongs to all who wait for it. If the one who polls it is dropped, it is handed to another of them as it is, not begun anew;

@@ -380,3 +380,52 @@ async fn a_call_that_joins_is_reported() {
     );
     assert!(stream.try_recv().is_err());
 }
+
+/// A limit by client, inside, refuses the one who leads. That says nothing of the others.
+#[tokio::test]
+async fn what_is_refused_to_one_caller_is_not_refused_to_others() {
+    for (kind, shared) in [
+        (Kind::RateLimited, false),
+        (Kind::Forbidden, false),
+        (Kind::Unauthenticated, false),
+        (Kind::BadRequest, false),
+        (Kind::BodyTooLarge, false),
+        (Kind::CircuitOpen, true),
+        (Kind::Timeout, true),
+    ] {
+        let layer = CoalesceLayer::new(CoalescePolicy::default(), |_: &&str| Some(()));
+        let service = layer.layer(service_fn(move |client: &'static str| async move {
+            tokio::task::yield_now().await;
+            match client {
+                "greedy" => Err::<_, BoxError>(Rejection::new(kind, "test").into()),
+                _ => Ok(7),
+            }
+        }));
+        let (one, two) = tokio::join!(service.clone().oneshot("greedy"), service.oneshot("ann"));
+        assert!(one.is_err());
+        assert_eq!(two.is_err(), shared, "{kind:?}");
+    }
+    let layer = CoalesceLayer::http(CoalescePolicy::default(), HttpKeys::new());
+    let service = layer.layer(service_fn(async |request: Request<Body>| {
+        tokio::task::yield_now().await;
+        let status = if request.headers().contains_key("x-long") {
+            431
+        } else {
+            200
+        };
+        Response::builder().status(status).body(Body::empty())
+    }));
+    let bad = Request::get("/")
+        .header("x-long", "x")
+        .body(Body::empty())
+        .unwrap();
+    let good = Request::get("/").body(Body::empty()).unwrap();
+    let (one, two) = tokio::join!(service.clone().oneshot(bad), service.oneshot(good));
+    assert_eq!(
+        (
+            one.unwrap().status().as_u16(),
+            two.unwrap().status().as_u16()
+        ),
+        (431, 200)
+    );
+}
