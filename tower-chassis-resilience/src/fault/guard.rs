@@ -31,8 +31,9 @@ impl Arming {
         )
     }
 
-    /// `enabled` or not, in the environment `label`. `production` and `prod`, in any case, are production; so is an
-    /// environment without a name, because nobody has said that it is not.
+    /// `enabled` or not, in the environment `label`. What has a word in it that is `live` or `prd` or begins with `prod` is
+    /// production, in any case: `production`, `Prod`, `eu-prod-1`; unless the word before it is `pre`, `non`, `no` or `not`. So
+    /// is an environment without a name, because nobody has said that it is not.
     ///
     /// Where the crate is built without the feature `fault-injection`, nothing is ever armed.
     #[must_use]
@@ -41,12 +42,17 @@ impl Arming {
     }
 
     pub(super) fn of(built: bool, enabled: bool, label: Option<&str>) -> Self {
-        let label = label.unwrap_or_default().trim();
-        let is = |name| label.eq_ignore_ascii_case(name);
+        let label = label.unwrap_or_default().trim().to_ascii_lowercase();
+        let words = || label.split(|char: char| !char.is_ascii_alphanumeric());
+        let before = std::iter::once("").chain(words());
+        let names_it = |(before, word): (&str, &str)| {
+            (word.starts_with("prod") || ["prd", "live"].contains(&word))
+                && !["pre", "non", "no", "not"].contains(&before)
+        };
         Self {
             built,
             enabled,
-            production: label.is_empty() || is("production") || is("prod"),
+            production: label.is_empty() || before.zip(words()).any(names_it),
         }
     }
 
@@ -127,7 +133,7 @@ pub fn guard(arming: &Arming, expires_at: Option<SystemTime>, now: SystemTime) -
 mod tests {
     use super::*;
 
-    /// The whole table: two times two times six environments times five expiries.
+    /// The whole table: two times two times fourteen environments times five expiries.
     #[test]
     fn the_table() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
@@ -139,6 +145,15 @@ mod tests {
             (Some(" Prod "), true),
             (Some("staging"), false),
             (Some("non-production"), false),
+            // As clusters and regions are called.
+            (Some("prod-eu-1"), true),
+            (Some("acme_PROD"), true),
+            (Some("production2"), true),
+            (Some("eu.prd"), true),
+            (Some("live"), true),
+            (Some("pre-prod"), false),
+            (Some("nonprod"), false),
+            (Some("preprod-eu"), false),
         ];
         let expiries = [
             None,
@@ -185,7 +200,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(rows, 120);
+        assert_eq!(rows, 280);
         assert_eq!(
             Arming::new(true, Some("test")),
             Arming::of(cfg!(feature = "fault-injection"), true, Some("test"))
