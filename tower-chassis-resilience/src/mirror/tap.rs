@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, Request, Response, header, uri::Authority};
+use http::{HeaderMap, HeaderName, Method, Request, Response, header, uri::Authority};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower_chassis_core::{Carrier, Invocation, Verdict, verdict::Outcome};
@@ -121,7 +121,10 @@ impl<B: Body> Tap<Request<B>> for Tee {
 
     fn tap(&self, request: Request<B>, limit: usize, start: Start<Self::Copy>) -> Self::Request {
         let body = request.body();
-        if body.size_hint().lower() > limit as u64 {
+        // A copy of what asks for another protocol would open a connection of it.
+        let switches =
+            *request.method() == Method::CONNECT || request.headers().contains_key(header::UPGRADE);
+        if switches || body.size_hint().lower() > limit as u64 {
             return self.plain(request);
         }
         let head = copy_of(&request);
@@ -193,10 +196,31 @@ fn copy_of<B>(request: &Request<B>) -> Request<()> {
     copy.uri_mut().clone_from(request.uri());
     *copy.version_mut() = request.version();
     copy.headers_mut().clone_from(request.headers());
+    off_the_hop(copy.headers_mut());
     if let Some(invocation) = request.extensions().get::<Invocation>() {
         copy.extensions_mut().insert(invocation.clone());
     }
     copy
+}
+
+/// Takes away what was said to this hop alone. Not `te`, which gRPC sends to who answers.
+fn off_the_hop(headers: &mut HeaderMap) {
+    let mut named = Vec::new();
+    for value in headers.get_all(header::CONNECTION) {
+        let names = value.as_bytes().split(|byte| *byte == b',');
+        let names = names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
+        named.extend(names.filter(|name| *name != header::TE));
+    }
+    let always = [
+        header::CONNECTION,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+        header::PROXY_AUTHORIZATION,
+        header::TRANSFER_ENCODING,
+    ];
+    for name in named.into_iter().chain(always) {
+        headers.remove(name);
+    }
 }
 
 /// `shop-shadow:80` for `shop:80`; nothing for an address.

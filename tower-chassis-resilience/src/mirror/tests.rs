@@ -130,6 +130,50 @@ async fn a_copy_is_the_request_and_says_that_it_is_one() {
     );
 }
 
+/// They are said to the next hop, which the shadow is not.
+#[tokio::test]
+async fn what_is_said_of_one_connection_is_not_copied() {
+    let (sent, shadow) = keeper();
+    let layer = MirrorLayer::new(policy(|_| ()), shadow);
+    let service = layer.layer(service_fn(echo));
+    let mut request = post("body");
+    for (name, value) in [
+        ("connection", "keep-alive, X-Hop"),
+        ("x-hop", "1"),
+        ("keep-alive", "timeout=5"),
+        ("proxy-authorization", "Basic eA=="),
+        ("transfer-encoding", "chunked"),
+        ("te", "trailers"),
+        ("x-a", "1"),
+    ] {
+        request.headers_mut().insert(name, value.parse().unwrap());
+    }
+    service.oneshot(request).await.unwrap();
+    settle().await;
+    let (copy, ..) = sent.lock().unwrap().pop().unwrap();
+    let mut names: Vec<_> = copy.headers().keys().map(|name| name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["te", "x-a", "x-chassis-shadow"]);
+}
+
+/// A copy would open a second connection of another protocol.
+#[tokio::test]
+async fn what_asks_for_another_protocol_is_not_copied() {
+    let (sent, shadow) = keeper();
+    let layer = MirrorLayer::new(policy(|_| ()), shadow);
+    let handle = layer.handle();
+    let service = layer.layer(service_fn(echo));
+    let upgrade = Request::get("/").header("upgrade", "websocket");
+    let connect = Request::connect("shop:80");
+    for request in [upgrade, connect] {
+        let request = request.body(Full::<Bytes>::default()).unwrap();
+        service.clone().oneshot(request).await.unwrap();
+    }
+    settle().await;
+    assert!(sent.lock().unwrap().is_empty());
+    assert_eq!((outcome(&handle, "skipped"), handle.in_flight()), (2, 0));
+}
+
 #[tokio::test]
 async fn of_a_copy_no_copy_is_made() {
     let (sent, shadow) = keeper();
