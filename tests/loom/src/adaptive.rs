@@ -74,17 +74,23 @@ pub fn a_sample_is_taken_once() {
     });
 }
 
-/// Two calls of one limit fail at once: it falls, once, and nobody leaves before somebody has looked.
-pub fn a_failure_is_not_missed_and_counts_once() {
-    explore(|| {
-        let (meter, applied) = (meter(100), Arc::new(Applied(Mutex::new(100))));
-        let other = (Arc::clone(&meter), Arc::clone(&applied));
-        let thread = thread::spawn(move || fail(&other.0, &other.1, 0, 10));
-        fail(&meter, &applied, 0, 11);
-        thread.join().unwrap();
-        assert_eq!(meter.limit(), 90);
-        assert_eq!(*applied.0.lock().unwrap(), 90);
-    });
+/// Of two calls that fail at once, under one limit or one after the other, none is left for later.
+pub fn a_failure_is_not_missed() {
+    for began in [0, 20] {
+        explore(move || {
+            let (meter, applied) = (meter(100), Arc::new(Applied(Mutex::new(100))));
+            let other = (Arc::clone(&meter), Arc::clone(&applied));
+            let thread = thread::spawn(move || fail(&other.0, &other.1, 0, 10));
+            fail(&meter, &applied, began, 30);
+            thread.join().unwrap();
+            let limit = meter.limit();
+            assert_eq!(*applied.0.lock().unwrap(), limit);
+            if began == 0 {
+                assert_eq!(limit, 90);
+            }
+            meter.turn(40, |change| panic!("left over: {change:?}"));
+        });
+    }
 }
 
 /// Of two changes the later one is in force, whoever was the last to apply his.

@@ -13,7 +13,7 @@ macro_rules! models {
 
 models! {
     adaptive::a_sample_is_taken_once
-    adaptive::a_failure_is_not_missed_and_counts_once
+    adaptive::a_failure_is_not_missed
     adaptive::the_last_limit_is_in_force
     adaptive::a_window_is_seen_once
 
