@@ -64,7 +64,7 @@ where
         self.set_up(|setup| setup.events = events)
     }
 
-    /// How many keys have a limit of their own. Default 1,000, at least 1; one holds 2 to 12 kB.
+    /// How many keys have a limit of their own. Default 1,000, at least 1; one holds 2 to 16 kB.
     ///
     /// Beyond, the keys that find no room share 64 limits by their hash. For the set-up: begins anew.
     #[must_use]

@@ -117,7 +117,8 @@
 //! While a permit is free and nobody waits: no lock, no allocation, no timer. One compare-and-swap to take the permit
 //! and one to give it back, one reference count, one reading of the clock at each end, one add. The future is 56 bytes
 //! larger than the inner one. A window is closed by a call that ends, some microseconds, ten times a second at the
-//! most; no call waits for another that does. A limit holds 2 kB, and 8 kB more after ten minutes under load. A call that waits allocates once.
+//! most; no call waits for another that does. A limit holds 2 kB, and 14 kB
+//! more after ten minutes under load. A call that waits allocates once.
 
 mod config;
 mod decision;
