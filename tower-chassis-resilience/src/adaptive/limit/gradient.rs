@@ -24,6 +24,8 @@ const SHALLOWEST: f64 = 0.75;
 const DEEPEST: f64 = 0.5;
 /// What is seen after a fall is the baseline if it is below so much of what was taken for it.
 const KNOWN: f64 = 0.92;
+/// And at any time if it is below so much.
+const FASTER: f64 = 0.8;
 /// So often at the lowest limit and slow: no queue of ours is left, so that is how the service is.
 const STUCK: u32 = 5;
 
@@ -59,8 +61,10 @@ pub(super) struct Gradient {
     p90: Nanos,
     windows: u32,
     fall: Option<Fall>,
-    /// A fall has once shown where the queue ends.
+    /// A fall was judged: the limit grows slowly from now on.
     found: bool,
+    /// A fall has shown where the queue ends, since the baseline was last taken for higher than it was.
+    sure: bool,
     stuck: u32,
 }
 
@@ -76,6 +80,7 @@ impl Gradient {
             windows: 0,
             fall: None,
             found: false,
+            sure: false,
             stuck: 0,
         }
     }
@@ -123,9 +128,16 @@ impl Gradient {
         };
         let steady = self.steady.add(median, window.samples);
         self.baseline.add(seen, window.peak, now);
-        let Some(baseline) = self.baseline.lowest() else {
+        let Some(mut baseline) = self.baseline.lowest() else {
             return Step::Keep;
         };
+        // The service has become faster: else it would take many windows until a tenth of them show it, and each of
+        // them would let the limit grow.
+        if steady < FASTER * baseline {
+            self.baseline.forget();
+            self.baseline.add(steady, window.peak, now);
+            baseline = steady;
+        }
         let slower = steady / baseline.max(1.0);
 
         let mut deeper = false;
@@ -136,9 +148,10 @@ impl Gradient {
             self.fall = None;
             let stayed = steady / fall.before.max(1.0);
             let followed = fall.to / fall.from;
+            self.found = true;
             if stayed > f64::midpoint(1.0, followed) {
-                self.found = true;
-                if slower > self.tolerance.sqrt() {
+                self.sure = slower <= self.tolerance.sqrt();
+                if !self.sure {
                     self.baseline.forget();
                     self.baseline.add(steady, window.peak, now);
                 }
@@ -150,10 +163,10 @@ impl Gradient {
                 self.baseline.forget();
                 self.baseline.add(steady, window.peak, now);
             }
-            // Nobody knows for how long it has been overloaded, at first and when it was taken for slower than it is:
-            // on, until the latency follows no more.
-            deeper = (lower || !self.found) && stayed < followed + 0.25 * (1.0 - followed);
-            self.found |= !deeper;
+            // Nobody knows for how long it has been overloaded, at first; nor whether it did not become slower in the
+            // very moment of a fall. On, until the latency follows no more.
+            deeper = (lower || !self.sure) && stayed < followed + 0.25 * (1.0 - followed);
+            self.sure |= !deeper;
         }
         if !used {
             return Step::Keep;
