@@ -8,13 +8,20 @@
     reason = "a test that fails is to panic; the scenarios are read by `tests/peers` as well"
 )]
 
+mod adaptive;
 mod balance;
 mod breaker;
 mod bulkhead;
+mod cache;
 mod clock;
+mod coalesce;
+mod connect;
+mod fallback;
 mod heap;
+mod hedge;
 mod memory;
 mod ours;
+mod plain;
 mod rate_limit;
 mod retry;
 mod rules;

@@ -38,8 +38,12 @@ pub enum Answer {
     Reset,
     /// A panic.
     Panic,
+    /// A panic before there is a future.
+    PanicInCall,
     /// 503 for the first attempt at each path, 200 for the others.
     FirstBad,
+    /// An error for the first attempt at each path, 200 for the others.
+    FirstReset,
     /// 200 and 503 in turn.
     Mixed,
 }
@@ -146,6 +150,7 @@ impl<B> Service<Request<B>> for Script {
         let number = self.0.calls.fetch_add(1, SeqCst);
         let first = self.is_first(request.uri());
         let answer = self.0.answer.lock().unwrap().clone();
+        assert!(!matches!(answer, Answer::PanicInCall), "planted");
         let script = self.clone();
         Box::pin(async move {
             let good = match answer {
@@ -160,8 +165,11 @@ impl<B> Service<Request<B>> for Script {
                     good
                 }
                 Answer::Never => match std::future::pending::<Infallible>().await {},
-                Answer::Reset => return Err(Rejection::new(Kind::Reset, "script").into()),
-                Answer::Panic => panic!("planted"),
+                Answer::FirstReset if !first => true,
+                Answer::Reset | Answer::FirstReset => {
+                    return Err(Rejection::new(Kind::Reset, "script").into());
+                }
+                Answer::Panic | Answer::PanicInCall => panic!("planted"),
                 Answer::FirstBad => !first,
                 Answer::Mixed => number.is_multiple_of(2),
             };
