@@ -13,8 +13,8 @@ use tower::{Service, util::Oneshot};
 use tower_chassis::{Carrier, Invocation, verdict::Outcome};
 
 /// A request of which a stack can make copies, and what answers it.
-pub(crate) trait Call: Carrier + Clone + Send + 'static {
-    type Reply: Outcome + Send + 'static;
+pub(crate) trait Call: Carrier + Clone + Send + Sync + 'static {
+    type Reply: Outcome + Clone + Send + Sync + 'static;
     fn reply() -> Self::Reply;
 }
 
@@ -25,7 +25,7 @@ pub(crate) struct Ask {
     pub(crate) client: u16,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Reply;
 
 impl Outcome for Reply {}

@@ -20,10 +20,11 @@ use tower_resilience_retry as retry;
 
 use crate::{
     call::{After, Ask, Call, Get, PerRequest, Reply, clients, get, noop, with_invocation},
+    others::{self, others},
     stacks::{
-        MANY, NEVER, OnError, TR, our_breaker, our_bulkhead, our_rate, our_retry, our_timeout,
-        ours, t_breaker, t_bulkhead, t_rate, t_timeout, theirs, towers_buffered, towers_five,
-        towers_four,
+        MANY, NEVER, OnError, TR, our_breaker, our_bulkhead, our_rate, our_retry, our_six,
+        our_timeout, ours, t_breaker, t_bulkhead, t_rate, t_timeout, their_six, theirs,
+        towers_buffered, towers_five, towers_four, towers_six,
     },
 };
 
@@ -120,7 +121,7 @@ fn one_by_one() -> Vec<Case> {
     ]
 }
 
-/// The five as one stack, for a request that comes without an invocation.
+/// The five and the six as one stack, for a request that comes without an invocation.
 fn together<C: Call>(make: impl Fn() -> C + Copy + 'static) -> Vec<Case> {
     let invoked = MapRequest::new(noop::<C>(), |mut request: C| {
         request.invocation_mut();
@@ -144,8 +145,11 @@ fn together<C: Call>(make: impl Fn() -> C + Copy + 'static) -> Vec<Case> {
             towers_buffered::<C>(),
             make,
         ),
+        Case::new("tower: shed and five", TR[6], towers_six::<C>(), make),
         Case::new(TR[5], "", theirs::<C>(), make),
         Case::new("five layers", TR[5], ours::<C>(untracked()), make),
+        Case::new(TR[6], "", their_six::<C>(), make),
+        Case::new("six layers", TR[6], our_six::<C>(untracked()), make),
         Case::new(
             "five layers, invocation made",
             TR[5],
@@ -173,7 +177,7 @@ fn together<C: Call>(make: impl Fn() -> C + Copy + 'static) -> Vec<Case> {
     ]
 }
 
-/// The five as one stack, for a request that has its invocation.
+/// The five and the six as one stack, for a request that has its invocation.
 fn invoked<C: Call>(make: impl Fn() -> C + Copy + 'static) -> Vec<Case> {
     vec![
         Case::new("no-op", "", noop::<C>(), with_invocation(make)),
@@ -194,6 +198,13 @@ fn invoked<C: Call>(make: impl Fn() -> C + Copy + 'static) -> Vec<Case> {
             "five layers",
             TR[5],
             ours::<C>(our_retry()),
+            with_invocation(make),
+        ),
+        Case::new(TR[6], "", their_six::<C>(), with_invocation(make)),
+        Case::new(
+            "six layers",
+            TR[6],
+            our_six::<C>(our_retry()),
             with_invocation(make),
         ),
     ]
@@ -217,7 +228,7 @@ fn timeouts() -> Vec<Case> {
 
 pub(crate) type Group = (&'static str, fn() -> Vec<Case>);
 
-pub(crate) const GROUPS: [Group; 6] = [
+pub(crate) const GROUPS: [Group; 7] = [
     ("one by one, own protocol", one_by_one),
     ("as one, own protocol", || together(Ask::default)),
     ("as one, own protocol, with an invocation", || {
@@ -226,15 +237,18 @@ pub(crate) const GROUPS: [Group; 6] = [
     ("as one, HTTP", || together(get)),
     ("as one, HTTP, with an invocation", || invoked(get)),
     ("by itself, HTTP", timeouts),
+    ("the others, own protocol", others),
 ];
 
 /// Bar, group, case, what it is compared with, at most.
-pub(crate) const BARS: [(&str, usize, &str, &str, f64); 16] = [
-    ("L1", 1, "five layers", TR[5], 0.10),
-    ("L1, HTTP", 3, "five layers", TR[5], 0.10),
-    ("L1, HTTP, invocation", 4, "five layers", TR[5], 0.10),
-    ("L2", 1, "five layers", "tower: shed and four", 1.5),
-    ("L2, HTTP", 3, "five layers", "tower: shed and four", 1.5),
+pub(crate) const BARS: [(&str, usize, &str, &str, f64); 23] = [
+    ("L1", 1, "six layers", TR[6], 0.10),
+    ("L1, HTTP", 3, "six layers", TR[6], 0.10),
+    ("L1, HTTP, invocation", 4, "six layers", TR[6], 0.10),
+    ("L2", 1, "six layers", "tower: shed and five", 1.5),
+    ("L2, HTTP", 3, "six layers", "tower: shed and five", 1.5),
+    ("five", 1, "five layers", TR[5], 0.10),
+    ("five", 1, "five layers", "tower: shed and four", 1.5),
     ("L4", 0, "breaker", TR[2], 0.20),
     ("L4", 0, "breaker", "failsafe: breaker", 0.65),
     ("L5", 0, "bulkhead", "tower: concurrency limit", 1.0),
@@ -251,5 +265,10 @@ pub(crate) const BARS: [(&str, usize, &str, &str, f64); 16] = [
     ("L7", 0, "timeout", TR[0], 1.0),
     ("L7, HTTP", 5, "timeout", "tower-http: timeout", 0.15),
     ("L8", 0, "retry", TR[1], 0.1),
+    ("L8", 6, "hedge", others::TR[0], 0.3),
+    ("L8", 6, "fallback", others::TR[1], 0.1),
+    ("L8", 6, "coalesce", others::TR[2], 0.5),
+    ("L8", 6, "cache, hit", others::TR[3], 0.6),
+    ("L8", 6, "adaptive, gradient", others::TR[4], 0.35),
     ("-", 0, "rate limit", TR[4], 1.0),
 ];

@@ -1,6 +1,7 @@
-//! Five layers as one stack (rate limit, retry, timeout of a try, breaker, bulkhead) beside tower-resilience's same five
-//! and tower's nearest four and a load shed, and each of them by itself, on their success path: what they add to a no-op
-//! in time, allocations and instructions, and how much two cores do over one.
+//! Five layers as one stack (rate limit, retry, timeout of a try, breaker, bulkhead), and six with a fallback around
+//! them, beside tower-resilience's same and tower's nearest and a load shed, and each of them and of the other layers by
+//! itself, on their success path: what they add to a no-op in time, allocations and instructions, and how much two cores
+//! do over one.
 //!
 //!   cargo run --release --manifest-path tests/peers/Cargo.toml --bin five --features five
 //!   … -- --rounds 31 --millis 8          more rounds of each case, longer ones
@@ -22,6 +23,7 @@
 mod call;
 mod cases;
 mod cores;
+mod others;
 mod stacks;
 
 use std::{env, time::Duration};

@@ -17,16 +17,19 @@ use tower::{
     load_shed::LoadShed,
     retry::{Policy, Retry},
     timeout::Timeout,
+    util::MapResult,
 };
 use tower_chassis::{
     breaker::{BreakerLayer, BreakerPolicy},
     bulkhead::{BulkheadLayer, BulkheadPolicy},
+    fallback::FallbackLayer,
     rate_limit::{RateLimitLayer, RateLimitPolicy},
     retry::{Cloned, RetryLayer, RetryPolicy},
     timeout::{TimeoutLayer, TimeoutPolicy},
 };
 use tower_resilience_bulkhead as bulkhead;
 use tower_resilience_circuitbreaker as circuitbreaker;
+use tower_resilience_fallback as fallback;
 use tower_resilience_ratelimiter as ratelimiter;
 use tower_resilience_retry as retry;
 use tower_resilience_timelimiter as timelimiter;
@@ -53,14 +56,21 @@ impl<C: Clone, Res, E> Policy<C, Res, E> for OnError {
 
 /// tower's, that can be cloned.
 pub(crate) fn towers_four<C: Call>()
--> impl Service<C, Error = BoxError, Future: Send> + Clone + Send + 'static {
+-> impl Service<C, Response = C::Reply, Error = BoxError, Future: Send> + Clone + Send + 'static {
     let inner = LoadShed::new(ConcurrencyLimit::new(noop::<C>(), MANY));
     Retry::new(OnError, Timeout::new(inner, NEVER))
 }
 
 pub(crate) fn towers_five<C: Call>()
--> impl Service<C, Error = BoxError, Future: Send> + Send + 'static {
+-> impl Service<C, Response = C::Reply, Error = BoxError, Future: Send> + Send + 'static {
     RateLimit::new(towers_four(), Rate::new(u64::MAX, NEVER))
+}
+
+/// With what comes closest to a fallback: an answer in place of an error.
+pub(crate) fn towers_six<C: Call>() -> impl Service<C, Error = BoxError> + 'static {
+    MapResult::new(towers_five::<C>(), |result: Result<C::Reply, BoxError>| {
+        result.or_else(|_| Ok::<_, BoxError>(C::reply()))
+    })
 }
 
 /// tower's five behind its buffer, which a rate limit needs to be cloned. Its worker is polled by who calls: that is
@@ -128,10 +138,18 @@ pub(crate) fn t_timeout() -> timelimiter::TimeLimiterLayer {
 
 /// tower-resilience's.
 pub(crate) fn theirs<C: Call>()
--> impl Service<C, Error: Debug, Future: Send> + Clone + Send + 'static {
+-> impl Service<C, Response = C::Reply, Error: Debug + Send + Sync + 'static, Future: Send>
++ Clone
++ Send
++ 'static {
     let inner = t_timeout().layer(t_breaker().layer(t_bulkhead().layer(noop::<C>())));
     let retry = retry::RetryLayer::<C, C::Reply, _>::builder().build();
     t_rate().layer(retry.layer(inner))
+}
+
+/// With a fallback around it.
+pub(crate) fn their_six<C: Call>() -> impl Service<C, Error: Debug> + Clone + 'static {
+    fallback::FallbackLayer::<C, C::Reply, _>::value(C::reply()).layer(theirs::<C>())
 }
 
 pub(crate) fn our_timeout() -> TimeoutLayer {
@@ -154,7 +172,7 @@ pub(crate) fn our_retry() -> RetryLayer<Cloned> {
 /// Ours, with a retry that makes an invocation where there is none, or one that does not.
 pub(crate) fn ours<C: Call>(
     retry: RetryLayer<Cloned>,
-) -> impl Service<C, Error: Debug, Future: Send> + Clone + Send + 'static {
+) -> impl Service<C, Response = C::Reply, Error = BoxError, Future: Send> + Clone + Send + 'static {
     ServiceBuilder::new()
         .layer(our_rate())
         .layer(retry)
@@ -164,12 +182,20 @@ pub(crate) fn ours<C: Call>(
         .service(noop::<C>())
 }
 
+/// With a fallback around it.
+pub(crate) fn our_six<C: Call>(
+    retry: RetryLayer<Cloned>,
+) -> impl Service<C, Error: Debug> + Clone + 'static {
+    FallbackLayer::with(|_| C::reply()).layer(ours::<C>(retry))
+}
+
 /// Names of cases that others are compared with.
-pub(crate) const TR: [&str; 6] = [
+pub(crate) const TR: [&str; 7] = [
     "tower-resilience: timeout",
     "tower-resilience: retry",
     "tower-resilience: breaker",
     "tower-resilience: bulkhead",
     "tower-resilience: rate limit",
     "tower-resilience: five layers",
+    "tower-resilience: six layers",
 ];
