@@ -4,6 +4,10 @@
 mod chart;
 #[path = "../examples/simulations/flapping.rs"]
 mod flapping;
+#[path = "../examples/simulations/overload.rs"]
+mod overload;
+#[path = "../examples/simulations/slow.rs"]
+mod slow;
 #[path = "../examples/simulations/storm.rs"]
 mod storm;
 #[path = "../examples/simulations/world.rs"]
@@ -39,7 +43,39 @@ fn flapping_upstream() {
             "{}",
             flapping.failed_attempts
         );
+        assert!(!flapping.chart.to_string().is_empty());
         assert!(flapping.comes_back >= 0.1, "{}", flapping.comes_back);
+    }
+}
+
+#[test]
+fn overload() {
+    for seed in SEEDS {
+        let overload = overload::overload(seed);
+        println!("{seed}: {overload:?}");
+        assert!(
+            overload.unlimited < 0.2,
+            "no overload: {}",
+            overload.unlimited
+        );
+        assert!(overload.goodput >= 0.9, "{}", overload.goodput);
+        assert!(
+            overload.admitted <= 2 * overload.unloaded,
+            "{:?}",
+            overload.admitted
+        );
+        assert!(!overload.chart.to_string().is_empty());
+    }
+}
+
+#[test]
+fn slow_upstream() {
+    for seed in SEEDS {
+        let slow = slow::slow(seed);
+        println!("{seed}: {slow:?}");
+        assert!(slow.hedged * 2 <= slow.plain, "{:?}", slow.hedged);
+        assert!(slow.extra <= 0.02, "{}", slow.extra);
+        assert!(!slow.chart.to_string().is_empty());
     }
 }
 

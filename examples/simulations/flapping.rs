@@ -92,7 +92,6 @@ async fn flaps(seed: u64) -> Result<Flapping, BoxError> {
         .service(balance);
     let load = Load {
         rate: RATE,
-        important: 0,
         lasts: LASTS,
         seed,
     };

@@ -1,4 +1,4 @@
-//! What the layers do in bad times, in virtual time: a retry storm, a flapping endpoint.
+//! What the layers do in bad times, in virtual time: a retry storm, an overload, a flapping endpoint, a slow upstream.
 //!
 //! ```text
 //! cargo run --release --example simulations -- [SEED] [FOLDER]
@@ -9,6 +9,8 @@
 
 mod chart;
 mod flapping;
+mod overload;
+mod slow;
 mod storm;
 mod world;
 
@@ -47,5 +49,27 @@ fn main() -> io::Result<()> {
         flapping.failed_attempts
     );
     println!("  its share at the end        {:.2}", flapping.comes_back);
-    draw("flapping", &flapping.chart)
+    draw("flapping", &flapping.chart)?;
+
+    let overload = overload::overload(seed);
+    println!("overload: twice what the service can serve");
+    println!(
+        "  answered in time, over what it can serve: {:.2}, without a limit {:.2}",
+        overload.goodput, overload.unlimited
+    );
+    println!(
+        "  p99 of what was let in {:?}, at half the load {:?}",
+        overload.admitted, overload.unloaded
+    );
+    draw("overload", &overload.chart)?;
+
+    let slow = slow::slow(seed);
+    println!("slow: three calls in two hundred take 500 ms");
+    println!(
+        "  p99 {:?}, with hedges {:?}, for {:.2} % more calls",
+        slow.plain,
+        slow.hedged,
+        slow.extra * 100.0
+    );
+    draw("slow", &slow.chart)
 }

@@ -90,7 +90,6 @@ fn ran(seed: u64, bounded: bool, breakers: bool) -> Ran {
         let retry = retries(seed, bounded).clone_body();
         let load = Load {
             rate: RATE,
-            important: 0,
             lasts: LASTS,
             seed,
         };

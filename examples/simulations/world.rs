@@ -18,8 +18,6 @@ use tower_chassis::{BoxError, Carrier, Verdict, verdict::Outcome};
 /// A call of a protocol of our own.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Call {
-    /// Whether it is of those that should pass when not all can.
-    pub(crate) important: bool,
     extensions: Extensions,
 }
 
@@ -123,15 +121,12 @@ pub(crate) struct Sample {
     pub(crate) at: Duration,
     pub(crate) took: Duration,
     pub(crate) good: bool,
-    pub(crate) important: bool,
 }
 
 /// How clients call: they do not wait for answers before they call again, as users do not.
 pub(crate) struct Load {
     /// Calls a second, at random moments.
     pub(crate) rate: f64,
-    /// One in so many is important; 0 for none.
-    pub(crate) important: u64,
     pub(crate) lasts: Duration,
     pub(crate) seed: u64,
 }
@@ -145,28 +140,20 @@ impl Load {
         let mut rng = Rng::with_seed(self.seed);
         let (began, mut at) = (Instant::now(), Duration::ZERO);
         let mut calls = JoinSet::new();
-        let mut made = 0_u64;
         loop {
             at += Duration::from_secs_f64(-(1.0 - rng.f64()).ln() / self.rate);
             if at > self.lasts {
                 break;
             }
             tokio::time::sleep_until(began + at).await;
-            made += 1;
-            let important = self.important > 0 && made.is_multiple_of(self.important);
             let client = clients[rng.usize(..clients.len())].clone();
             calls.spawn(async move {
-                let call = Call {
-                    important,
-                    ..Call::default()
-                };
                 let sent = Instant::now();
-                let good = matches!(client.oneshot(call).await, Ok(Answer(true)));
+                let good = matches!(client.oneshot(Call::default()).await, Ok(Answer(true)));
                 Sample {
                     at,
                     took: sent.elapsed(),
                     good,
-                    important,
                 }
             });
         }
@@ -197,13 +184,24 @@ pub(crate) fn percentile(samples: impl Iterator<Item = Duration>, share: f64) ->
         .unwrap_or_default()
 }
 
-/// How many a second, for each second.
-pub(crate) fn per_second(times: impl Iterator<Item = Duration>, lasts: Duration) -> Vec<f64> {
-    let mut seconds = vec![0.0; lasts.as_secs() as usize];
-    for time in times {
-        if let Some(second) = seconds.get_mut(time.as_secs() as usize) {
-            *second += 1.0;
+/// What came in each second, told by `of`.
+pub(crate) fn of_each_second<T>(
+    all: impl Iterator<Item = (Duration, T)>,
+    lasts: Duration,
+    of: impl Fn(&[T]) -> f64,
+) -> Vec<f64> {
+    let mut seconds: Vec<Vec<T>> = (0..lasts.as_secs()).map(|_| Vec::new()).collect();
+    for (at, value) in all {
+        if let Some(second) = seconds.get_mut(at.as_secs() as usize) {
+            second.push(value);
         }
     }
-    seconds
+    seconds.iter().map(|second| of(second)).collect()
+}
+
+/// How many in each second.
+pub(crate) fn per_second(times: impl Iterator<Item = Duration>, lasts: Duration) -> Vec<f64> {
+    of_each_second(times.map(|at| (at, ())), lasts, |second| {
+        second.len() as f64
+    })
 }
