@@ -142,6 +142,16 @@ impl<K: Hash + Eq, T: Forget> Store<K, T> {
         now: impl FnOnce() -> Instant,
         make: impl Fn() -> Arc<T>,
     ) -> Arc<T> {
+        self.get_told(key, now, make).0
+    }
+
+    /// The same, and whether it is the key's own.
+    pub(crate) fn get_told(
+        &self,
+        key: K,
+        now: impl FnOnce() -> Instant,
+        make: impl Fn() -> Arc<T>,
+    ) -> (Arc<T>, bool) {
         let (hash, shard) = self.place(&key);
         let shared = &self.shared[(hash >> 32) as usize & (SHARED - 1)];
         let (mut key, mut dead) = (Some(Hashed { hash, key }), Dead::new());
@@ -151,9 +161,9 @@ impl<K: Hash + Eq, T: Forget> Store<K, T> {
             T::ONE_AT_ONCE && shared.get().is_some_and(held)
         };
         match shard.own(&mut key, &mut dead, self.capacity, stays, now, &make) {
-            Some(state) => state,
+            Some(state) => (state, true),
             // Under the lock, so that this key's next call sees that it is held.
-            None => Arc::clone(shared.get_or_init(make)),
+            None => (Arc::clone(shared.get_or_init(make)), false),
         }
     }
 

@@ -80,12 +80,16 @@ impl Account {
         self.wanted.load(Relaxed)
     }
 
-    /// Decides without the store, if that can be.
-    pub(super) fn decide(&self, cost: u32, now: u64) -> Decision {
-        let mut lease = self.lease();
+    /// Decides without the store, if that can be: of an account that is a key's own. Of one that several share nothing is
+    /// known of any of them.
+    pub(super) fn decide(&self, cost: u32, own: bool, now: u64) -> Decision {
         if cost == 0 {
             return Decision::Go;
         }
+        if !own {
+            return Decision::Ask;
+        }
+        let mut lease = self.lease();
         if now < lease.until && cost <= lease.calls {
             lease.calls -= cost;
             return Decision::Go;
@@ -107,22 +111,24 @@ impl Account {
         }
     }
 
-    /// The store granted so many calls, of which one that costs so much is made now.
-    pub(super) fn granted(&self, calls: u32, cost: u32, now: u64, until: u64) -> Decision {
+    /// The store granted so many calls, to be charged to this instance's share while the store is away.
+    pub(super) fn charge(&self, calls: u32, now: u64) {
+        self.share.charge(calls, now);
+    }
+
+    /// Of the calls that the store granted one that costs so much is made now, and the others until a time.
+    pub(super) fn leased(&self, calls: u32, cost: u32, now: u64, until: u64) {
         let mut lease = self.lease();
         // What was not used in time was not used.
         let kept = if now < lease.until { lease.calls } else { 0 };
         lease.calls = kept.saturating_add(calls.saturating_sub(cost));
         lease.until = until;
         lease.refused = (0, 0);
-        self.share.charge(calls, now);
-        Decision::Go
     }
 
     /// The store refused a call of this cost.
-    pub(super) fn refused(&self, cost: u32, now: u64, wait: u64) -> Decision {
+    pub(super) fn refused(&self, cost: u32, now: u64, wait: u64) {
         self.lease().refused = (cost, now.saturating_add(wait));
-        Decision::Refuse(Some(wait))
     }
 
     pub(super) fn apply(&self, share: Rule, mut now: u64) {

@@ -243,19 +243,17 @@ impl<St, F, K> Shared<St, F, K> {
 }
 
 impl<St: Store, F, K: Hash + Eq + StoreKey> Shared<St, F, K> {
-    /// The account of a request's key, and how the store calls it.
-    pub(super) fn account<Req>(&self, request: &Req, now: Instant) -> Arc<Account>
+    /// The account of a request's key.
+    pub(super) fn account<Req>(&self, request: &Req, now: Instant) -> Seat
     where
         F: KeyOf<Req, K>,
     {
-        match self.key.key_of(request) {
-            Some(key) => self.keys.get(
-                key,
-                || now,
-                || Arc::new(Account::new(self.state.share(), self.state.epoch)),
-            ),
-            None => Arc::clone(&self.one),
-        }
+        let make = || Arc::new(Account::new(self.state.share(), self.state.epoch));
+        let (account, own) = match self.key.key_of(request) {
+            Some(key) => self.keys.get_told(key, || now, make),
+            None => (Arc::clone(&self.one), true),
+        };
+        Seat { account, own }
     }
 
     /// How the store calls a request's key.
@@ -271,12 +269,12 @@ impl<St: Store, F, K: Hash + Eq + StoreKey> Shared<St, F, K> {
     }
 
     /// Decides without the store, if that can be.
-    pub(super) fn decide(&self, account: &Account, cost: u32, now: u64) -> Decision {
+    pub(super) fn decide(&self, seat: &Seat, cost: u32, now: u64) -> Decision {
         if cost > self.state.limit().burst {
             return Decision::Refuse(None);
         }
-        match account.decide(cost, now) {
-            Decision::Ask if !self.state.may_ask(now) => account.alone(cost, now, nanos(PAUSE)),
+        match seat.decide(cost, now) {
+            Decision::Ask if !self.state.may_ask(now) => seat.alone(cost, now),
             decision => decision,
         }
     }
@@ -286,46 +284,57 @@ impl<St: Store, F, K: Hash + Eq + StoreKey> Shared<St, F, K> {
     }
 
     /// Asks the store, in the time that there is for it.
-    pub(super) async fn ask(
-        self: Arc<Self>,
-        account: Arc<Account>,
-        key: String,
-        cost: u32,
-    ) -> Decision {
+    pub(super) async fn ask(self: Arc<Self>, seat: Seat, key: String, cost: u32) -> Decision {
         let state = &*self.state;
+        let account = &*seat.account;
         let away = state.away_until.load(Relaxed);
-        let alone = |now| match account.decide(cost, now) {
-            Decision::Ask => account.alone(cost, now, nanos(PAUSE)),
-            decision => decision,
+        let _wanting = account.wants(if seat.own { cost } else { 0 });
+        let _turn = if seat.own {
+            let Ok(turn) = timeout(state.options.timeout, account.asking.lock()).await else {
+                // Many ask for this key. That says nothing of the store.
+                return seat.alone(cost, state.now());
+            };
+            // Somebody may have asked meanwhile, or have found that it is away.
+            let now = state.now();
+            match seat.decide(cost, now) {
+                Decision::Ask if [0, away].contains(&state.away_until.load(Relaxed)) => {}
+                Decision::Ask => return seat.alone(cost, now),
+                decision => return decision,
+            }
+            Some(turn)
+        } else {
+            None
         };
-        let _wanting = account.wants(cost);
-        let Ok(_turn) = timeout(state.options.timeout, account.asking.lock()).await else {
-            // Many ask for this key. That says nothing of the store.
-            return alone(state.now());
-        };
-        // Somebody may have asked meanwhile, or have found that it is away.
-        let now = state.now();
-        match account.decide(cost, now) {
-            Decision::Ask if state.away_until.load(Relaxed) == away => {}
-            Decision::Ask => return self.decide(&account, cost, now),
-            decision => return decision,
-        }
         let asked = timeout(state.options.timeout, async {
             let limit = state.limit();
             // Those who wait spend theirs at once.
-            let want = state
-                .want(cost, limit)
-                .max(account.wanted().min(limit.burst));
+            let wanted = || account.wanted().min(limit.burst);
+            let want = match seat.own {
+                true => state.want(cost, limit).max(wanted()),
+                false => cost,
+            };
             let since = state.now();
             let grant = self.store.acquire(&key, cost, want, limit).await?;
             let now = state.now();
             Ok::<_, tower_chassis_core::BoxError>(match grant {
                 Grant::Calls(calls) if calls >= cost => {
-                    let until = since.saturating_add(nanos(state.options.lease));
-                    account.granted(calls, cost, now, until)
+                    account.charge(calls, now);
+                    if seat.own {
+                        let until = since.saturating_add(nanos(state.options.lease));
+                        account.leased(calls, cost, now, until);
+                    }
+                    Decision::Go
                 }
-                Grant::Calls(_) => account.refused(cost, now, 0),
-                Grant::Refused(wait) => account.refused(cost, now, nanos(wait)),
+                refused => {
+                    let wait = match refused {
+                        Grant::Calls(_) => 0,
+                        Grant::Refused(wait) => nanos(wait),
+                    };
+                    if seat.own {
+                        account.refused(cost, now, wait);
+                    }
+                    Decision::Refuse(Some(wait))
+                }
             })
         });
         let error = match asked.await {
@@ -338,7 +347,28 @@ impl<St: Store, F, K: Hash + Eq + StoreKey> Shared<St, F, K> {
         };
         let now = state.now();
         state.went_away(now, error);
-        alone(now)
+        seat.alone(cost, now)
+    }
+}
+
+/// What is known of a key, and whether of it alone: keys that found no room share what they are allowed while the store is
+/// away, and nothing else.
+pub(super) struct Seat {
+    account: Arc<Account>,
+    own: bool,
+}
+
+impl Seat {
+    fn decide(&self, cost: u32, now: u64) -> Decision {
+        self.account.decide(cost, self.own, now)
+    }
+
+    /// Without the store, whatever there is.
+    fn alone(&self, cost: u32, now: u64) -> Decision {
+        match self.decide(cost, now) {
+            Decision::Ask => self.account.alone(cost, now, nanos(PAUSE)),
+            decision => decision,
+        }
     }
 }
 

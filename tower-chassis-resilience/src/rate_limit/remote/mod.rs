@@ -41,7 +41,8 @@
 //!
 //! An instance does not ask the store for each call: it takes a *lease* of some calls of a key, what the rate gives in
 //! [`lease`](RemoteRateLimitLayer::lease), and spends it before that time is over. A key that the store refused is refused
-//! here until its time has come, so that a client that is limited costs the store nothing.
+//! here until its time has come, so that a client that is limited costs the store nothing. Keys above `max_keys` are asked for at each
+//! call.
 //!
 //! When the store does not answer within [`timeout`](RemoteRateLimitLayer::timeout), or fails, this instance allows its
 //! *share* by itself: rate and burst divided by the number of [`instances`](RemoteRateLimitLayer::instances). It asks the store

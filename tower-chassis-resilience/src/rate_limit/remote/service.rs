@@ -74,8 +74,8 @@ where
         let grpc = J::is_grpc(&request);
         let state = clock::entered(|now| {
             let shared = &self.shared;
-            let (cost, account) = (shared.key.cost_of(&request), shared.account(&request, now));
-            match shared.decide(&account, cost, shared.state().since(now)) {
+            let (cost, seat) = (shared.key.cost_of(&request), shared.account(&request, now));
+            match shared.decide(&seat, cost, shared.state().since(now)) {
                 Decision::Go => State::Called {
                     inner: self.inner.call(request),
                 },
@@ -83,7 +83,7 @@ where
                     rejection: Some(Box::new(shared.state().refuse(wait, cost))),
                 },
                 Decision::Ask => {
-                    let asked = Arc::clone(shared).ask(account, shared.name(&request), cost);
+                    let asked = Arc::clone(shared).ask(seat, shared.name(&request), cost);
                     // Who asks does not hold what the inner service has reserved.
                     let later = self.inner.clone();
                     self.inner = self.inner.clone();

@@ -289,3 +289,41 @@ async fn limits_without_a_name_are_told_apart() {
     keys.dedup();
     assert_eq!(keys.len(), 3, "{keys:?}");
 }
+
+/// Calls of each key, five of them and no more, and how often each was asked for.
+#[derive(Default)]
+struct Five(Mutex<std::collections::HashMap<String, (u32, u32)>>);
+
+impl Store for Five {
+    async fn acquire(&self, key: &str, need: u32, want: u32, _: Limit) -> Result<Grant, BoxError> {
+        let mut keys = self.0.lock().unwrap();
+        let (used, asked) = keys.entry(key.to_owned()).or_default();
+        *asked += 1;
+        let give = want.min(5 - *used);
+        if give < need {
+            return Ok(Grant::Refused(1_000 * MS));
+        }
+        *used += give;
+        Ok(Grant::Calls(give))
+    }
+}
+
+/// Keys that find no room must not spend what others have leased, nor be refused for them.
+#[tokio::test(start_paused = true)]
+async fn keys_that_find_no_room_are_counted_by_the_store_alone() {
+    let store = Arc::new(Five::default());
+    let policy = RateLimitPolicy::new(100.0, 20).unwrap();
+    let service = RateLimitLayer::new(policy)
+        .keyed(|n: &u32| Some(*n))
+        .max_keys(1)
+        .remote(Arc::clone(&store))
+        .layer(service_fn(echo));
+    // More than there are states to share.
+    let mut allowed = [0; 200];
+    for _ in 0..7 {
+        for (key, allowed) in allowed.iter_mut().enumerate() {
+            *allowed += u32::from(service.clone().oneshot(key as u32).await.is_ok());
+        }
+    }
+    assert!(allowed.iter().all(|allowed| *allowed == 5), "{allowed:?}");
+}
