@@ -51,8 +51,9 @@ pub(crate) enum Found<V> {
 pub(crate) struct Memo<K, V> {
     hasher: RandomState,
     shards: Box<[Mutex<Shard<K, V>>]>,
-    /// Of a shard.
+    /// Of all shards.
     max_entries: AtomicUsize,
+    /// Of a shard.
     max_weight: AtomicUsize,
 }
 
@@ -140,14 +141,15 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
 
     fn store_bounds(&self, max_entries: usize, max_weight: usize) {
         let count = self.shards.len();
-        self.max_entries
-            .store((max_entries / count).max(1), Relaxed);
+        self.max_entries.store(max_entries.max(1), Relaxed);
         self.max_weight.store(max_weight / count, Relaxed);
     }
 
-    fn bounds(&self) -> Bounds {
+    /// Of the shard of this number. Where there are more shards than entries, some have none.
+    fn bounds(&self, shard: usize) -> Bounds {
+        let (all, count) = (self.max_entries.load(Relaxed), self.shards.len());
         Bounds {
-            entries: self.max_entries.load(Relaxed),
+            entries: all / count + usize::from(shard < all % count),
             weight: self.max_weight.load(Relaxed),
         }
     }
@@ -155,8 +157,8 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
     /// Puts other bounds in force; what is too much goes at once.
     pub(crate) fn bound(&self, max_entries: usize, max_weight: usize) {
         self.store_bounds(max_entries, max_weight);
-        for shard in &self.shards {
-            let gone = lock(shard).shrink(self.bounds());
+        for (index, shard) in self.shards.iter().enumerate() {
+            let gone = lock(shard).shrink(self.bounds(index));
             drop(gone);
         }
     }
@@ -166,9 +168,13 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
         Hashed { hash, key }
     }
 
-    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard<K, V>> {
+    const fn index(&self, hash: u64) -> usize {
         // The map indexes by the lowest bits and marks by the highest: the shard takes some in between.
-        lock(&self.shards[(hash >> 48) as usize & (self.shards.len() - 1)])
+        (hash >> 48) as usize & (self.shards.len() - 1)
+    }
+
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard<K, V>> {
+        lock(&self.shards[self.index(hash)])
     }
 
     /// What is under `key` at `now`. What is of no use any more goes.
@@ -212,8 +218,8 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
         life: Life,
         wanted: impl FnOnce() -> bool,
     ) {
-        let bounds = self.bounds();
         let hash = key.hash;
+        let bounds = self.bounds(self.index(hash));
         let mut gone = Gone::default();
         let mut shard = self.shard(hash);
         if !wanted() {
@@ -221,7 +227,7 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
             return;
         }
         let old = shard.map.get(&hash).copied();
-        if weight > bounds.weight {
+        if weight > bounds.weight || bounds.entries == 0 {
             let old = old.and_then(|index| shard.remove(index));
             drop(shard);
             drop(old);
@@ -291,8 +297,8 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
 
     #[cfg(test)]
     pub(crate) fn check(&self) {
-        for shard in &self.shards {
-            lock(shard).check(self.bounds());
+        for (index, shard) in self.shards.iter().enumerate() {
+            lock(shard).check(self.bounds(index));
         }
     }
 }

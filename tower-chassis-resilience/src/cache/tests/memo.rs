@@ -48,6 +48,25 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// A memo that was made large has many shards. Its bound is that of all of them.
+#[test]
+fn a_small_bound_holds_for_all_shards() {
+    let (memo, now) = (Memo::new(10_000, 1 << 20), Instant::now());
+    let fill = || {
+        for key in 0..1_000_u32 {
+            memo.insert(memo.hashed(key), key, 1, life(now, 10, 0));
+        }
+        memo.check();
+        memo.len()
+    };
+    assert_eq!(fill(), 1_000);
+    for bound in [1, 5, 17, 100] {
+        memo.bound(bound, 1 << 20);
+        assert!(memo.len() <= bound, "{} of {bound}", memo.len());
+        assert!((1..=bound).contains(&fill()), "{} of {bound}", memo.len());
+    }
+}
+
 #[derive(Clone)]
 struct Kept {
     value: u32,
