@@ -162,7 +162,8 @@ impl<K: Hash + Eq, T, R> Drop for Seat<K, T, R> {
 /// Whether an error says something of the one whose request it was, and nothing of the others.
 fn is_about_one(error: &BoxError) -> bool {
     let kind = Rejection::find(&**error).map(Rejection::kind);
-    kind.is_some_and(|kind| kind.status().is_client_error())
+    // The deadline that was over is that of the one who leads.
+    kind.is_some_and(|kind| kind.status().is_client_error() || kind == Kind::DeadlineExceeded)
 }
 
 /// While foreign code runs: if it panics, those who wait hear of it.

@@ -61,11 +61,14 @@
 //! | answers | get clones, judged by nobody: a failure is shared like a success |
 //! | fails | get the error as a [`SharedError`], whose source it is |
 //! | answers with what is for one alone: too long, private, about this request (400, 429) | make their own calls, each for itself |
-//! | is refused for what it is or who sent it: a rejection that is a 4xx | make their own calls, each for itself |
+//! | is refused for what it is or who sent it: a rejection that is a 4xx, or `DeadlineExceeded` | make their own calls, each for itself |
 //! | panics | are refused with `Internal`; the panic is that of whoever polled |
 //!
 //! A call belongs to all who wait for it. If the one who polls it is dropped, it is handed to another of them as it is, not begun anew;
 //! only when the last of them is gone is it dropped. Whoever comes after the answer was there makes a new one.
+//!
+//! It is the request of the first one that is made, with all that is not part of the key: its headers, its trace, its
+//! [deadline](crate::deadline). Layers inside that obey a deadline end the call for all when that of the first is over.
 //!
 //! The call moves on as the one who polls it is polled. A future that was polled once and then is neither polled nor
 //! dropped, as by a `select!` in a loop that does something else, makes the others wait.

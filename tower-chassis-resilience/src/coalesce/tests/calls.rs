@@ -390,6 +390,7 @@ async fn what_is_refused_to_one_caller_is_not_refused_to_others() {
         (Kind::Unauthenticated, false),
         (Kind::BadRequest, false),
         (Kind::BodyTooLarge, false),
+        (Kind::DeadlineExceeded, false),
         (Kind::CircuitOpen, true),
         (Kind::Timeout, true),
     ] {
