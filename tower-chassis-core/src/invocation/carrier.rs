@@ -40,6 +40,11 @@ pub trait Carrier {
         Cow::Borrowed("")
     }
 
+    /// The path that is asked for, where the protocol has one.
+    fn path(&self) -> Option<&str> {
+        None
+    }
+
     /// Whether the call may be made twice although it may have been served. A retry asks; false unless the
     /// protocol says otherwise.
     fn is_idempotent(&self) -> bool {
@@ -79,6 +84,9 @@ impl<B> Carrier for Request<B> {
     }
     fn operation(&self) -> Cow<'_, str> {
         Cow::Borrowed(self.method().as_str())
+    }
+    fn path(&self) -> Option<&str> {
+        Some(self.uri().path())
     }
     fn is_idempotent(&self) -> bool {
         self.method().is_idempotent()

@@ -32,7 +32,8 @@ pub struct FaultConfig {
     pub max_active: u32,
     /// No fault has a larger share than this, whatever its rule or a header says. Default 1,000,000: all calls.
     pub max_ppm: u32,
-    /// Paths that never have a fault, with all below them; for HTTP and gRPC. Default `/admin`, `/health`, `/healthz`,
+    /// Paths that never have a fault, with all below them; for HTTP and gRPC, and what has a
+    /// [path](tower_chassis_core::Carrier::path). Default `/admin`, `/health`, `/healthz`,
     /// `/livez`, `/readyz`, `/metrics` and `/grpc.health.v1.Health`.
     pub exclude: Vec<String>,
     /// What the headers of a trusted peer may ask for. Default: nothing. Needs
@@ -163,8 +164,8 @@ pub struct FaultMatch {
     pub operations: Vec<String>,
     /// The service that is called, as the invocation names it.
     pub service: Option<String>,
-    /// This path, or one below it: `/api` matches `/api` and `/api/x`, not `/apix`. For HTTP and gRPC; with other
-    /// protocols such a rule matches nothing.
+    /// This path, or one below it: `/api` matches `/api` and `/api/x`, not `/apix`. For HTTP and gRPC, and what has a
+    /// [path](tower_chassis_core::Carrier::path); with other protocols such a rule matches nothing.
     pub path_prefix: Option<String>,
     /// Metadata (for HTTP the headers) with these values.
     pub meta: BTreeMap<String, String>,

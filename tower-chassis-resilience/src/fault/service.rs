@@ -72,7 +72,7 @@ impl<S, V, P> Fault<S, V, P> {
             self.shared.disarm(seen);
             return None;
         }
-        let path = P::path(request);
+        let path = P::path(request).or_else(|| self.view.path(request));
         if path.is_some_and(|path| compiled.is_excluded(path)) || self.view.is_excluded(request) {
             return None;
         }

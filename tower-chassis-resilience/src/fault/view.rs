@@ -36,6 +36,11 @@ pub trait View<Req>: Clone {
         let _ = request;
         Cow::Borrowed("")
     }
+    /// The path that is asked for, where the protocol has one.
+    fn path<'a>(&self, request: &'a Req) -> Option<&'a str> {
+        let _ = request;
+        None
+    }
     /// Metadata that came over the wire.
     fn meta<'a>(&self, request: &'a Req, name: &str) -> Option<&'a str> {
         let _ = (request, name);
@@ -78,6 +83,9 @@ impl<Req: Carrier> View<Req> for ByCarrier {
     fn operation<'a>(&self, request: &'a Req) -> Cow<'a, str> {
         request.operation()
     }
+    fn path<'a>(&self, request: &'a Req) -> Option<&'a str> {
+        request.path()
+    }
     fn meta<'a>(&self, request: &'a Req, name: &str) -> Option<&'a str> {
         request.meta(name)
     }
@@ -106,6 +114,9 @@ macro_rules! delegate {
         }
         fn operation<'a>(&self, request: &'a $Req) -> Cow<'a, str> {
             self.inner.operation(request)
+        }
+        fn path<'a>(&self, request: &'a $Req) -> Option<&'a str> {
+            self.inner.path(request)
         }
         fn meta<'a>(&self, request: &'a $Req, name: &str) -> Option<&'a str> {
             self.inner.meta(request, name)

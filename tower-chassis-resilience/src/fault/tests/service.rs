@@ -259,6 +259,19 @@ async fn health_admin_copies_and_what_is_excluded_are_left_alone() {
     assert_eq!(layer.handle().active(), 0);
 }
 
+/// Also where faults are errors and not answers.
+#[tokio::test]
+async fn paths_are_known_without_http() {
+    let rule = FaultRule::new("r").abort(ALL, Abort::Status(500));
+    let service = layer(rule.clone()).layer(service_fn(fine));
+    assert!(send(&service, get("/healthz/db")).await.is_ok());
+    assert!(send(&service, get("/api")).await.is_err());
+    let rule = rule.matching(|call| call.path_prefix = Some("/api".to_owned()));
+    let service = layer(rule).layer(service_fn(fine));
+    assert!(send(&service, get("/api/x")).await.is_err());
+    assert!(send(&service, get("/other")).await.is_ok());
+}
+
 #[tokio::test]
 async fn a_rule_may_ask_more_of_a_request() {
     let rules = ["one", "two"].map(|id| FaultRule::new(id).abort(ALL, Abort::Status(500)));
