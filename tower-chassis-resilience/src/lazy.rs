@@ -8,7 +8,6 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tower_chassis_core::clock;
 use tower_service::Service;
 
 /// An inner service that is made ready if that takes no time, because the call may be answered without it. The
@@ -79,7 +78,7 @@ impl<S> Lazy<S> {
     {
         if mem::take(&mut self.readied) {
             self.asked = false;
-            let future = clock::entered(|_| self.service.call(request));
+            let future = self.service.call(request);
             return Own::Calling { future };
         }
         Own::later(self.later(), request)
@@ -94,17 +93,21 @@ pin_project! {
     where
         S: Service<Req>,
     {
-        Readying { call: Option<(S, Req)> },
+        // Boxed: mostly there is nothing to wait for, and a future is moved.
+        Readying { call: Option<Box<(S, Req)>> },
         Calling { #[pin] future: S::Future },
     }
 }
 
 impl<S: Service<Req>, Req> Own<S, Req> {
     /// Readies `service` and calls it.
-    pub(crate) const fn later(service: S, request: Req) -> Self {
-        Self::Readying {
-            call: Some((service, request)),
-        }
+    pub(crate) fn later(service: S, request: Req) -> Self {
+        Self::waiting(Box::new((service, request)))
+    }
+
+    /// The same.
+    pub(crate) const fn waiting(call: Box<(S, Req)>) -> Self {
+        Self::Readying { call: Some(call) }
     }
 }
 
@@ -115,17 +118,18 @@ impl<S: Service<Req>, Req> Future for Own<S, Req> {
         loop {
             match self.as_mut().project() {
                 OwnProj::Readying { call } => {
-                    let Some((service, _)) = call else {
+                    let Some(waiting) = call else {
                         return Poll::Pending;
                     };
-                    if let Err(error) = ready!(service.poll_ready(cx)) {
+                    if let Err(error) = ready!(waiting.0.poll_ready(cx)) {
                         *call = None;
                         return Poll::Ready(Err(error));
                     }
-                    let Some((mut service, request)) = call.take() else {
+                    let Some(called) = call.take() else {
                         return Poll::Pending;
                     };
-                    let future = clock::entered(|_| service.call(request));
+                    let (mut service, request) = *called;
+                    let future = service.call(request);
                     self.set(Self::Calling { future });
                 }
                 OwnProj::Calling { future } => return future.poll(cx),

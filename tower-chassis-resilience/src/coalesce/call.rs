@@ -7,24 +7,86 @@ use std::{
     hash::Hash,
     pin::Pin,
     sync::{Arc, OnceLock},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-use tower_chassis_core::{BoxError, Kind, Rejection};
+use pin_project_lite::pin_project;
+use tower_chassis_core::{BoxError, Kind, Rejection, striped::Hold};
+use tower_service::Service;
 
 use super::{
-    flight::{Flight, Member, Turn},
-    state::State,
+    flight::{DRIVER, Flight, Member, Turn},
+    state::{Row, Slot, State},
 };
-use crate::{keyed::hash::Hashed, share::Collected};
+use crate::{
+    lazy::Own,
+    share::{Collected, Share},
+};
 
-/// The inner call, to the end of what is shared of its answer.
-pub(super) type Inner<T, R> =
-    Pin<Box<dyn Future<Output = Result<Collected<T, R>, BoxError>> + Send>>;
+/// The inner call, to the end of what is shared of its answer. The box outlives it, for a later call.
+pub(super) type Inner<F> = Pin<Box<Option<F>>>;
 
-pub(super) struct Call<K, T, R> {
-    pub(super) key: Hashed<K>,
-    pub(super) flight: Flight<Inner<T, R>>,
+pin_project! {
+    /// The inner call, and then what is shared of its answer.
+    pub struct Drive<S, Req, H>
+    where
+        S: Service<Req>,
+        H: Share<<S as Service<Req>>::Response>,
+    {
+        #[pin]
+        step: Step<Own<S, Req>, H::Collect>,
+        share: H,
+    }
+}
+
+pin_project! {
+    #[project = StepProj]
+    enum Step<O, C> {
+        Calling { #[pin] own: O },
+        Collecting { #[pin] collect: C },
+    }
+}
+
+impl<S, Req, H> Drive<S, Req, H>
+where
+    S: Service<Req>,
+    H: Share<S::Response>,
+{
+    pub(super) const fn new(own: Own<S, Req>, share: H) -> Self {
+        Self {
+            step: Step::Calling { own },
+            share,
+        }
+    }
+}
+
+impl<S, Req, H> Future for Drive<S, Req, H>
+where
+    S: Service<Req>,
+    S::Error: Into<BoxError>,
+    H: Share<S::Response>,
+{
+    type Output = Result<Collected<H::Shared, H::Response>, BoxError>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let collect = match this.step.as_mut().project() {
+                StepProj::Calling { own } => match ready!(own.poll(cx)) {
+                    Ok(response) => this.share.collect(response),
+                    Err(error) => return Poll::Ready(Err(error.into())),
+                },
+                StepProj::Collecting { collect } => return collect.poll(cx).map(Ok),
+            };
+            this.step.set(Step::Collecting { collect });
+        }
+    }
+}
+
+/// A call of which others know than the one who began it.
+pub(super) struct Call<F, T> {
+    pub(super) flight: Flight<Inner<F>>,
     /// What those get who did not drive.
     done: OnceLock<Done<T>>,
 }
@@ -46,86 +108,25 @@ pub(super) enum Ended<T, R> {
     Apart,
 }
 
-impl<K, T, R> Call<K, T, R> {
-    pub(super) fn new(key: Hashed<K>) -> (Self, Member) {
-        let (flight, member) = Flight::new();
-        let call = Self {
-            key,
-            flight,
-            done: OnceLock::new(),
-        };
-        (call, member)
-    }
-}
-
-/// A caller's part in a call. Dropped, it hands the call on if it drove.
-pub(super) struct Seat<K: Hash + Eq, T, R> {
-    call: Arc<Call<K, T, R>>,
-    state: Arc<State<K>>,
-    /// None once the call is over for it.
-    member: Option<Member>,
-    driving: Option<Inner<T, R>>,
-}
-
-impl<K: Hash + Eq, T, R> Seat<K, T, R> {
-    pub(super) const fn new(
-        call: Arc<Call<K, T, R>>,
-        member: Member,
-        state: Arc<State<K>>,
-    ) -> Self {
+impl<F, T> Call<F, T> {
+    /// One that somebody drives.
+    pub(super) fn driven() -> Self {
         Self {
-            call,
-            state,
-            member: Some(member),
-            driving: None,
+            flight: Flight::new().0,
+            done: OnceLock::new(),
         }
     }
 
-    /// Takes the call that `make` begins. If that panics, so does this, and nobody waits for ever.
-    pub(super) fn drive(&mut self, make: impl FnOnce() -> Inner<T, R>) {
-        let bail = Bail::new(&self.call, &self.state);
-        let inner = make();
-        bail.disarm();
-        self.driving = Some(inner);
+    fn end(&self, done: Done<T>) {
+        let _ = self.done.set(done);
+        self.flight.landed();
     }
 }
 
-impl<K: Hash + Eq, T: Clone, R> Seat<K, T, R> {
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended<T, R>> {
-        let Some(member) = &self.member else {
-            return Poll::Pending;
-        };
-        let mut inner = match self.driving.take() {
-            Some(inner) => inner,
-            None => match self.call.flight.poll(member, cx.waker()) {
-                Turn::Wait => return Poll::Pending,
-                Turn::Drive(inner) => inner,
-                Turn::Over => {
-                    self.leave();
-                    return Poll::Ready(self.result());
-                }
-            },
-        };
-        // Out of the seat: if it panics it is dropped, and not handed on.
-        let bail = Bail::new(&self.call, &self.state);
-        let Poll::Ready(result) = inner.as_mut().poll(cx) else {
-            bail.disarm();
-            self.driving = Some(inner);
-            return Poll::Pending;
-        };
-        drop(inner);
-        let (ended, alone) = bail.finish(result);
-        if alone {
-            // Nobody looks there any more.
-            self.member = None;
-        }
-        self.leave();
-        Poll::Ready(ended)
-    }
-
+impl<F, T: Clone> Call<F, T> {
     /// What the one who drove left.
-    fn result(&self) -> Ended<T, R> {
-        match self.call.done.get() {
+    fn result<R>(&self) -> Ended<T, R> {
+        match self.done.get() {
             Some(Done::Shared(shared)) => Ended::Shared(shared.clone()),
             Some(Done::Failed(error)) => Ended::Failed(error.clone().into()),
             Some(Done::Apart) => Ended::Apart,
@@ -136,26 +137,128 @@ impl<K: Hash + Eq, T: Clone, R> Seat<K, T, R> {
     }
 }
 
-impl<K: Hash + Eq, T, R> Seat<K, T, R> {
+/// A caller's part in a call. Dropped, it hands the call on if it drove.
+pub(super) struct Seat<K: Hash + Eq, F: 'static, T: 'static> {
+    state: Hold<State<K>>,
+    slot: Slot,
+    /// None for the one who began it, who learns at the end whether there are others.
+    call: Option<Arc<Call<F, T>>>,
+    /// None once the call is over for it.
+    member: Option<Member>,
+    driving: Option<Inner<F>>,
+}
+
+impl<K: Hash + Eq, F: 'static, T: 'static> Seat<K, F, T> {
+    /// One more who waits for a call.
+    pub(super) const fn follow(
+        state: Hold<State<K>>,
+        slot: Slot,
+        call: Arc<Call<F, T>>,
+        member: Member,
+    ) -> Self {
+        Self {
+            state,
+            slot,
+            call: Some(call),
+            member: Some(member),
+            driving: None,
+        }
+    }
+
+    /// The first one, with the call that `make` begins, in the box of an earlier one if there is one. If that panics, so
+    /// does this, and nobody waits for ever.
+    #[inline]
+    pub(super) fn lead(
+        state: Hold<State<K>>,
+        slot: Slot,
+        spare: Option<Inner<F>>,
+        make: impl FnOnce() -> F,
+    ) -> Self {
+        let bail = Bail::<K, F, T>::new(&state, slot, None);
+        let driving = match spare {
+            Some(mut spare) => {
+                spare.set(Some(make()));
+                spare
+            }
+            None => Box::pin(Some(make())),
+        };
+        bail.disarm();
+        Self {
+            state,
+            slot,
+            call: None,
+            member: Some(DRIVER),
+            driving: Some(driving),
+        }
+    }
+
     fn leave(&mut self) {
         let Some(member) = self.member.take() else {
             return;
         };
-        let flight = &self.call.flight;
-        let last = match self.driving.take() {
-            Some(inner) => flight.hand_back(member, inner),
-            None => flight.leave(member),
+        let last = match (self.driving.take(), &self.call) {
+            (Some(inner), Some(call)) => call.flight.hand_back(member, inner),
+            (Some(inner), None) => return self.state.abandon::<F, T>(self.slot, member, inner),
+            (None, Some(call)) => call.flight.leave(member),
+            // It panicked, and those who wait have heard.
+            (None, None) => None,
         };
         if last.is_some() {
             // Before the call is dropped, which may take its time: the next one of the key begins anew.
-            self.state.remove(&self.call);
+            drop(self.state.remove(self.slot));
         }
     }
 }
 
-impl<K: Hash + Eq, T, R> Drop for Seat<K, T, R> {
+impl<K, F, T> Seat<K, F, T>
+where
+    K: Hash + Eq,
+    F: Send + 'static,
+    T: Clone + 'static,
+{
+    #[inline]
+    pub(super) fn poll<R>(&mut self, cx: &mut Context<'_>) -> Poll<Ended<T, R>>
+    where
+        F: Future<Output = Result<Collected<T, R>, BoxError>>,
+    {
+        let mut inner = match (self.driving.take(), &self.call, &self.member) {
+            (Some(inner), ..) => inner,
+            (None, Some(call), Some(member)) => match call.flight.poll(member, cx.waker()) {
+                Turn::Wait => return Poll::Pending,
+                Turn::Drive(inner) => inner,
+                Turn::Over => {
+                    let ended = call.result();
+                    self.leave();
+                    return Poll::Ready(ended);
+                }
+            },
+            _ => return Poll::Pending,
+        };
+        // Out of the seat: if it panics it is dropped, and not handed on.
+        let bail = Bail::new(&self.state, self.slot, self.call.as_deref());
+        let polled = match inner.as_mut().as_pin_mut() {
+            Some(future) => future.poll(cx),
+            None => Poll::Pending,
+        };
+        let Poll::Ready(result) = polled else {
+            bail.disarm();
+            self.driving = Some(inner);
+            return Poll::Pending;
+        };
+        inner.set(None);
+        let ended = bail.finish(result, inner);
+        // Nobody looks at the members any more.
+        self.member = None;
+        Poll::Ready(ended)
+    }
+}
+
+impl<K: Hash + Eq, F: 'static, T: 'static> Drop for Seat<K, F, T> {
+    #[inline]
     fn drop(&mut self) {
-        self.leave();
+        if self.member.is_some() {
+            self.leave();
+        }
     }
 }
 
@@ -167,17 +270,22 @@ fn is_about_one(error: &BoxError) -> bool {
 }
 
 /// While foreign code runs: if it panics, those who wait hear of it.
-struct Bail<'a, K: Hash + Eq, T, R> {
-    call: &'a Arc<Call<K, T, R>>,
+struct Bail<'a, K: Hash + Eq, F: 'static, T: 'static> {
     state: &'a State<K>,
+    slot: Slot,
+    call: Option<&'a Call<F, T>>,
+    /// What was taken from the table, in which others may have left a call of which the one who began it does not know.
+    row: Option<Row<K>>,
     armed: bool,
 }
 
-impl<'a, K: Hash + Eq, T, R> Bail<'a, K, T, R> {
-    const fn new(call: &'a Arc<Call<K, T, R>>, state: &'a State<K>) -> Self {
+impl<'a, K: Hash + Eq, F: 'static, T: 'static> Bail<'a, K, F, T> {
+    const fn new(state: &'a State<K>, slot: Slot, call: Option<&'a Call<F, T>>) -> Self {
         Self {
-            call,
             state,
+            slot,
+            call,
+            row: None,
             armed: true,
         }
     }
@@ -186,23 +294,32 @@ impl<'a, K: Hash + Eq, T, R> Bail<'a, K, T, R> {
         self.armed = false;
     }
 
-    /// What the call came to for the one who drove, and whether that was alone.
-    fn finish(self, result: Result<Collected<T, R>, BoxError>) -> (Ended<T, R>, bool)
+    /// The call, if there were ever others. Nobody joins from now on.
+    fn known(&self) -> Option<&Call<F, T>> {
+        self.call
+            .or_else(|| self.row.as_ref()?.call.as_ref()?.downcast_ref())
+    }
+
+    /// What the call came to for the one who drove.
+    fn finish<R>(
+        mut self,
+        result: Result<Collected<T, R>, BoxError>,
+        spare: Inner<F>,
+    ) -> Ended<T, R>
     where
+        F: Send,
         T: Clone,
     {
-        let flight = &self.call.flight;
-        let alone = flight.land();
-        self.state.remove(self.call);
-        if alone {
+        self.row = self.state.end(self.slot, spare);
+        // Who is alone has nobody to lay out a result for.
+        let Some(call) = self.known().filter(|call| !call.flight.land()) else {
             self.disarm();
-            let ended = match result {
+            return match result {
                 Ok(Collected::Shared(shared)) => Ended::Shared(shared),
                 Ok(Collected::Apart(own)) => Ended::Own(own),
                 Err(error) => Ended::Failed(error),
             };
-            return (ended, true);
-        }
+        };
         let (done, ended) = match result {
             Ok(Collected::Shared(shared)) => (Done::Shared(shared.clone()), Ended::Shared(shared)),
             Ok(Collected::Apart(own)) => (Done::Apart, Ended::Own(own)),
@@ -213,20 +330,28 @@ impl<'a, K: Hash + Eq, T, R> Bail<'a, K, T, R> {
                 (Done::Failed(error.clone()), Ended::Failed(error.into()))
             }
         };
-        let _ = self.call.done.set(done);
-        flight.landed();
+        call.end(done);
         self.disarm();
-        (ended, false)
+        ended
+    }
+
+    #[cold]
+    fn panicked(&mut self) {
+        if self.row.is_none() {
+            self.row = self.state.remove(self.slot);
+        }
+        if let Some(call) = self.known() {
+            call.flight.land();
+            call.end(Done::Panicked);
+        }
     }
 }
 
-impl<K: Hash + Eq, T, R> Drop for Bail<'_, K, T, R> {
+impl<K: Hash + Eq, F: 'static, T: 'static> Drop for Bail<'_, K, F, T> {
+    #[inline]
     fn drop(&mut self) {
         if self.armed {
-            self.call.flight.land();
-            self.state.remove(self.call);
-            let _ = self.call.done.set(Done::Panicked);
-            self.call.flight.landed();
+            self.panicked();
         }
     }
 }

@@ -189,4 +189,4 @@ impl<F> Flight<F> {
 }
 
 /// The first one needs no place while it drives, and never waits again.
-const DRIVER: Member = Member(usize::MAX);
+pub(super) const DRIVER: Member = Member(usize::MAX);

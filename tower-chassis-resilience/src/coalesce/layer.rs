@@ -8,12 +8,12 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tower_chassis_core::{BoxError, Events, Live};
+use tower_chassis_core::{BoxError, Events, Live, striped::Striped};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    call::{Ended, Seat},
+    call::{Drive, Ended, Seat},
     config::CoalescePolicy,
     state::{CoalesceHandle, Entry, Setup, State},
 };
@@ -32,7 +32,7 @@ const BODY_LIMIT: usize = 256 * 1024;
 #[doc(alias = "singleflight")]
 #[must_use]
 pub struct CoalesceLayer<Q, K, H = Whole> {
-    state: Arc<State<K>>,
+    state: Striped<State<K>>,
     key: Q,
     share: H,
 }
@@ -120,7 +120,7 @@ impl<Q, K: Send + Sync + 'static, H> CoalesceLayer<Q, K, H> {
     /// Reads and changes the layer while it runs.
     #[must_use]
     pub fn handle(&self) -> CoalesceHandle<K> {
-        CoalesceHandle(Arc::clone(&self.state))
+        CoalesceHandle(Arc::clone(self.state.arc()))
     }
 
     fn set_up(self, change: impl FnOnce(&mut Setup)) -> Self {
@@ -136,7 +136,7 @@ impl<Q, K: Send + Sync + 'static, H> CoalesceLayer<Q, K, H> {
 impl<Q: Clone, K, H: Clone> Clone for CoalesceLayer<Q, K, H> {
     fn clone(&self) -> Self {
         Self {
-            state: Arc::clone(&self.state),
+            state: self.state.keep(),
             key: self.key.clone(),
             share: self.share.clone(),
         }
@@ -171,9 +171,14 @@ pub struct Coalesce<S, Q, K, H = Whole> {
 
 impl<S: Clone, Q: Clone, K, H: Clone> Clone for Coalesce<S, Q, K, H> {
     fn clone(&self) -> Self {
+        let CoalesceLayer { state, key, share } = &self.layer;
         Self {
             inner: self.inner.clone(),
-            layer: self.layer.clone(),
+            layer: CoalesceLayer {
+                state: state.clone(),
+                key: key.clone(),
+                share: share.clone(),
+            },
         }
     }
 }
@@ -206,28 +211,24 @@ where
         let state = &self.layer.state;
         let share = self.layer.share.clone();
         let entry = match self.layer.key.key(&request) {
-            Some(key) => state.enter::<H::Shared, H::Response>(key),
+            Some(key) => state.enter(key),
             None => Entry::Alone,
         };
         let step = match entry {
             Entry::Alone => Step::Own {
                 own: self.inner.call(request),
             },
-            Entry::Follow(call, member) => Step::Shared {
-                seat: Seat::new(call, member, Arc::clone(state)),
-                later: Some((self.inner.later(), request)),
+            Entry::Follow(slot, call, member) => Step::Shared {
+                seat: Seat::follow(state.hold(), slot, call, member),
+                later: Some(Box::new((self.inner.later(), request))),
             },
-            Entry::Lead(call, member) => {
-                let mut seat = Seat::new(call, member, Arc::clone(state));
-                let (inner, share) = (&mut self.inner, share.clone());
-                seat.drive(|| {
-                    let own = inner.call(request);
-                    Box::pin(async move {
-                        let response = own.await.map_err(Into::into)?;
-                        Ok(share.collect(response).await)
-                    })
-                });
-                Step::Shared { seat, later: None }
+            Entry::Lead(slot, spare) => {
+                let (inner, share) = (&mut self.inner, &share);
+                let make = || Drive::new(inner.call(request), share.clone());
+                Step::Shared {
+                    seat: Seat::lead(state.hold(), slot, spare, make),
+                    later: None,
+                }
             }
         };
         CoalesceFuture { step, share }
@@ -240,27 +241,34 @@ pin_project! {
     pub struct CoalesceFuture<S, Req, K, H>
     where
         S: Service<Req>,
+        S: 'static,
+        Req: 'static,
         H: Share<<S as Service<Req>>::Response>,
+        H: 'static,
         K: Hash,
         K: Eq,
     {
         #[pin]
-        step: Step<S, Req, K, H::Shared, H::Response>,
+        step: Step<S, Req, K, H>,
         share: H,
     }
 }
 
 pin_project! {
     #[project = StepProj]
-    enum Step<S, Req, K, T, R>
+    enum Step<S, Req, K, H>
     where
         S: Service<Req>,
+        S: 'static,
+        Req: 'static,
+        H: Share<<S as Service<Req>>::Response>,
+        H: 'static,
         K: Hash,
         K: Eq,
     {
-        /// One of those who wait for a call.
-        Shared { seat: Seat<K, T, R>, later: Option<(S, Req)> },
-        /// A call for itself.
+        // One of those who wait for a call.
+        Shared { seat: Seat<K, Drive<S, Req, H>, H::Shared>, later: Option<Box<(S, Req)>> },
+        // A call for itself.
         Own { #[pin] own: Own<S, Req> },
         Over,
     }
@@ -268,9 +276,12 @@ pin_project! {
 
 impl<S, Req, K, H> Future for CoalesceFuture<S, Req, K, H>
 where
-    S: Service<Req>,
+    Req: Send + 'static,
+    S: Service<Req> + Send + 'static,
     S::Error: Into<BoxError>,
-    H: Share<S::Response>,
+    S::Future: Send,
+    H: Share<S::Response> + Send + 'static,
+    H::Collect: Send,
     K: Hash + Eq,
 {
     type Output = Result<H::Response, BoxError>;
@@ -295,10 +306,10 @@ where
                         Ended::Own(own) => Ok(own),
                         Ended::Failed(error) => Err(error),
                         Ended::Apart => {
-                            let Some((service, request)) = later else {
+                            let Some(later) = later else {
                                 return Poll::Pending;
                             };
-                            let own = Own::later(service, request);
+                            let own = Own::waiting(later);
                             this.step.set(Step::Own { own });
                             continue;
                         }
@@ -312,8 +323,9 @@ where
 
 impl<S, Req, K, H> fmt::Debug for CoalesceFuture<S, Req, K, H>
 where
-    S: Service<Req>,
-    H: Share<S::Response>,
+    Req: 'static,
+    S: Service<Req> + 'static,
+    H: Share<S::Response> + 'static,
     K: Hash + Eq,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

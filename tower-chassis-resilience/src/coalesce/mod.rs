@@ -79,7 +79,7 @@
 //! | field | default | means |
 //! |---|---|---|
 //! | `enabled` | yes | no: each call is made for itself |
-//! | `max_keys` | 10,000 | keys in flight; over it calls are made each for itself |
+//! | `max_keys` | 10,000 | keys in flight; over it calls are made each for itself. Each of up to sixteen shards has its share, and at least one |
 //!
 //! | setter | default | means |
 //! |---|---|---|
@@ -108,11 +108,13 @@
 //! timeout did never reaches what is below while others wait.
 //!
 //! # Cost
-//! The first of a key: two allocations (the call, its future) and three short locks. One that joins: two of these
-//! locks, and a clone of the inner service, for the case that it has to make its own call. With HTTP, one more for the key, and two
-//! for the answer. Each is polled twice, or
-//! three times if it takes the call over, and woken once at the end. An HTTP body is read to its end before anybody
-//! gets the head.
+//! One that nobody joins: two short locks of one of up to 16 shards, and no allocation: the box in which a call is made is
+//! kept for the next one of its shard (one type of call for each shard; others allocate it). The first that joins it makes
+//! what they share, one allocation; each that joins another for its request, a lock of the shard, two or three of the call,
+//! and a clone of the inner service, for the case that it has to make its own call. With HTTP, one more for the key, and
+//! two for the answer. Each is polled twice, or three times if it takes the call over, and woken once at the end. The
+//! future is as large as that of the inner service, and 88 bytes at the least. An HTTP body is read to its end before
+//! anybody gets the head.
 
 mod call;
 mod config;
