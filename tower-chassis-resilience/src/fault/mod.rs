@@ -162,7 +162,8 @@ mod service;
 mod shared;
 mod switch;
 // Without it nothing is armed.
-#[cfg(all(test, feature = "fault-injection"))]
+#[cfg(test)]
+#[cfg(feature = "fault-injection")]
 mod tests;
 mod view;
 
