@@ -48,8 +48,9 @@
 //! * A fall is judged by what it did. A queue shrinks with the limit. A latency that stays was no queue but a service
 //!   that has become slower: the limit comes back, and the baseline is the new latency. So one sample that was too
 //!   good, or an upstream that got slower for good, costs a few windows and not ten minutes.
-//! * A service that becomes faster under full load may be taken for slower than it is until the old windows are
-//!   forgotten: it then gets more calls at once than it needs, up to `tolerance` times the old latency.
+//! * A fall may be followed by another: at first, when the baseline was just taken for higher, and each seventh time. So
+//!   a baseline that is wrong, because the service was overloaded from its first call on or became faster since, is
+//!   found out within seconds. It is never lowered while the limit is not in the way.
 //! * Latency is a mean in which no call counts for more than nine tenths of the calls took: the law holds for means,
 //!   and a few calls that hang move nothing.
 //! * A limit that was far above what is in flight (five times, in ten minutes) comes down to that.

@@ -12,7 +12,7 @@ const SLOTS: u64 = 500;
 struct Slot {
     number: u64,
     seen: u32,
-    /// Infinite once it is forgotten.
+    /// Infinite if it is not known, or forgotten.
     latency: f32,
     /// The most calls in flight in any of its windows.
     peak: u32,
@@ -37,30 +37,19 @@ impl Baseline {
         }
     }
 
-    pub(super) fn add(&mut self, seen: f64, peak: u32, now: Nanos) {
-        let number = now / SLOT;
-        while self
-            .slots
-            .front()
-            .is_some_and(|slot| slot.number + SLOTS <= number)
-        {
-            self.slots.pop_front();
-        }
-        let latency = seen as f32;
-        match self.slots.back_mut() {
-            Some(slot) if slot.number >= number => {
-                slot.seen += 1;
-                slot.peak = slot.peak.max(peak);
-                if self.rng.u32(0..slot.seen) == 0 || !slot.latency.is_finite() {
-                    slot.latency = latency;
-                }
-            }
-            _ => self.slots.push_back(Slot {
-                number,
-                seen: 1,
-                latency,
-                peak,
-            }),
+    /// So many calls were in flight.
+    pub(super) fn used(&mut self, peak: u32, now: Nanos) {
+        let slot = self.slot(now);
+        slot.peak = slot.peak.max(peak);
+    }
+
+    /// A window with that latency.
+    pub(super) fn add(&mut self, latency: f64, now: Nanos) {
+        let slot = self.slot(now);
+        slot.seen += 1;
+        let (seen, empty) = (slot.seen, !slot.latency.is_finite());
+        if self.rng.u32(0..seen) == 0 || empty {
+            self.slot(now).latency = latency as f32;
         }
         let latencies = self.slots.iter().map(|slot| slot.latency);
         self.scratch.clear();
@@ -69,6 +58,25 @@ impl Baseline {
         let at = self.scratch.len() / 10;
         let (_, lowest, _) = self.scratch.select_nth_unstable_by(at, f32::total_cmp);
         self.lowest = Some(f64::from(*lowest));
+    }
+
+    fn slot(&mut self, now: Nanos) -> &mut Slot {
+        let number = now / SLOT;
+        while let Some(slot) = self.slots.front()
+            && slot.number + SLOTS <= number
+        {
+            self.slots.pop_front();
+        }
+        if self.slots.back().is_none_or(|slot| slot.number < number) {
+            self.slots.push_back(Slot {
+                number,
+                seen: 0,
+                latency: f32::INFINITY,
+                peak: 0,
+            });
+        }
+        let last = self.slots.len() - 1;
+        &mut self.slots[last]
     }
 
     /// The latencies that were seen are no measure any more; what was in flight was in flight.

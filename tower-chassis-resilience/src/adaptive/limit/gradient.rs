@@ -26,6 +26,8 @@ const DEEPEST: f64 = 0.5;
 const KNOWN: f64 = 0.92;
 /// And at any time if it is below so much.
 const FASTER: f64 = 0.8;
+/// After so many falls nobody is sure of the baseline any more.
+const TRUSTED: u32 = 6;
 /// So often at the lowest limit and slow: no queue of ours is left, so that is how the service is.
 const STUCK: u32 = 5;
 
@@ -63,8 +65,8 @@ pub(super) struct Gradient {
     fall: Option<Fall>,
     /// A fall was judged: the limit grows slowly from now on.
     found: bool,
-    /// A fall has shown where the queue ends, since the baseline was last taken for higher than it was.
-    sure: bool,
+    /// For so many falls more it is known where the queue ends: one has shown it.
+    sure: u32,
     stuck: u32,
 }
 
@@ -80,7 +82,7 @@ impl Gradient {
             windows: 0,
             fall: None,
             found: false,
-            sure: false,
+            sure: 0,
             stuck: 0,
         }
     }
@@ -127,15 +129,20 @@ impl Gradient {
             false => window.mean,
         };
         let steady = self.steady.add(median, window.samples);
-        self.baseline.add(seen, window.peak, now);
+        self.baseline.used(window.peak, now);
+        // Of few samples the lowest are lower than the service ever is.
+        let known = self.seen.1 >= ENOUGH;
+        if known || self.baseline.lowest().is_none() {
+            self.baseline.add(seen, now);
+        }
         let Some(mut baseline) = self.baseline.lowest() else {
             return Step::Keep;
         };
         // The service has become faster: else it would take many windows until a tenth of them show it, and each of
         // them would let the limit grow.
-        if steady < FASTER * baseline {
+        if known && steady < FASTER * baseline {
             self.baseline.forget();
-            self.baseline.add(steady, window.peak, now);
+            self.baseline.add(steady, now);
             baseline = steady;
         }
         let slower = steady / baseline.max(1.0);
@@ -150,10 +157,11 @@ impl Gradient {
             let followed = fall.to / fall.from;
             self.found = true;
             if stayed > f64::midpoint(1.0, followed) {
-                self.sure = slower <= self.tolerance.sqrt();
-                if !self.sure {
+                self.sure = TRUSTED;
+                if slower > self.tolerance.sqrt() {
+                    self.sure = 0;
                     self.baseline.forget();
-                    self.baseline.add(steady, window.peak, now);
+                    self.baseline.add(steady, now);
                 }
                 return Step::Restore(fall.from * stayed.min(1.0));
             }
@@ -161,14 +169,19 @@ impl Gradient {
             let lower = steady < KNOWN * baseline;
             if lower {
                 self.baseline.forget();
-                self.baseline.add(steady, window.peak, now);
+                self.baseline.add(steady, now);
             }
-            // Nobody knows for how long it has been overloaded, at first; nor whether it did not become slower in the
-            // very moment of a fall. On, until the latency follows no more.
-            deeper = (lower || !self.sure) && stayed < followed + 0.25 * (1.0 - followed);
-            self.sure |= !deeper;
+            // Nobody knows for how long it has been overloaded, at first; nor later whether it did not become slower in
+            // the very moment of a fall, or faster since. On, until the latency follows no more.
+            let follows = stayed < followed + 0.25 * (1.0 - followed);
+            deeper = follows && (lower || self.sure == 0);
+            self.sure = match self.sure {
+                _ if deeper => 0,
+                0 => TRUSTED,
+                more => more - 1,
+            };
         }
-        if !used {
+        if !used || (!known && !deeper && slower >= self.tolerance) {
             return Step::Keep;
         }
         if !deeper && slower < self.tolerance {
@@ -186,7 +199,7 @@ impl Gradient {
             if self.stuck >= STUCK {
                 self.stuck = 0;
                 self.baseline.forget();
-                self.baseline.add(steady, window.peak, now);
+                self.baseline.add(steady, now);
             }
             return Step::Keep;
         }
