@@ -41,9 +41,10 @@ impl Circuit {
         self.permits.store(config.half_open_probes, Relaxed);
         self.needed.store(policy.needed(), Relaxed);
         self.ramp.apply(config);
-        self.window.resize(config.window, policy.calls());
-        cold.apply(config);
         let word = self.word();
+        self.window
+            .resize(config.window, policy.calls(), word.generation);
+        cold.apply(config);
         if word.state == State::HalfOpen {
             self.publish_half_open(&cold, word);
         }
@@ -401,8 +402,8 @@ impl Circuit {
         cold.opens = cold.opens_of(word.state, now);
         cold.closed_since = now;
         cold.probes.clear();
-        self.window.clear();
         *word = word.next(state);
+        self.window.clear(word.generation);
         self.publish(*word, until, false);
     }
 

@@ -64,13 +64,13 @@ impl Window {
             slots: OnceLock::new(),
             buckets: Buckets::default(),
         };
-        new.resize(window, calls);
+        new.resize(window, calls, 0);
         new
     }
 
-    /// Changes the length or the kind. Another one begins with empty counts, the same one changes nothing. One at a
-    /// time.
-    pub(super) fn resize(&self, window: Duration, calls: u32) {
+    /// Changes the length or the kind, in `generation`. Another one begins with empty counts, the same one changes
+    /// nothing. One at a time.
+    pub(super) fn resize(&self, window: Duration, calls: u32, generation: u32) {
         if calls > 0 {
             self.slots.get_or_init(Box::default);
         }
@@ -81,22 +81,26 @@ impl Window {
         );
         if old != (width, calls) {
             self.last.store(0, Relaxed);
-            self.clear();
+            self.clear(generation);
         }
     }
 
-    /// Forgets everything. One at a time.
-    pub(super) fn clear(&self) {
+    /// Forgets everything; what is counted next is of `generation`. One at a time.
+    pub(super) fn clear(&self, generation: u32) {
         self.buckets.clear();
         if let Some(slots) = self.slots.get() {
-            slots.clear();
+            slots.clear(generation);
         }
     }
 
     /// Counts a call that took from `began` to `now`, nanoseconds since the start.
     pub(super) fn record(&self, generation: u32, began: u64, now: u64, sample: Sample) {
-        let number = self.number(now);
         let last = self.last.load(Relaxed);
+        let mut number = self.number(now);
+        if sample.is_plain() {
+            // In its first poll it is told as of its call, which may have been made long before. It ends now.
+            number = number.max(last);
+        }
         if number > last {
             self.turn(generation, began, number);
         }
@@ -198,12 +202,12 @@ mod tests {
         for (length, calls) in [(ten * 2, 0), (ten * 2, 3), (ten * 2, 4), (ten, 4), (ten, 0)] {
             record(&window, 0, SECOND, true);
             assert_eq!(counts(&window, 0, SECOND), (1, 1));
-            window.resize(length, calls);
+            window.resize(length, calls, 0);
             assert_eq!(counts(&window, 0, SECOND), (0, 0), "{length:?} {calls}");
             record(&window, 0, SECOND, true);
-            window.resize(length, calls);
+            window.resize(length, calls, 0);
             assert_eq!(counts(&window, 0, SECOND), (1, 1), "{length:?} {calls}");
-            window.clear();
+            window.clear(0);
         }
     }
 
@@ -228,5 +232,36 @@ mod tests {
         // One that took longer than that does not make it cold.
         window.record(7, 52 * SECOND, 99 * SECOND, failed);
         assert_eq!(counts(&window, 7, 99 * SECOND).0, 2);
+    }
+    #[test]
+    fn a_window_of_calls_counts_after_any_number_of_silences() {
+        for silences in 1..200 {
+            let window = Window::new(Duration::from_secs(10), 4);
+            for _ in 0..2 {
+                record(&window, 7, 0, true);
+            }
+            for silence in 1..=silences {
+                record(&window, 7, silence * 30 * SECOND, false);
+            }
+            let now = (silences + 1) * 30 * SECOND;
+            for failures in 1..=3 {
+                record(&window, 7, now, true);
+                assert_eq!(counts(&window, 7, now), (failures, failures), "{silences}");
+            }
+        }
+    }
+
+    /// A success in the first poll counts as of its call, which may be long ago.
+    #[test]
+    fn a_success_of_long_ago_takes_nothing_away() {
+        for began in 0..100 {
+            let window = Window::new(Duration::from_secs(10), 0);
+            for second in 91..=100 {
+                record(&window, 0, second * SECOND, true);
+            }
+            let began = began * SECOND;
+            window.record(0, began, began, Sample::default());
+            assert_eq!(window.counts(0, 100 * SECOND).failed, 10, "{began}");
+        }
     }
 }

@@ -529,3 +529,37 @@ fn of_many_threads_that_see_it_fail_one_opens_it() {
     // The thread that saw it fail as well, and came to the lock second.
     assert!(circuit.trip(0, 0, "late", None).is_none());
 }
+
+/// A ring of calls knows generations by their last bits only.
+#[test]
+fn a_window_of_calls_counts_in_every_generation() {
+    let mut bench = Bench::new(|config| {
+        config.consecutive_failures = 0;
+        config.window_type = WindowType::Count;
+    });
+    for time in 0..1_200 {
+        bench.calls(20, Class::Failure);
+        assert_eq!(bench.state(), State::Open, "the {time}th time");
+        bench.circuit.reset(bench.now);
+    }
+}
+
+#[test]
+fn a_window_of_calls_that_was_not_looked_at_for_long_counts_again() {
+    let mut bench = Bench::new(|config| {
+        config.consecutive_failures = 1;
+        config.failure_rate = 0.0;
+        config.window_type = WindowType::Count;
+    });
+    for _ in 0..300 {
+        bench.call(Class::Failure);
+        bench.circuit.reset(bench.now);
+    }
+    bench.apply(BreakerConfig {
+        consecutive_failures: 0,
+        window_type: WindowType::Count,
+        ..BreakerConfig::default()
+    });
+    bench.calls(20, Class::Failure);
+    assert_eq!(bench.state(), State::Open);
+}
