@@ -13,6 +13,8 @@ use super::{BreakerConfig, cold::nanos};
 pub(super) struct Ramp {
     /// In nanoseconds; 0 is off.
     length: AtomicU64,
+    /// That of the recovery that runs, which a change leaves as it is.
+    running: AtomicU64,
     /// In millionths.
     from: AtomicU32,
     /// In thousandths.
@@ -36,6 +38,7 @@ impl Ramp {
 
     /// Begins anew. The first call passes.
     pub(super) fn restart(&self) {
+        self.running.store(self.length(), Relaxed);
         self.sum.store(u64::MAX, SeqCst);
     }
 
@@ -49,8 +52,8 @@ impl Ramp {
 
     /// `from + (1 - from) * (t / length) ^ (1 / aggression)`.
     fn share(&self, left: u64) -> f64 {
-        let length = self.length();
-        if length == 0 {
+        let length = self.running.load(Relaxed);
+        if length == 0 || self.length() == 0 {
             // Turned off meanwhile.
             return 1.0;
         }

@@ -43,6 +43,8 @@ struct Model {
     probing: Vec<(Duration, bool)>,
     succeeded: u32,
     failed: u32,
+    /// How long the recovery that runs takes, whatever the settings say by now.
+    recovery: Duration,
     /// The shares of a ramp, in parts of 2^64.
     shares: u128,
     mode: Mode,
@@ -80,6 +82,7 @@ impl Model {
             probing: Vec::new(),
             succeeded: 0,
             failed: 0,
+            recovery: Duration::ZERO,
             shares: 0,
             mode: Mode::Auto,
             mode_until: None,
@@ -249,7 +252,8 @@ impl Model {
         let to = if self.config.recovery.is_zero() {
             State::Closed
         } else {
-            self.until = Some(now + self.config.recovery);
+            self.recovery = self.config.recovery;
+            self.until = Some(now + self.recovery);
             self.shares = u128::from(u64::MAX);
             State::Recovering
         };
@@ -273,7 +277,7 @@ impl Model {
     }
 
     fn share(&self, now: Duration) -> u128 {
-        let length = self.config.recovery.as_nanos();
+        let length = self.recovery.as_nanos();
         let left = (self.until.unwrap() - now).as_nanos();
         let percent = (self.config.recovery_from * 100.0).round();
         let from = percent * 1e4 / 1e6;
@@ -283,7 +287,7 @@ impl Model {
         } else {
             gone.powf(1.0 / self.config.recovery_aggression)
         };
-        let share = if length == 0 {
+        let share = if self.config.recovery.is_zero() {
             1.0
         } else {
             from + (1.0 - from) * gone

@@ -130,3 +130,17 @@ fn other_settings_and_a_reset_while_it_recovers() {
         (State::Closed, vec!["reset"])
     );
 }
+
+#[test]
+fn another_length_is_for_the_next_recovery() {
+    for length in [1, 100] {
+        let mut bench = recovering();
+        bench.advance(SECOND * 5);
+        bench.apply(BreakerConfig {
+            recovery: SECOND * length,
+            ..BreakerConfig::default()
+        });
+        let passed = passing(&mut bench, 100);
+        assert!(passed.abs_diff(55) <= 1, "{passed} with {length} s");
+    }
+}
