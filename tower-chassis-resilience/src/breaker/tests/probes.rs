@@ -293,3 +293,36 @@ fn probes_never_exceed_their_permits() {
         assert_eq!(bench.state(), State::Closed);
     }
 }
+
+/// Between the look at the generation and the lock the circuit may have moved on, and back.
+#[test]
+fn a_probe_that_comes_late_to_the_lock_is_of_its_own_generation() {
+    for good in [false, true] {
+        let mut bench = Bench::new(|config| {
+            config.consecutive_failures = 2;
+            config.half_open_probes = 2;
+        });
+        bench.calls(2, Class::Failure);
+        bench.wait();
+        let (mut late, failing) = (bench.probe(), bench.probe());
+        if good {
+            bench.head(&mut late, true);
+        }
+        bench.finish(failing, Class::Failure);
+        assert_eq!(bench.state(), State::Open);
+        bench.wait();
+        let now = bench.probe();
+        let at = bench.circuit.since(bench.now);
+        for class in [Class::Failure, Class::Success, Class::Cancelled] {
+            let change = bench.circuit.finish_probe(late, class, false, None, at);
+            assert_eq!(change, None, "{class:?}");
+        }
+        assert_eq!(
+            (bench.state(), bench.snapshot().probes),
+            (State::HalfOpen, 1)
+        );
+        bench.finish(now, Class::Success);
+        bench.call(Class::Success);
+        assert_eq!(bench.state(), State::Closed);
+    }
+}
