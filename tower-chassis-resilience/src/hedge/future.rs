@@ -350,6 +350,14 @@ impl<S, R: Replay<Req>, Req> Call<S, R, Req> {
         self.timed.end(verdict, now);
     }
 
+    /// The next attempt is sent when the delay has passed from `begun` on: at once, and not when a timer has had its
+    /// millisecond, where there is none.
+    fn wait_from(&mut self, begun: Instant, mut timer: Pin<&mut Option<Sleep>>) {
+        let delay = self.timed.delay();
+        timer.set((!delay.is_zero()).then(|| sleep_until(begun + delay)));
+        self.pace = Pace::Waiting;
+    }
+
     /// The next attempt is not sent before that time.
     fn put_off(&mut self, wait: Duration, now: Instant, mut timer: Pin<&mut Option<Sleep>>) {
         if self.pace != Pace::Over {
@@ -445,15 +453,9 @@ where
         loop {
             match self.pace {
                 Pace::Over => return Poll::Pending,
-                Pace::New => {
-                    let at = self.timed.begun + self.timed.delay();
-                    timer.set(Some(sleep_until(at)));
-                    self.pace = Pace::Waiting;
-                }
+                Pace::New => self.wait_from(self.timed.begun, timer.as_mut()),
                 Pace::Waiting => {
-                    if !self.timed.delay().is_zero()
-                        && let Some(timer) = timer.as_mut().as_pin_mut()
-                    {
+                    if let Some(timer) = timer.as_mut().as_pin_mut() {
                         // Also where the first attempt uses up the task's share of every poll.
                         ready!(pin!(unconstrained(timer)).poll(cx));
                     }
@@ -493,8 +495,7 @@ where
                     if self.race.may_send() {
                         let begun = hedges.running.last().map(|(_, sent)| sent.timed.begun);
                         let begun = begun.unwrap_or(self.timed.begun);
-                        timer.set(Some(sleep_until(begun + self.timed.delay())));
-                        self.pace = Pace::Waiting;
+                        self.wait_from(begun, timer.as_mut());
                     }
                     return Poll::Ready(Ok(()));
                 }

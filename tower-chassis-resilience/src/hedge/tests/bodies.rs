@@ -85,6 +85,20 @@ async fn an_upload_is_waited_for() {
     assert_eq!((seen.lock().unwrap()[1].1.len(), handle.sent()), (2, 1));
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_upload_is_waited_for_without_a_delay_too() {
+    let body = Slow {
+        waits: vec![ms(30)],
+        sleep: None,
+    };
+    let policy = after_20().with(|config| config.delay = Some(Duration::ZERO));
+    let layer = HedgeLayer::new(policy.unwrap());
+    let handle = layer.handle();
+    let (status, seen) = put(layer, body).await;
+    assert_eq!(status.unwrap(), StatusCode::ACCEPTED);
+    assert_eq!((seen.lock().unwrap()[1].1.len(), handle.sent()), (1, 1));
+}
+
 /// A byte after each wait.
 struct Slow {
     waits: Vec<Duration>,

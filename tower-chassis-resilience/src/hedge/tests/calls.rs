@@ -371,3 +371,21 @@ fn the_future_is_small() {
     // A boxed inner future, a copy of the request, a timer.
     assert!(size <= 300, "{size}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn without_a_delay_all_are_sent_at_once_but_for_a_pushback() {
+    let policy = after_20().with(|config| {
+        config.delay = Some(Duration::ZERO);
+        config.hedges = 2;
+    });
+    let mut policy = policy.unwrap();
+    let upstream = Upstream::plans([good(1_000), good(10), good(20)]);
+    assert_eq!(answer(&layer(policy.clone()), &upstream).await, 1);
+    assert_eq!(upstream.began(), [0, 0, 0]);
+
+    policy = policy.with(|config| config.on_failure = true).unwrap();
+    let pushback = Verdict::grpc(14).with_retry_after(ms(50));
+    let upstream = Upstream::plans([says(0, pushback), good(10)]);
+    assert_eq!(answer(&layer(policy), &upstream).await, 1);
+    assert_eq!(upstream.began()[..2], [0, 50]);
+}
