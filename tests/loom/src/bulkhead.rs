@@ -336,7 +336,7 @@ pub fn a_shut_one_lets_nobody_in_and_loses_no_permit() {
             assert_eq!(woken.0.load(Relaxed), 1, "granted or turned away");
             let granted = u32::from(permits.leave(place, 0));
             assert_eq!(enter(&permits, 1), Entry::Full);
-            permits.open(0);
+            permits.open(0, Instant::now);
             assert_eq!(permits.in_use(), limit - 1 + granted);
             let left = enter(&permits, 1) == Entry::Permit;
             assert!(left ^ (granted == 1));

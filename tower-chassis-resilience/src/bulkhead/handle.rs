@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
-use tower_chassis_core::{Live, live::Invalid, striped::here};
+use tower_chassis_core::{Live, clock, live::Invalid, striped::here};
 
 use super::{BulkheadConfig, BulkheadPolicy, shared::Shared};
 
@@ -52,7 +52,7 @@ impl BulkheadHandle {
 
     /// Ends [`shut`](Self::shut).
     pub fn open(&self) {
-        self.0.permits.open(here());
+        self.0.permits.open(here(), clock::now);
     }
 
     /// Whether it was [shut](Self::shut). Takes the queue's lock.

@@ -203,11 +203,11 @@ impl Permits {
         }
     }
 
-    /// Ends [`shut`](Self::shut).
-    pub(crate) fn open(&self, at: usize) {
+    /// Ends [`shut`](Self::shut). Who was not turned away yet goes on waiting.
+    pub(crate) fn open(&self, at: usize, now: impl Fn() -> Instant) {
         let mut slow = self.lock();
         slow.shut = false;
-        self.publish(&mut slow, at);
+        self.hand_over(slow, at, now);
     }
 
     pub(crate) fn is_shut(&self) -> bool {

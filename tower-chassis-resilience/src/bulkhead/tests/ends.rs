@@ -327,3 +327,48 @@ async fn never_more_inside_than_the_limit() {
         assert_eq!(counts(&layer.handle()), (0, 0));
     }
 }
+
+/// Wakers are foreign code: one gives a permit back and opens what is being shut.
+#[test]
+fn who_waits_when_it_is_opened_again_gets_what_is_free() {
+    use std::{
+        task::{Wake, Waker},
+        time::Duration,
+    };
+
+    use crate::bulkhead::{
+        codel::Discipline,
+        permits::{Comer, Entry, Permits},
+    };
+
+    struct Opens(Arc<Permits>);
+    impl Wake for Opens {
+        fn wake(self: Arc<Self>) {
+            self.0.release(0, Instant::now);
+            self.0.open(0, Instant::now);
+        }
+    }
+
+    let permits = Arc::new(Permits::new(1, 2, 1));
+    let comer = || Comer {
+        now: Instant::now(),
+        deadline: None,
+        discipline: Discipline {
+            max_wait: Duration::from_secs(60),
+            target: None,
+            interval: Duration::from_secs(60),
+            newest_first: false,
+        },
+    };
+    let enter = || permits.enter(0, comer);
+    assert_eq!(enter(), Entry::Permit);
+    let (Entry::Queued(first, _), Entry::Queued(second, _)) = (enter(), enter()) else {
+        panic!("both wait");
+    };
+    assert!(!permits.poll(&first, &Waker::from(Arc::new(Opens(Arc::clone(&permits))))));
+    permits.shut(0);
+    assert!(permits.poll(&second, Waker::noop()), "a permit is free");
+    assert!(!permits.leave(first, 0) && permits.leave(second, 0));
+    permits.release(0, Instant::now);
+    assert_eq!(permits.in_use(), 0);
+}

@@ -212,7 +212,7 @@ impl Bench {
                 self.over(&away);
             }
             Step::Open => {
-                self.permits.open(at);
+                self.permits.open(at, Instant::now);
                 self.model.shut = false;
             }
             _ => {}
