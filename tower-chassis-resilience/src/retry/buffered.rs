@@ -102,6 +102,17 @@ pub struct ReplaySource<B> {
     tape: Option<Arc<Mutex<Tape<B>>>>,
 }
 
+/// The call is over: what was kept goes, and what is still on its way is not kept.
+impl<B> Drop for ReplaySource<B> {
+    fn drop(&mut self) {
+        if let Some(tape) = &self.tape {
+            // Bytes are foreign code: they go outside of the lock.
+            let kept = lock(tape).let_go();
+            drop(kept);
+        }
+    }
+}
+
 impl<B> fmt::Debug for ReplaySource<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReplaySource")

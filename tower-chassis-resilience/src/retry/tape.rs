@@ -91,7 +91,25 @@ impl<B> Tape<B> {
     fn lose(&mut self) {
         self.state = State::Lost;
     }
+
+    /// Nobody wants it again: what was kept. A body that was not read yet stays for whoever reads it.
+    pub(super) fn let_go(&mut self) -> Kept {
+        match mem::replace(&mut self.state, State::Lost) {
+            State::Reading(reel) => Kept(Some(reel), None),
+            State::Done(recorded) => Kept(None, Some(recorded)),
+            unread => {
+                self.state = unread;
+                Kept(None, None)
+            }
+        }
+    }
 }
+
+/// What a tape kept, to be dropped.
+pub(super) struct Kept(
+    #[allow(dead_code, reason = "for its drop")] Option<Reel>,
+    #[allow(dead_code, reason = "for its drop")] Option<Arc<Recorded>>,
+);
 
 /// The frames so far.
 #[derive(Default)]

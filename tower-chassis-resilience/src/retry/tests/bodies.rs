@@ -130,6 +130,37 @@ async fn a_body_that_is_held_and_not_yet_read_is_not_taken_away() {
     assert_eq!(body.collect().await.unwrap().to_bytes(), "hello");
 }
 
+/// The answer is there, and the upload stands still or is over: nothing is kept of it any more.
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_outlives_its_call_keeps_no_memory() {
+    for (exact, rest) in [(None, "world"), (Some(5), "")] {
+        let held = Arc::new(Mutex::new(Vec::new()));
+        let keep = Arc::clone(&held);
+        let inner = tower::service_fn(move |request: Request<ReplayBody<Frames>>| {
+            let keep = Arc::clone(&keep);
+            async move {
+                let mut body = request.into_body();
+                assert!(body.frame().await.unwrap().is_ok());
+                keep.lock().unwrap().push(body);
+                status(200)
+            }
+        });
+        let memory = ReplayMemory::new(1_000);
+        let layer = layer().replay(Buffered::within(memory.clone()));
+        let mut body = frames(["hello", "world"]);
+        if exact.is_some() {
+            body.frames.pop_back();
+        }
+        body.exact = exact;
+        let answer = tower::ServiceExt::oneshot(layer.layer(inner), put(body)).await;
+        assert_eq!(answer.unwrap().status(), 200);
+        assert_eq!(memory.used(), 0, "{exact:?}");
+        let body = held.lock().unwrap().pop().unwrap();
+        assert_eq!(body.collect().await.unwrap().to_bytes(), rest);
+        assert_eq!(memory.used(), 0);
+    }
+}
+
 /// A future that is done still holds what it was made of.
 struct Done<B> {
     _body: B,
