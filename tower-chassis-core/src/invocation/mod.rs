@@ -15,7 +15,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -56,8 +56,8 @@ struct Shared {
     tried: [AtomicU64; REMEMBERED],
     /// The client's body is waited for.
     uploading: AtomicBool,
-    /// It gave a frame since the body of the response was last looked at.
-    received: AtomicBool,
+    /// How many frames it gave.
+    received: AtomicU32,
     /// The response gave a frame since the body of the request was last looked at.
     #[cfg(feature = "server")]
     answered: AtomicBool,
@@ -70,7 +70,7 @@ impl Shared {
             route: OnceLock::new(),
             tried: Default::default(),
             uploading: AtomicBool::new(false),
-            received: AtomicBool::new(false),
+            received: AtomicU32::new(0),
             #[cfg(feature = "server")]
             answered: AtomicBool::new(false),
         }
@@ -338,15 +338,15 @@ impl Upload {
 
     /// The body goes on: what a server tells, and a timeout of the response's body asks.
     pub fn set_received(&self) {
-        if !self.0.received.load(Ordering::Relaxed) {
-            self.0.received.store(true, Ordering::Relaxed);
-        }
+        // One body has one reader, so none is lost that would matter.
+        let received = self.received().wrapping_add(1);
+        self.0.received.store(received, Ordering::Relaxed);
     }
 
-    /// Whether the body went on since this was last asked.
+    /// A number that is another one after the body went on. It is for whoever asks, of whom there may be several.
     #[must_use]
-    pub fn take_received(&self) -> bool {
-        self.0.received.load(Ordering::Relaxed) && self.0.received.swap(false, Ordering::Relaxed)
+    pub fn received(&self) -> u32 {
+        self.0.received.load(Ordering::Relaxed)
     }
 
     /// The response goes on.

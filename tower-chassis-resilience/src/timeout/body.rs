@@ -83,8 +83,9 @@ pub(super) enum Limit {
         after: Duration,
         /// When it has; known while it is waited for.
         due: Option<Instant>,
-        /// The other half of the call: whether that moves.
+        /// The other half of the call, and how far it was when that was last looked at: whether that moves.
         upload: Option<Upload>,
+        seen: u32,
     },
 }
 
@@ -95,9 +96,14 @@ impl Limit {
             Self::None => None,
             Self::End(end) => Some(*end),
             Self::Idle { due: Some(due), .. } => Some(*due),
-            Self::Idle { after, due, upload } => {
+            Self::Idle {
+                after,
+                due,
+                upload,
+                seen,
+            } => {
                 // What moved before does not count.
-                let _ = upload.as_ref().is_some_and(Upload::take_received);
+                *seen = upload.as_ref().map_or(0, Upload::received);
                 Some(*due.insert(Deadline::after(clock::now(), *after).instant()))
             }
         }
@@ -110,7 +116,9 @@ impl Limit {
                 after,
                 due,
                 upload: Some(upload),
-            } if upload.take_received() => {
+                seen,
+            } if *seen != upload.received() => {
+                *seen = upload.received();
                 Some(*due.insert(Deadline::after(clock::now(), *after).instant()))
             }
             _ => None,

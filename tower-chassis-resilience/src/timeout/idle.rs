@@ -141,6 +141,7 @@ where
             after: *this.after,
             due: None,
             upload: this.upload.take(),
+            seen: 0,
         };
         let report = this.report.take();
         // The service stalls, as it does where a try takes too long.

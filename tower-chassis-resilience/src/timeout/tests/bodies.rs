@@ -134,6 +134,7 @@ fn a_body_that_is_there_arms_no_timer() {
             after: ms(100),
             due: None,
             upload: None,
+            seen: 0,
         },
         Limit::End(Instant::now() + ms(100_000)),
     ] {
@@ -178,6 +179,29 @@ async fn what_is_uploaded_counts_as_movement() {
     // The last frame came at 400: it is seen when the time was up at 410, and once more it has that long.
     about(took, 510);
     uploads.await.unwrap();
+}
+
+/// Two layers look at the same upload, and neither takes it from the other.
+#[tokio::test(start_paused = true)]
+async fn what_is_uploaded_counts_for_each_layer() {
+    for (inner, outer) in [(100, 200), (200, 100), (100, 100)] {
+        let mut request = Request::new(());
+        let upload = request.invocation_mut().upload();
+        let service = IdleLayer::new(policy(outer)).layer(IdleLayer::new(policy(inner)).layer(
+            service_fn(async |_: Request<()>| Ok::<_, Infallible>(stream([10, NEVER]))),
+        ));
+        let body = service.oneshot(request).await.unwrap().into_body();
+        let uploads = tokio::spawn(async move {
+            for _ in 0..20 {
+                sleep(ms(95)).await;
+                upload.set_received();
+            }
+        });
+        let (_, error, took) = read(body).await;
+        assert!(is_timeout(&error.unwrap()));
+        assert!(took > ms(1_900), "{inner} {outer} {took:?}");
+        uploads.await.unwrap();
+    }
 }
 
 /// What is inside is gone before the error is seen, and its guards know why.
