@@ -270,3 +270,37 @@ fn threads_together_get_what_one_would_and_few_less() {
         }
     }
 }
+
+/// While one changes the rule to and fro, and time stands still, what was used stays used.
+#[test]
+fn changes_of_rule_under_threads_let_nobody_in() {
+    let (small, large) = (Rule::new(1_000, 800), Rule::new(100, 8_000));
+    for round in 0..50_u64 {
+        let bucket = Bucket::new(large, CELLS);
+        let (now, over) = (round * 1_000_000, AtomicU64::new(0));
+        let taken: u64 = std::thread::scope(|scope| {
+            let takers: Vec<_> = (0..3)
+                .map(|thread| {
+                    let (bucket, over) = (&bucket, &over);
+                    scope.spawn(move || {
+                        let (mut taken, mut refused) = (0, 0);
+                        while refused < 200 {
+                            match bucket.take(thread, 1, 0, &mut { now }) {
+                                Ok(_) => taken += 1,
+                                Err(_) => refused += 1,
+                            }
+                        }
+                        over.fetch_add(1, Relaxed);
+                        taken
+                    })
+                })
+                .collect();
+            while over.load(Relaxed) < 3 {
+                bucket.apply(small, &mut { now });
+                bucket.apply(large, &mut { now });
+            }
+            takers.into_iter().map(|taker| taker.join().unwrap()).sum()
+        });
+        assert!(taken <= 8_000, "{taken}");
+    }
+}
