@@ -145,7 +145,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn fault_13_all_that_wait_behind_a_layer_are_woken() {
         let connecting = || Connecting::new(&Script::default());
-        // Two run, three wait until a permit and then for the connection.
+        // All five wait for the connection, then three of them for a permit.
         let queue = BulkheadPolicy::new(2).unwrap().with(|it| it.queue = 3);
         let bulkhead = BulkheadLayer::new(queue.unwrap());
         assert_eq!(hanging(bulkhead.layer(connecting())).await, 0);
