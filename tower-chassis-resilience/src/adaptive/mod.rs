@@ -57,7 +57,8 @@
 //!
 //! A call that times out (here or further out), or is answered that the service is overloaded (429, 503, 504,
 //! `RESOURCE_EXHAUSTED`, `UNAVAILABLE`, `DEADLINE_EXCEEDED`), lowers the limit by a tenth at once. Only if it began
-//! under the limit now in force: a burst of failures lowers it once. A caller that leaves counts as an answer that took
+//! under the limit now in force: a burst of failures lowers it once. And only if of the latest calls one in ten or more
+//! ended so: some fail at any load, and say nothing of it. A caller that leaves counts as an answer that took
 //! so long, if that is longer than most. Other failures, the caller's faults and refusals of layers further in say
 //! nothing.
 //!
@@ -93,7 +94,7 @@
 //!
 //! [`keyed`](AdaptiveLayer::keyed) finds a limit for each key of a request: where one service has many behind it, of
 //! which each can bear something else. Up to [`max_keys`](KeyedAdaptiveLayer::max_keys), 1,000 unless set; a limit
-//! without a call for a minute is forgotten as others come, with what it has learned. While all of them are in use, the
+//! without a call for a minute is forgotten as others come, with what it has learned, unless it is forced. While all of them are in use, the
 //! keys that come share 64 more. The handle of the keys finds the limit of each.
 //!
 //! # Order

@@ -18,6 +18,11 @@ const USED: f64 = 0.6;
 const ROOM: f64 = 5.0;
 /// What an overloaded service leaves of the limit.
 const BACKOFF: f64 = 0.9;
+/// Of so many calls one may find the service overloaded that is not. Some fail at any load: a tail that runs into a
+/// timeout, one tenant that is over its quota, a route whose own upstream is down.
+const FEW: f64 = 10.0;
+/// So many calls say which share that is.
+const TELLING: f64 = 100.0;
 
 /// What a user can set.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -51,6 +56,9 @@ pub(in super::super) struct Controller {
     settling: bool,
     /// A call that was let in before says nothing of the limit now.
     lowered: Nanos,
+    /// The latest calls in windows that are over, and how many of them found the service overloaded.
+    calls: f64,
+    failed: f64,
     forced: Option<(u32, Nanos)>,
     shown: u32,
     reason: Reason,
@@ -67,6 +75,8 @@ impl Controller {
             due: SHORTEST,
             settling: false,
             lowered: 0,
+            calls: 0.0,
+            failed: 0.0,
             forced: None,
             shown: limit,
             reason: Reason::Start,
@@ -93,6 +103,26 @@ impl Controller {
 
     pub(in super::super) const fn forced(&self) -> Option<(u32, Nanos)> {
         self.forced
+    }
+
+    /// Before when a call must have been let in to say nothing of the limit now.
+    pub(in super::super) const fn lowered(&self) -> Nanos {
+        self.lowered
+    }
+
+    /// Whether so many calls of this window that found the service overloaded, beside so many that were answered, are
+    /// more than fail at any load.
+    pub(in super::super) fn are_many(&self, overloaded: u32, samples: u64) -> bool {
+        (self.failed + f64::from(overloaded)) * FEW >= self.calls + samples as f64
+    }
+
+    /// A window is over that had so many of both.
+    pub(in super::super) fn count(&mut self, overloaded: u32, samples: u64) {
+        if !self.settling {
+            let kept = (1.0 - samples as f64 / TELLING).max(0.0);
+            self.calls = self.calls * kept + samples as f64;
+            self.failed = self.failed * kept + f64::from(overloaded);
+        }
     }
 
     /// No window ends before.
@@ -175,6 +205,9 @@ impl Controller {
             return None;
         }
         self.lower(self.limit * BACKOFF, now);
+        // They have had their say. And where most calls fail no window ends, so that the others count for less and less.
+        self.failed = 0.0;
+        self.calls /= 2.0;
         self.gradient.interrupt();
         self.settle(now);
         self.show(Reason::Overloaded)

@@ -23,6 +23,9 @@ pub(in super::super) struct Meter {
     due: AtomicU64,
     /// When the youngest call was let in that found the service overloaded and was not looked at yet, and one more.
     dropped: AtomicU64,
+    /// How many did in this window, of those let in not before.
+    overloaded: AtomicU32,
+    lowered: AtomicU64,
     /// A call that was given up after so long is one that was slow.
     slow: AtomicU64,
     limit: AtomicU32,
@@ -36,6 +39,8 @@ impl Meter {
             peak: AtomicU32::new(0),
             due: AtomicU64::new(control.due()),
             dropped: AtomicU64::new(0),
+            overloaded: AtomicU32::new(0),
+            lowered: AtomicU64::new(0),
             slow: AtomicU64::new(Nanos::MAX),
             limit: AtomicU32::new(control.now().limit),
             control: Mutex::new(control),
@@ -76,7 +81,10 @@ impl Meter {
 
     /// A call that was let in at `began` found the service overloaded. To be [turned](Self::turn).
     pub(in super::super) fn overloaded(&self, began: Nanos) {
-        self.dropped.fetch_max(began.saturating_add(1), Relaxed);
+        if began >= self.lowered.load(Relaxed) {
+            self.overloaded.fetch_add(1, Relaxed);
+            self.dropped.fetch_max(began.saturating_add(1), Relaxed);
+        }
     }
 
     /// Whether a window may be over.
@@ -110,16 +118,25 @@ impl Meter {
         let expired = control.expire(now);
         let overloaded = match self.dropped.swap(0, Relaxed) {
             0 => None,
-            began => control.overloaded(began - 1, now),
+            began if self.are_many(control) => {
+                self.overloaded.store(0, Relaxed);
+                control.overloaded(began - 1, now)
+            }
+            _ => None,
         };
         let mut window = None;
         if control.is_over(self.histogram.count(), now) {
             let seen = self.histogram.take(self.peak.swap(0, Relaxed));
+            control.count(self.overloaded.swap(0, Relaxed), seen.samples);
             window = control.window(&seen, now);
             self.slow.store(control.p90(), Relaxed);
         }
         self.publish(control);
         [expired, overloaded, window]
+    }
+
+    fn are_many(&self, control: &Controller) -> bool {
+        control.are_many(self.overloaded.load(Relaxed), self.histogram.count())
     }
 
     /// What a user says. Waits for whoever is at it.
@@ -137,6 +154,7 @@ impl Meter {
 
     fn publish(&self, control: &Controller) {
         self.due.store(control.due(), Relaxed);
+        self.lowered.store(control.lowered(), Relaxed);
         self.limit.store(control.now().limit, SeqCst);
     }
 

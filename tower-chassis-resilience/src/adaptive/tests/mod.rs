@@ -2,6 +2,7 @@ mod faults;
 mod model;
 mod overload;
 mod service;
+mod share;
 mod sim;
 
 use tower_chassis_core::{Kind, Rejection, Verdict};

@@ -1,0 +1,51 @@
+//! A service of which some calls fail whatever the limit is.
+
+use super::sim::{Entry, Gate, Limited, MS, Nanos, SECOND, Shape, Work, World, run};
+use crate::adaptive::AdaptiveConfig;
+
+/// Some calls fail at any load.
+struct SomeFail(Limited, f64, fastrand::Rng);
+
+impl Gate for SomeFail {
+    fn arrive(&mut self, call: u32, now: Nanos) -> Entry {
+        self.0.arrive(call, now)
+    }
+    fn expire(&mut self, call: u32, now: Nanos) -> bool {
+        self.0.expire(call, now)
+    }
+    fn answered(&mut self, began: Nanos, in_time: bool, now: Nanos) {
+        let fails = self.2.f64() < self.1;
+        self.0.answered(began, in_time && !fails, now);
+    }
+    fn next(&mut self, now: Nanos) -> Option<u32> {
+        self.0.next(now)
+    }
+    fn limit(&self) -> u32 {
+        self.0.limit()
+    }
+}
+
+/// A few that fail for reasons of their own do not refuse the others.
+#[test]
+fn a_few_that_fail_at_any_load_do_not_lower_the_limit() {
+    for seed in [1, 2, 3] {
+        for (servers, mean, load) in [(20, 20 * MS, 0.5), (100, 10 * MS, 0.8), (20, 500 * MS, 0.7)]
+        {
+            let shape = Shape { servers, mean };
+            let goodput = |share| {
+                let world = World::new(shape, Work::Exponential, load, 60 * SECOND, seed);
+                let rng = fastrand::Rng::with_seed(seed);
+                let limited = Limited::new(AdaptiveConfig::default(), seed);
+                let record = run(&world, &mut SomeFail(limited, share, rng)).part(20, 60);
+                let (limit, goodput) = (record.limit().0, record.goodput());
+                println!("{share} of {load} x {servers} fail: {goodput:.1}/s, limit {limit:.1}");
+                goodput
+            };
+            let without = goodput(0.0);
+            for share in [0.001, 0.01, 0.05] {
+                let part = goodput(share) / without;
+                assert!(part >= 0.9, "{share}: {part}");
+            }
+        }
+    }
+}
