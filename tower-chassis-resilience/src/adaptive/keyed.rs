@@ -41,7 +41,8 @@ impl Forget for Shared {
     const ONE_AT_ONCE: bool = true;
 
     fn is_idle(&self, now: Instant) -> bool {
-        self.is_unused() && self.meter.is_due(self.nanos(now).saturating_sub(KEPT))
+        let now = self.nanos(now);
+        self.is_unused() && self.meter.is_due(now.saturating_sub(KEPT)) && !self.is_forced(now)
     }
 }
 

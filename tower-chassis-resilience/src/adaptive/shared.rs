@@ -172,6 +172,12 @@ impl Shared {
         self.permits.in_use() == 0 && self.permits.queued() == 0
     }
 
+    /// Whether somebody forced the limit, which is in force still.
+    pub(super) fn is_forced(&self, now: Nanos) -> bool {
+        let forced = self.meter.with(|control| control.forced());
+        forced.is_some_and(|(_, until)| now < until)
+    }
+
     /// Somebody found no permit.
     #[cold]
     fn full(&self, now: Instant) {

@@ -413,3 +413,35 @@ async fn only_answers_that_say_so_are_overload() {
         assert_eq!(layer.handle().limit() < 20, lowers, "{verdict:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_key_of_which_the_limit_is_forced_is_not_forgotten() {
+    let layer = AdaptiveLayer::new(policy(|config| config.start = 3)).keyed(|n: &u32| Some(*n));
+    let layer = layer.max_keys(64);
+    let handle = layer.handle();
+    let service = layer.layer(service_fn(async |_: u32| {
+        Ok::<_, Infallible>(Answer(Verdict::SUCCESS))
+    }));
+    for (key, time) in [(1, None), (2, Some(3_600_000 * MS)), (3, Some(MS))] {
+        service.clone().oneshot(key).await.unwrap();
+        let limit = handle.get(key).unwrap();
+        match time {
+            None => limit.force(1),
+            Some(time) => limit.force_for(1, time),
+        }
+    }
+    for minute in 0..10 {
+        sleep(60_000 * MS).await;
+        for key in 0..1_000 {
+            service
+                .clone()
+                .oneshot(100 + minute * 1_000 + key)
+                .await
+                .unwrap();
+        }
+    }
+    assert!(handle.keys() <= 64, "{}", handle.keys());
+    let forced = |key| handle.get(key).and_then(|limit| limit.forced());
+    assert_eq!([1, 2, 3].map(forced), [Some(1), Some(1), None]);
+    assert!(handle.get(3).is_none());
+}
