@@ -14,7 +14,9 @@
 //! `x-api-key`, `x-auth-token`, `x-forwarded-user`, `x-forwarded-client-cert`, `x-tenant-id` and the like), unless you
 //! [say](HttpKeys::credentials_in_key) that they are to be part of the key, or name such a header yourself; if it has a body,
 //! a range, a condition, an `upgrade`, or a `cache-control` of `no-cache` or `no-store`. What your
-//! service reads of a request besides, a client certificate or an `x-forwarded-host`, belongs into the key by your word.
+//! service reads of a request besides, a client certificate or an `x-forwarded-host`, belongs into the key by your word. So
+//! does the prefix that a nested router took from the path: the routers of two prefixes need a layer each
+//! ([`fresh`](crate::cache::CacheLayer::fresh)).
 //!
 //! By [`Http`], an answer is for the caller alone if it has `set-cookie`, a `cache-control` of `private`, `no-store`
 //! or `no-cache`, a `vary` with a header that is not in the key, if it is partial, switches protocols, or is a stream of
