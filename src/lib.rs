@@ -3,7 +3,7 @@
 //! | feature | modules | default |
 //! |---|---|---|
 //! | `router` | [`router`] | yes |
-//! | `resilience` | [`adaptive`], [`balance`], [`breaker`], [`bulkhead`], [`cache`], [`coalesce`], [`deadline`], [`fallback`], [`fault`], [`hedge`], [`mirror`], [`rate_limit`], [`retry`], [`timeout`] | yes |
+//! | `resilience` | [`adaptive`], [`balance`], [`breaker`], [`bulkhead`], [`cache`], [`coalesce`], [`deadline`], [`fallback`], [`fault`], [`hedge`], [`mirror`], [`rate_limit`], [`retry`], [`shed`], [`stack`], [`timeout`] | yes |
 //! | `fault-injection` | [`fault`] can be armed | no |
 //! | `redis` | a [`rate_limit`] that instances share through Redis | no |
 //! | `observe` | [`access_log`], [`metrics`], [`trace`] | yes |
@@ -35,7 +35,7 @@ pub use tower_chassis_observe::{ObserveLayer, access_log, metrics, trace};
 #[cfg(feature = "resilience")]
 pub use tower_chassis_resilience::{
     adaptive, balance, breaker, bulkhead, cache, coalesce, deadline, fallback, fault, hedge, keyed,
-    mirror, rate_limit, retry, share, stack, timeout,
+    mirror, rate_limit, retry, share, shed, stack, timeout,
 };
 #[cfg(feature = "router")]
 pub use tower_chassis_router as router;

@@ -30,6 +30,7 @@ use tower_chassis::{
     retry::{Buffered, PeekLayer, RetryConfig, RetryLayer, RetryPolicy, Rewrapped},
     router::rules::{Destination, Rule, TrafficLayer, TrafficPolicy},
     share::HttpKeys,
+    shed::{Priority, ShedLayer, ShedPolicy},
     timeout::{IdleLayer, TimeoutLayer, TimeoutPolicy},
     trace::{ClientTraceLayer, TraceLayer},
 };
@@ -338,6 +339,24 @@ rows! {
         };
         Case::new(adaptive).limit(2).held(held).calls_once()
     };
+    ShedLayer: shed = || Case::new(ShedLayer::new(ShedPolicy::default())).calls_once();
+    ShedLayer: shed_responding =
+        || Case::new(ShedLayer::new(ShedPolicy::default()).respond()).calls_once();
+    ShedLayer: shed_waiting = || Case::new(ShedLayer::new(patient(600))).calls_once();
+    ShedLayer: shed_waiting_in_vain = || Case::new(ShedLayer::new(patient(1))).calls_once();
+    ShedLayer: shed_by_priority = || {
+        let shed = ShedLayer::new(patient(600)).seed(7);
+        let shed = shed.priority(|request: &Request<Body>| match request.uri().path() {
+            "/" => Priority::NORMAL.user("contract"),
+            _ => Priority::LOW,
+        });
+        let handle = shed.handle();
+        Case::new(shed).reads(move || handle.threshold()).calls_once()
+    };
+    ShedLayer: shed_by_trusted_callers = || {
+        let shed = ShedLayer::new(ShedPolicy::default()).watch(|| 0.5).seed(7);
+        Case::new(shed.trusted(|_: &Request<Body>| true).respond()).calls_once()
+    };
     MirrorLayer: mirror = || {
         let mirror = MirrorLayer::new(MirrorPolicy::new(1_000_000).unwrap(), shadow());
         let handle = mirror.handle();
@@ -528,6 +547,13 @@ fn read_first(case: Case) -> Case {
 fn faults(rule: impl FnOnce(FaultRule) -> FaultRule) -> FaultLayer {
     let policy = FaultPolicy::new([rule(FaultRule::new("contract"))]).unwrap();
     FaultLayer::new(policy).arming(Arming::new(true, Some("test")))
+}
+
+/// Waits so many seconds for the inner service.
+fn patient(seconds: u64) -> ShedPolicy {
+    let policy = ShedPolicy::default();
+    let policy = policy.with(|config| config.max_unready = Duration::from_secs(seconds));
+    policy.unwrap()
 }
 
 /// A second service that never answers.

@@ -32,6 +32,7 @@ use tower_chassis::{
     retry::{Buffered, PeekLayer, RetryHandle, RetryLayer},
     settle::{UntilEnd, UntilHead},
     share::{Http, HttpKey, HttpKeys},
+    shed::{self, Priority, ShedHandle, ShedLayer},
     timeout::{Always, IdleLayer, TimeoutHandle, TimeoutLayer, ToEnd},
     trace::{ClientTraceLayer, TraceLayer},
     verdict::{Auto, ByFn, OkIsSuccess},
@@ -162,6 +163,9 @@ fn layers_services_and_futures() {
         FaultLayer;
         FaultLayer<ByCarrier, fault::Http>;
         MirrorLayer<Inner<()>>;
+        ShedLayer;
+        ShedLayer<shed::ByFn<fn(&Request<Body>) -> Priority>>;
+        ShedLayer<shed::NoPriority, Respond>;
     }
     as_inner! {
         with a timer:
@@ -226,6 +230,7 @@ fn handles() {
         DeadlineHandle: Send & Sync & Clone & Unpin;
         FaultHandle: Send & Sync & Clone & Unpin;
         MirrorHandle: Send & Sync & Clone & Unpin;
+        ShedHandle: Send & Sync & Clone & Unpin;
         BalanceHandle: Send & Sync & Clone & Unpin;
         Live<Format>: Send & Sync & Clone & Unpin;
     }

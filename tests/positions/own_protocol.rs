@@ -119,6 +119,7 @@ rows! { run;
     bulkhead: rows::bulkhead(),
     bulkhead_deadlines: rows::bulkhead().with(BulkheadLayer::deadlines),
     adaptive: rows::adaptive(),
+    shed: rows::shed(),
     fault: rows::fault(),
     mirror: rows::mirror(tower::service_fn(shadow)).with(MirrorLayer::clone_request),
     accept: rows::accept(),

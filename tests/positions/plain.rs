@@ -56,6 +56,7 @@ rows! { run;
     bulkhead_deadlines: rows::bulkhead().with(BulkheadLayer::deadlines).rescued(),
     adaptive: rows::adaptive().rescued(),
     adaptive_until_end: rows::adaptive().with(AdaptiveLayer::until_end).rescued(),
+    shed: rows::shed().rescued(),
     fault: rows::fault().rescued(),
     fault_http: rows::fault().with(FaultLayer::http).rescued(),
     mirror: rows::mirror(tower::service_fn(shadow)).rescued(),

@@ -32,6 +32,7 @@ use tower_chassis::{
     rate_limit::{RateLimitLayer, RateLimitPolicy},
     retry::{RetryLayer, RetryPolicy},
     share::{Http, HttpKey, HttpKeys},
+    shed::{self, Priority, PriorityClass, ShedLayer, ShedPolicy},
     timeout::{IdleLayer, TimeoutLayer, TimeoutPolicy},
     trace::{ClientTraceLayer, TraceLayer},
     verdict::{Auto, ByFn},
@@ -243,6 +244,31 @@ pub(crate) fn adaptive() -> Row<AdaptiveLayer> {
     );
     row.play.crowd = true;
     row
+}
+
+/// The first three calls matter most, and what is below is refused.
+pub(crate) fn shed<Req: 'static>()
+-> Row<ShedLayer<shed::ByFn<impl Fn(&Req) -> Priority + Send + Sync + 'static>>> {
+    let calls = AtomicU32::new(0);
+    let layer = ShedLayer::new(ShedPolicy::default()).priority(move |_: &Req| {
+        match calls.fetch_add(1, Ordering::Relaxed) {
+            0..3 => Priority::HIGH,
+            _ => Priority::NORMAL,
+        }
+    });
+    let handle = layer.handle();
+    handle.force(PriorityClass::High);
+    Row::new(
+        layer,
+        &[
+            (Ask::One, Fine),
+            (Ask::Two, Fine),
+            (Ask::Broken, Broken),
+            (Ask::One, Unavailable),
+            (Ask::Slow, Unavailable),
+        ],
+        move |backend| backend.calls() == 3 && handle.refused(PriorityClass::Normal) == 2,
+    )
 }
 
 /// Every call is late by nothing and fails as the rule says, without being made.

@@ -36,6 +36,7 @@
 //! | `chassis_bulkhead_in_flight` | gauge: calls that hold a permit | `name` |
 //! | `chassis_bulkhead_queued` | gauge: calls that wait for one | `name` |
 //! | `chassis_bulkhead_limit` | gauge | `name` |
+//! | `chassis_shed_threshold` | gauge: the level, 0 to 500, below which calls are shed | `name` |
 //!
 //! The last ones change with every call, so nobody reports them: [`sample`] reads them, before each rendering.
 //!

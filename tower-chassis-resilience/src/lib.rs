@@ -11,6 +11,7 @@
 //! | [`bulkhead`] | so many calls at once, so many that wait | `Overloaded` |
 //! | [`rate_limit`] | so many calls per time and key | `RateLimited` |
 //! | [`adaptive`] | as many calls at once as the service can bear | `Overloaded` |
+//! | [`shed`] | under overload, refused at once, what matters least first | `Overloaded` |
 //! | [`cache`] | answers that are kept for a while and given again | |
 //! | [`coalesce`] | one call for all that ask the same at once | `Internal`: it panicked |
 //! | [`fallback`] | another answer for a call that failed | the error of both |
@@ -40,6 +41,7 @@ pub mod mirror;
 pub mod rate_limit;
 pub mod retry;
 pub mod share;
+pub mod shed;
 mod slots;
 pub mod stack;
 pub mod timeout;

@@ -20,6 +20,7 @@ pub mod hedge;
 pub mod live;
 pub mod rate_limit;
 pub mod retry;
+pub mod shed;
 
 /// Every interleaving; `LOOM_MAX_PREEMPTIONS` bounds them.
 fn explore(model: impl Fn() + Sync + Send + 'static) {

@@ -99,4 +99,8 @@ models! {
     retry::a_turn_of_the_window_makes_no_token
     retry::a_change_of_the_rate_makes_no_token
     retry::the_last_place_is_held_once
+
+    shed::a_call_is_taken_once
+    shed::a_wait_begins_once
+    shed::who_was_ready_ends_the_wait
 }

@@ -31,6 +31,7 @@ pub(crate) mod names {
     pub(crate) const BULKHEAD_IN_FLIGHT: &str = "chassis_bulkhead_in_flight";
     pub(crate) const BULKHEAD_QUEUED: &str = "chassis_bulkhead_queued";
     pub(crate) const BULKHEAD_LIMIT: &str = "chassis_bulkhead_limit";
+    pub(crate) const SHED_THRESHOLD: &str = "chassis_shed_threshold";
     pub(crate) const FAULTS: &str = "chassis_faults_total";
     pub(crate) const MIRRORED: &str = "chassis_mirrored_total";
 }
@@ -195,6 +196,12 @@ pub fn describe(recorder: &RecorderHandle) {
             names::BULKHEAD_LIMIT,
             None,
             "Calls that a bulkhead lets run at once.",
+        ),
+        (
+            Kind::Gauge,
+            names::SHED_THRESHOLD,
+            None,
+            "The level, 0 to 500, below which calls are shed.",
         ),
         (
             Kind::Counter,
