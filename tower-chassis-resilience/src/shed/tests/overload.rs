@@ -18,7 +18,12 @@ use crate::{
     bulkhead::{BulkheadLayer, BulkheadPolicy, QueueOrder},
 };
 
-const SEEDS: [u64; 3] = [1, 2, 3];
+/// Three, and with `CHASSIS_LONG=1` twelve.
+fn seeds() -> std::ops::RangeInclusive<u64> {
+    let long = std::env::var_os("CHASSIS_LONG").is_some();
+    1..=if long { 12 } else { 3 }
+}
+
 /// Calls that the service works on at once, and how long one takes in the mean.
 const SERVERS: u32 = 50;
 const WORK: Duration = Duration::from_millis(100);
@@ -110,17 +115,20 @@ fn prioritized(layer: ShedLayer) -> ShedLayer<ByFn<fn(&Call) -> Priority>> {
     layer.priority(class)
 }
 
-fn assert_order(success: [f64; 5]) {
-    assert!(success.is_sorted(), "{success:?}");
-    assert!(success[4] >= 0.999, "{success:?}");
+/// Of the highest class at least `highest` passes.
+fn assert_order(success: [f64; 5], highest: f64) {
+    // Before there is a threshold, for some ten milliseconds, all classes pass alike: three in a thousand, more or less.
+    let in_order = success.windows(2).all(|two| two[0] <= two[1] + 0.002);
+    assert!(in_order, "{success:?}");
+    assert!(success[4] >= highest, "{success:?}");
     // Three times what it can do, in five equal classes: there is room for the highest and two thirds of the next.
-    assert!(success[3] >= 0.5, "{success:?}");
-    assert!(success[0] <= 0.05 && success[1] <= 0.1, "{success:?}");
+    assert!(success[3] >= 0.4, "{success:?}");
+    assert!(success[0] <= 0.01 && success[1] <= 0.02, "{success:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn in_front_of_a_bulkhead_what_matters_most_passes() {
-    for seed in SEEDS {
+    for seed in seeds() {
         let bulkhead = BulkheadPolicy::throttle(SERVERS, 2 * SERVERS, SECOND).unwrap();
         let bulkhead = BulkheadLayer::new(bulkhead);
         let shed = ShedLayer::new(policy(|_| {}))
@@ -132,7 +140,7 @@ async fn in_front_of_a_bulkhead_what_matters_most_passes() {
         let outcome = run(stack, 3.0, time, seed).await;
         let goodput = outcome.goodput(time);
         println!("bulkhead, seed {seed}: {outcome}, goodput {goodput:.3}");
-        assert_order(outcome.success());
+        assert_order(outcome.success(), 0.999);
         assert!(goodput >= 0.95, "{goodput}");
         assert!(outcome.latest <= 350 * MS, "{:?}", outcome.latest);
     }
@@ -157,9 +165,12 @@ async fn a_bulkhead_alone_refuses_blindly() {
 /// is in the middle is refused and `full`. Calls take 100 ms, and so long they may wait in a queue that stands.
 #[tokio::test(start_paused = true)]
 async fn in_front_of_an_adaptive_limit_what_matters_most_passes() {
-    for seed in SEEDS {
+    let mut all = Vec::new();
+    for seed in seeds() {
         let adaptive = AdaptivePolicy::default().with(|config| {
             config.start = SERVERS;
+            // In its search it goes down to half of what the service can do, which is less than the highest class needs.
+            config.min = SERVERS * 4 / 5;
             config.queue_order = QueueOrder::Fifo;
             config.target = WORK;
             config.interval = SECOND;
@@ -181,7 +192,10 @@ async fn in_front_of_an_adaptive_limit_what_matters_most_passes() {
             "adaptive, seed {seed}: {outcome}, goodput {goodput:.3}, limit {}",
             adaptive.handle().limit()
         );
-        assert_order(outcome.success());
+        all.push((outcome.success(), goodput));
+    }
+    for (success, goodput) in all {
+        assert_order(success, 0.999);
         assert!(goodput >= 0.9, "{goodput}");
     }
 }
