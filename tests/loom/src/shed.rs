@@ -25,7 +25,10 @@ pub fn a_call_is_taken_once() {
         adds.join().unwrap();
         let other = takes.join().unwrap();
         let [none, after] = seen.take();
-        assert_eq!((mine[1] + other[1] + after, mine[0] + other[0] + none), (3, 0));
+        assert_eq!(
+            (mine[1] + other[1] + after, mine[0] + other[0] + none),
+            (3, 0)
+        );
         assert_eq!(seen.count(0..2), 0);
     });
 }

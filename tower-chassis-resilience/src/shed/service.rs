@@ -135,7 +135,11 @@ impl Readiness {
             self.waiting = None;
             return Poll::Pending;
         };
-        while max > 0 {
+        // With nothing to wait for it is refused at once.
+        loop {
+            if max == 0 {
+                break;
+            }
             let now = clock::now();
             // From 1: 0 stands for ready.
             let at = state.nanos(now).saturating_add(1);

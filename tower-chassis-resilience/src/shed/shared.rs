@@ -136,7 +136,7 @@ impl State {
         let name = Arc::clone(&state.setup.name);
         let events = &state.setup.events;
         events.gauge("chassis_shed_threshold", name, &state, |state: &Self| {
-            state.level().into()
+            state.level()
         });
         state
     }

@@ -12,7 +12,7 @@ pub(super) struct Unready {
 }
 
 impl Unready {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             since: AtomicU64::new(0),
             seen: AtomicU64::new(0),

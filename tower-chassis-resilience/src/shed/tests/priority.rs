@@ -390,7 +390,7 @@ rotate: 0s
         full: 1.0,
         interval: 5 * MS,
         reaction: 20 * MS,
-        rotate: 0 * MS,
+        rotate: std::time::Duration::ZERO,
     };
     assert_eq!(config, read);
     assert!(ShedPolicy::try_from(config).is_ok());
