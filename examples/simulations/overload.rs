@@ -80,7 +80,7 @@ pub(crate) fn overload(seed: u64) -> Overload {
     // Calls that all take about the same time end together and leave the queue empty, so that it never stands and is never
     // cut short: they get less time to wait instead.
     let policy =
-        AdaptivePolicy::default().with(|config| config.max_wait = Duration::from_millis(10));
+        AdaptivePolicy::default().with(|config| config.max_wait = Duration::from_millis(5));
     let limit = match policy {
         Ok(policy) => AdaptiveLayer::new(policy),
         Err(error) => panic!("{error}"),

@@ -17,7 +17,7 @@ pub(super) const MAX_CALLS: u32 = 1_000;
 const PER_CELL: u64 = 24;
 // A model has few calls, or it has no end.
 const CELLS: usize = if cfg!(chassis_loom) {
-    1
+    2
 } else {
     (MAX_CALLS as u64).div_ceil(PER_CELL) as usize
 };
