@@ -73,9 +73,15 @@
 //!   is so, which is 1.6 with the defaults. What is watched must be able to go there: give the bulkhead a queue of
 //!   twice its limit. One without a queue refuses by itself at 1, blindly: in front of it say `start` 0.5 and `full` 1.
 //! * An adaptive limit moves, and its queue, which is for bursts, refuses by itself what waits in it for long. In front
-//!   of it say `start` 0.3 and `full` 1.5, and give its queue the order `fifo` and a `target` of what a call takes.
+//!   of it say `start` 0.3 and `full` 1.5, give its queue the order `fifo` and a `target` of what a call takes, and let
+//!   its `min` be more than the highest class needs. Even so a limit that falls at once refuses some of that.
 //! * What comes before the threshold has followed finds the queue. If limit and queue together are less than what the
 //!   service does in twice the `reaction`, they overflow before, for all classes alike: lower `interval` and `reaction`.
+//!
+//! At three times what a service can do, with five classes alike (50 calls of 100 ms at once, 20 s from a cold start,
+//! twelve seeds, in virtual time): behind a bulkhead with the defaults all of `VeryHigh` passes, about 60 % of `High`,
+//! 5 % of `Normal`, below 0.5 % of the others, and what is served is 98 % of the capacity or more. Behind an adaptive
+//! limit that is set so, 99.65 % of `VeryHigh` or more, and 92 % of the capacity.
 //!
 //! The classes, levels and quantile are those of failsafe-go's prioritizer; WeChat's DAGOR
 //! ([Zhou et al., 2018](https://arxiv.org/abs/1806.04075)) has the levels of users.
