@@ -120,8 +120,19 @@ where
 /// allocations of the others, and from the ratio too.
 pub fn run(cases: &mut [Case], floor: &str, rounds: usize, time: Duration) -> Vec<Vec<String>> {
     for _ in 0..rounds {
-        cases.iter_mut().for_each(|case| case.round(time));
+        round(cases, time);
     }
+    rows(cases, floor)
+}
+
+/// One round of all cases, for who has others in turn with them.
+pub fn round(cases: &mut [Case], time: Duration) {
+    cases.iter_mut().for_each(|case| case.round(time));
+}
+
+/// The rows of [`run`].
+#[must_use]
+pub fn rows(cases: &[Case], floor: &str) -> Vec<Vec<String>> {
     let under = find(cases, floor);
     let rows = cases.iter().map(|case| {
         let base = find(cases, case.base).filter(|base| base.name != case.name);
@@ -146,7 +157,8 @@ fn find<'a>(cases: &'a [Case], name: &str) -> Option<&'a Case> {
 }
 
 /// What a case adds to the floor in each round.
-fn added(cases: &[Case], floor: &str, name: &str) -> Vec<f64> {
+#[must_use]
+pub fn added(cases: &[Case], floor: &str, name: &str) -> Vec<f64> {
     let nanos = |name: &str| find(cases, name).map_or(&[][..], |case| &case.nanos);
     if name == floor || find(cases, floor).is_none() {
         return nanos(name).to_vec();

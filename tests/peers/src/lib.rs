@@ -4,6 +4,7 @@ pub mod bench;
 pub mod counting;
 pub mod process;
 pub mod table;
+pub mod tables;
 
 /// The middle of some figures; of an even number the upper one. 0 of none.
 #[must_use]

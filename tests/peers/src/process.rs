@@ -131,7 +131,9 @@ impl Drop for Server {
     }
 }
 
-fn pinned(core: usize, program: &Path, args: &[&str]) -> Command {
+/// A program, to be started on `core`.
+#[must_use]
+pub fn pinned(core: usize, program: &Path, args: &[&str]) -> Command {
     let mut command = Command::new("taskset");
     // taskset becomes the program, so its process id is the program's.
     command
