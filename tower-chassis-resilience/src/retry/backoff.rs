@@ -104,6 +104,24 @@ mod tests {
         assert!((4.0..12.0).contains(&(sums[3] / sums[0])), "{sums:?}");
     }
 
+    /// Computed by another program from Polly's formula, in microseconds.
+    #[test]
+    fn the_decorrelated_waits_are_those_of_polly() {
+        for (unit, waits) in [
+            (0.0, [0, 34_430, 36_502, 71_646, 142_945, 285_757]),
+            (0.5, [22_435, 27_325, 50_894, 101_149, 202_091, 404_092]),
+            (0.999, [34_403, 36_478, 71_597, 142_846, 285_559, 571_055]),
+        ] {
+            let mut backoff = Backoff::default();
+            for wait in waits {
+                let next = backoff
+                    .next(Jitter::Decorrelated, BASE, MAX, unit)
+                    .as_micros();
+                assert!(next.abs_diff(wait) <= 1, "{unit}: {next}, not {wait}");
+            }
+        }
+    }
+
     #[test]
     fn no_two_waits_are_alike_and_a_seed_repeats_them() {
         let draw = |seed| {

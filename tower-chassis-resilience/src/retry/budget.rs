@@ -17,9 +17,8 @@ use super::{cells::Cells, config::BudgetPolicy};
 
 /// What a retry costs, in thousandths of a token: a ratio has three decimals and is exact.
 const COST: u64 = 1_000;
-/// The window is cut in slots, so that a deposit is good for nine to ten seconds.
+/// The window is cut in slots of a second, so that a deposit is good for nine to ten.
 const SLOTS: usize = 10;
-const SLOT: Duration = Duration::from_secs(1);
 /// The reserve never holds more than two seconds of its rate.
 const BURST: u64 = 2_000_000_000;
 /// The interval of a reserve that gives nothing.
@@ -288,7 +287,7 @@ impl Inner {
 
     /// Enters the slot of `now` and forgets what was paid in before the window.
     fn turn(&self, now: Instant) {
-        let slot = self.since(now).as_secs() / SLOT.as_secs();
+        let slot = self.since(now).as_secs();
         if slot <= self.slot.load(Ordering::Acquire) {
             return;
         }
@@ -400,7 +399,7 @@ impl Inner {
         let _marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         // In between it gives nothing. Who read the old interval before takes one token at most, at its price.
         let old = self.interval.swap(NEVER, Ordering::Relaxed);
-        if interval != old && interval != NEVER {
+        if interval != NEVER {
             let now = self.nanos(now);
             let rescale = |refilled| {
                 // What gave nothing has nothing left.

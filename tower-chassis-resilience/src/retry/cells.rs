@@ -50,9 +50,10 @@ impl Cells {
     pub(super) fn is_due(&self, thread: usize) -> bool {
         let (cell, _) = self.at(thread);
         // Where cells are shared it may be too early or too late by a few.
-        let left = cell.left.load(Relaxed);
-        cell.left.store(left.wrapping_sub(1), Relaxed);
-        left == 0 || left > MOST
+        let left = cell.left.load(Relaxed).wrapping_sub(1);
+        cell.left.store(left, Relaxed);
+        // Below zero it is the largest there is.
+        left >= MOST
     }
 
     /// The clock was looked at. Where calls come in quick succession the next ones do not: the time from one look to
@@ -109,5 +110,73 @@ fn add(word: &AtomicU64, amount: u64, own: bool) {
         word.store(word.load(Relaxed).wrapping_add(amount), Relaxed);
     } else {
         word.fetch_add(amount, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of calls that begin `apart` milliseconds after one another, how many there are from one look to the next.
+    fn gaps<const N: usize>(cells: &Cells, thread: usize, now: &mut u64, apart: u64) -> [u32; N] {
+        [(); N].map(|()| {
+            let mut calls = 0;
+            loop {
+                *now += apart;
+                calls += 1;
+                assert!(calls <= MOST, "it never looks");
+                if cells.is_due(thread) {
+                    cells.looked(thread, *now);
+                    return calls;
+                }
+            }
+        })
+    }
+
+    #[test]
+    fn the_faster_calls_come_the_fewer_look_at_the_clock() {
+        for thread in [0, OWN + 1] {
+            let (cells, mut now) = (Cells::default(), 0);
+            assert_eq!(
+                gaps(&cells, thread, &mut now, 0),
+                [1, 2, 4, 8, 16, 32, 64, 64]
+            );
+            // 128 ms from one look to the next, and then 256.
+            assert_eq!(gaps(&cells, thread, &mut now, 2), [64, 64]);
+            assert_eq!(gaps(&cells, thread, &mut now, 4), [64, 1, 2, 4, 8, 16, 16]);
+            assert_eq!(gaps(&cells, thread, &mut now, 200), [16, 1, 1]);
+            assert_eq!(gaps(&cells, thread, &mut now, 50), [1, 1]);
+            assert_eq!(gaps(&cells, thread, &mut now, 49), [1, 2, 2]);
+        }
+    }
+
+    /// The one that is due has not looked yet, and another of its cell begins a call.
+    #[test]
+    fn a_look_that_is_due_stays_due_until_it_is_done() {
+        let cells = Cells::default();
+        assert!((0..3).all(|_| cells.is_due(OWN)));
+        cells.looked(OWN, 7);
+        assert!(!cells.is_due(OWN) && cells.is_due(OWN) && cells.is_due(OWN + SHARED));
+    }
+
+    #[test]
+    fn threads_have_cells_of_their_own_and_the_others_share_four() {
+        let cells = Cells::default();
+        assert_eq!(size_of::<Cells>(), 20 * size_of::<Cell>());
+        for thread in 0..40 {
+            cells.enter(thread, 1 << thread);
+            cells.leave(39 - thread);
+        }
+        assert_eq!((cells.paid(), cells.calls()), ((1 << 40) - 1, 0));
+        let calls = |cell: &Cell| cell.calls.load(Relaxed).cast_signed();
+        assert!(cells.0[..OWN].iter().all(|cell| calls(cell) == 0));
+        let paid = cells
+            .0
+            .iter()
+            .map(|cell| cell.paid.load(Relaxed).count_ones());
+        assert!(paid.eq([1; OWN].into_iter().chain([6; SHARED])));
+        // More that end than began: seen while they come and go.
+        cells.leave(3);
+        assert_eq!(cells.calls(), 0);
     }
 }

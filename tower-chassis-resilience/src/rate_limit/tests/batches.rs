@@ -129,6 +129,19 @@ fn a_burst_at_once_is_exact() {
     }
 }
 
+#[test]
+fn what_was_taken_in_advance_needs_no_time() {
+    let bucket = Bucket::new(Rule::new(1_000, 1_000), CELLS);
+    let spare = |thread| (0..100).take_while(|_| bucket.take_spare(thread)).count();
+    // So many make it hot, and the next one fetches eight.
+    for _ in 0..64 {
+        bucket.take(0, 1, 0, &mut 1).unwrap();
+        assert_eq!(spare(0), 0);
+    }
+    bucket.take(0, 1, 0, &mut 1).unwrap();
+    assert_eq!((spare(1), spare(0), spare(0)), (0, 7, 0));
+}
+
 /// What was taken in advance and used after a pause counts for the burst that follows.
 #[test]
 fn what_is_used_later_counts_when_it_is_used() {

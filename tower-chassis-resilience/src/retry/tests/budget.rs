@@ -79,6 +79,23 @@ fn the_reserve_gives_two_seconds_at_once_and_then_its_rate() {
     assert_eq!(drain(&slow, start + ms(10_100)), 1);
 }
 
+/// -0.0 is within the range of the setting, and a billion by that is no interval.
+#[test]
+fn a_reserve_without_a_rate_gives_nothing() {
+    for rate in [0.0, -0.0] {
+        let (none, start) = budget(1.0, rate);
+        assert_eq!(none.snapshot(start + ms(60_000)).reserve, 0);
+        assert_eq!(drain(&none, start + ms(60_000)), 0);
+    }
+}
+
+#[test]
+fn a_budget_shows_what_it_saved() {
+    let (budget, now) = budget(0.25, 10.0);
+    pay(&budget, now);
+    assert_eq!(format!("{budget:?}"), "Budget { saved: 250, .. }");
+}
+
 #[test]
 fn a_change_keeps_what_is_there() {
     let (budget, now) = budget(1.0, 0.0);
