@@ -246,4 +246,111 @@ mod tests {
         }
         assert!((ROOM / 2..=COUNT_MAX).contains(&counts.total));
     }
+    const FAILED: Sample = Sample {
+        failed: true,
+        slow: false,
+    };
+
+    /// A ring in which a failure was counted in each of these buckets.
+    fn ring(numbers: std::ops::RangeInclusive<u64>) -> Buckets {
+        let buckets = Buckets::default();
+        numbers.for_each(|number| buckets.record(0b10_1011, number, FAILED));
+        buckets
+    }
+
+    /// How many failures are left after the ring turned from `last` to `number`.
+    fn left(buckets: &Buckets, last: u64, number: u64) -> u64 {
+        buckets.turn(last, number);
+        let words = buckets.0.iter().map(|word| failed(word.load(Relaxed)));
+        words.sum()
+    }
+
+    #[test]
+    fn a_sweep_takes_what_is_out_of_the_window_and_no_more() {
+        // Not before its time.
+        assert_eq!(left(&ring(5..=14), 14, 39), 10);
+        assert_eq!(left(&ring(50..=59), 59, 78), 10);
+        // Those of the turn before stay, and those of this one.
+        assert_eq!(left(&ring(30..=39), 39, 40), 10);
+        assert_eq!(left(&ring(36..=45), 35, 45), 10);
+        let swept = ring(25..=34);
+        assert_eq!(left(&swept, 34, 40), 5);
+        assert_eq!(swept.counts(0b10_1011, 40).failed, 4);
+        assert_eq!(left(&ring(30..=30), 30, 42), 1);
+        // However many turns ago, as long as the tag can tell.
+        for sweep in (1..100).filter(|sweep| sweep % 4 != 0) {
+            let now = sweep * SWEEP;
+            assert_eq!(left(&ring(0..=9), now - 1, now), 0, "{now}");
+        }
+        // After a pause all of them, also those that would seem to be of now.
+        assert_eq!(left(&ring(30..=39), 39, 190), 0);
+        assert_eq!(left(&ring(30..=30), 21, 40), 1);
+        assert_eq!(left(&ring(30..=30), 20, 40), 0);
+    }
+
+    #[test]
+    fn a_call_is_counted_however_late_it_is() {
+        for number in [0, 1, 159, 160, 1_000, 123_456_789] {
+            let buckets = Buckets::default();
+            for calls in 1..4 {
+                buckets.record(7, number, FAILED);
+                buckets.record(7, number, Sample::default());
+                let counts = buckets.counts(7, number);
+                assert_eq!(
+                    (counts.total, counts.failed),
+                    (2 * calls, calls),
+                    "{number}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn tags_are_points_on_a_circle() {
+        for (this, that, is) in [
+            ((0, 0), (0, 0), false),
+            ((9, 0), (0, 0), false),
+            ((10, 0), (9, 0), true),
+            ((70, 0), (0, 0), true),
+            ((80, 0), (0, 0), false),
+            ((0, 0), (10, 0), false),
+            // The turns come round.
+            ((160, 0), (150, 0), true),
+            ((10, 5), (150, 5), true),
+            ((150, 5), (10, 5), false),
+            // Of generations the later one is newer whatever the turn, and they come round as well.
+            ((0, 1), (90, 0), true),
+            ((90, 0), (0, 1), false),
+            ((0, 31), (0, 0), true),
+            ((0, 32), (0, 0), false),
+            ((0, 1), (0, 63), true),
+            ((0, 63), (0, 1), false),
+            ((0, 64), (0, 63), true),
+        ] {
+            let tag = |(number, generation)| tag(number, generation);
+            assert_eq!(newer(tag(this), tag(that)), is, "{this:?} {that:?}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_is_halved_when_it_is_full() {
+        let buckets = Buckets::default();
+        let slow = Sample {
+            failed: false,
+            slow: true,
+        };
+        (0..99).for_each(|_| buckets.record(3, 25, FAILED));
+        (0..50).for_each(|_| buckets.record(3, 25, slow));
+        let counts = |total, failed, slow| Counts {
+            total,
+            failed,
+            slow,
+        };
+        (149..ROOM).for_each(|_| buckets.record(3, 25, Sample::default()));
+        assert_eq!(buckets.counts(3, 25), counts(ROOM, 99, 50));
+        buckets.record(3, 25, Sample::default());
+        assert_eq!(buckets.counts(3, 25), counts(ROOM / 2 + 1, 49, 25));
+        buckets.record(3, 25, FAILED);
+        assert_eq!(buckets.counts(3, 25), counts(ROOM / 2 + 2, 50, 25));
+    }
 }

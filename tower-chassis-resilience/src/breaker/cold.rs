@@ -107,3 +107,108 @@ pub(super) fn nanos(duration: Duration) -> u64 {
     let whole = duration.as_secs().saturating_mul(1_000_000_000);
     whole.saturating_add(u64::from(duration.subsec_nanos()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn cold() -> Cold {
+        let config = BreakerConfig {
+            window: 10 * SECOND,
+            open_base: SECOND,
+            open_max: 60 * SECOND,
+            probe_timeout: 5 * SECOND,
+            ..BreakerConfig::default()
+        };
+        Cold::new(&config, Some(7))
+    }
+
+    const fn at(seconds: u64) -> u64 {
+        seconds * 1_000_000_000
+    }
+
+    #[test]
+    fn a_step_is_forgotten_for_each_window_that_it_was_closed() {
+        let mut cold = cold();
+        (cold.opens, cold.closed_since) = (5, at(100));
+        let opens = [0, 100, 110, 149, 150, 10_000].map(|seconds| cold.opens(at(seconds)));
+        assert_eq!(opens, [5, 5, 4, 1, 0, 0]);
+        assert_eq!((cold.opens(at(110) - 1), cold.opens(u64::MAX)), (5, 0));
+    }
+
+    #[test]
+    fn open_times_double_to_the_longest_and_are_half_jitter() {
+        let mut cold = cold();
+        for (opens, full) in [
+            (0, 1_000),
+            (1, 1_000),
+            (2, 2_000),
+            (6, 32_000),
+            (7, 60_000),
+            (33, 60_000),
+            (u32::MAX, 60_000),
+        ] {
+            let mut drawn = [(); 1_000].map(|()| cold.draw(opens).as_millis());
+            drawn.sort_unstable();
+            let (least, most) = (drawn[0], drawn[999]);
+            assert!(
+                (full / 2..full * 51 / 100).contains(&least),
+                "{opens}: {least}"
+            );
+            assert!((full * 99 / 100..=full).contains(&most), "{opens}: {most}");
+        }
+    }
+
+    #[test]
+    fn a_mode_is_in_force_until_its_end() {
+        let mut cold = cold();
+        (cold.mode, cold.mode_until) = (Mode::Disabled, 7);
+        assert_eq!(
+            [0, 6, 7, 8].map(|now| cold.mode(now)),
+            [Mode::Disabled, Mode::Disabled, Mode::Auto, Mode::Auto]
+        );
+        cold.mode_until = FOREVER;
+        assert_eq!(cold.mode(FOREVER - 1), Mode::Disabled);
+    }
+
+    #[test]
+    fn the_first_probe_is_due_first() {
+        let mut cold = cold();
+        assert_eq!(cold.overdue_at(), NEVER);
+        cold.probes.extend([9, 3, 4].map(|seconds| Probe {
+            began: at(seconds),
+            headed: false,
+        }));
+        assert_eq!((cold.overdue_at(), cold.due(at(1))), (at(8), at(6)));
+        // What ends is neither for ever nor never.
+        assert_eq!(cold.due(u64::MAX), FOREVER - 1);
+        assert_eq!(NEVER - FOREVER, 1);
+    }
+
+    #[test]
+    fn other_settings_are_in_force_at_once() {
+        let mut cold = cold();
+        (cold.opens, cold.open_for) = (5, 3 * SECOND);
+        cold.apply(&BreakerConfig {
+            window: 20 * SECOND,
+            open_base: 2 * SECOND,
+            open_max: 2 * SECOND,
+            probe_timeout: SECOND,
+            ..BreakerConfig::default()
+        });
+        assert_eq!(
+            (cold.opens(at(39)), cold.due(0), cold.open_for),
+            (4, at(1), 3 * SECOND)
+        );
+        assert!((SECOND..=2 * SECOND).contains(&cold.draw(9)));
+    }
+
+    #[test]
+    fn nanoseconds_are_counted_as_far_as_they_go() {
+        assert_eq!(nanos(Duration::from_millis(1_500)), 1_500_000_000);
+        assert_eq!(nanos(Duration::from_nanos(u64::MAX - 1)), u64::MAX - 1);
+        assert_eq!(nanos(Duration::MAX), u64::MAX);
+    }
+}

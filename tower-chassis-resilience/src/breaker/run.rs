@@ -81,3 +81,54 @@ const fn length(word: u64, generation: u32) -> u32 {
 const fn pack(generation: u32, length: u32) -> u64 {
     (generation as u64) << 32 | length as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(generation: u32, length: u32) -> Run {
+        Run(AtomicU64::new(pack(generation, length)))
+    }
+
+    #[test]
+    fn a_row_grows_ends_and_begins_again() {
+        let run = row(3, 2);
+        assert_eq!((run.count(3), run.length(3)), (3, 3));
+        assert!(run.restart(3));
+        assert_eq!((run.length(3), run.count(3)), (1, 2));
+        run.end(3);
+        assert_eq!((run.length(3), run.count(3)), (0, 1));
+    }
+
+    #[test]
+    fn what_is_late_changes_nothing_and_what_is_later_begins_anew() {
+        let run = row(3, 5);
+        assert_eq!((run.count(2), run.restart(2)), (0, false));
+        run.end(2);
+        assert_eq!((run.length(2), run.length(3)), (0, 5));
+        run.end(4);
+        assert_eq!((run.length(4), run.length(3)), (0, 5));
+        assert_eq!((run.count(4), run.length(3), run.length(4)), (1, 0, 1));
+        let run = row(3, 5);
+        assert!(run.restart(4));
+        assert_eq!((run.length(3), run.length(4)), (0, 1));
+    }
+
+    #[test]
+    fn generations_come_round() {
+        const LAST: u32 = (1 << 29) - 1;
+        const HALF: u32 = LAST / 2;
+        for (present, other, late) in [
+            (LAST, 0, false),
+            (0, LAST, true),
+            (HALF, 0, true),
+            (HALF + 1, 0, false),
+            (7, 9 + HALF, true),
+            (7, 8 + HALF, false),
+        ] {
+            let counted = row(present, 5).count(other);
+            assert_eq!(counted, u32::from(!late), "{present} {other}");
+            assert_eq!(row(present, 5).restart(other), !late, "{present} {other}");
+        }
+    }
+}

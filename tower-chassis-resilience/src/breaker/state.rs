@@ -292,3 +292,164 @@ impl Word {
 pub(super) const fn generation_of(raw: u64) -> u32 {
     (raw >> GENERATION_SHIFT) as u32 & GENERATION_MASK
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATES: [(State, u64, &str); 5] = [
+        (State::Closed, 0, "closed"),
+        (State::Open, 1, "open"),
+        (State::HalfOpen, 2, "half-open"),
+        (State::Recovering, 3, "recovering"),
+        (State::Disabled, 4, "disabled"),
+    ];
+
+    #[test]
+    fn a_word_holds_what_was_put_into_it() {
+        for (state, number, name) in STATES {
+            assert_eq!(state.as_str(), name);
+            for (generation, admitted, ok, failed) in [
+                (0, 0, 0, 0),
+                (1, 2, 3, 4),
+                (GENERATION_MASK, 0xfff, 0x3ff, 0x3ff),
+                (GENERATION_MASK, 0, 0x3ff, 0),
+                (0, 0xfff, 0, 0x3ff),
+                (1 << 28, 1 << 11, 1 << 9, 1 << 9),
+            ] {
+                let word = Word {
+                    state,
+                    generation,
+                    admitted,
+                    ok,
+                    failed,
+                };
+                let raw = word.pack();
+                assert_eq!(Word::unpack(raw), word);
+                assert_eq!(
+                    (raw >> STATE_SHIFT, generation_of(raw)),
+                    (number, generation)
+                );
+            }
+        }
+        let word = Word {
+            state: State::Recovering,
+            generation: 0x1234_5678,
+            admitted: 0xabc,
+            ok: 0x201,
+            failed: 0x102,
+        };
+        assert_eq!(word.pack(), 0x7234_5678_abc8_0502);
+    }
+
+    #[test]
+    fn a_transition_begins_a_generation_without_probes() {
+        let word = Word {
+            state: State::HalfOpen,
+            generation: GENERATION_MASK - 1,
+            admitted: 3,
+            ok: 2,
+            failed: 1,
+        };
+        let next = |generation| Word {
+            state: State::Open,
+            generation,
+            admitted: 0,
+            ok: 0,
+            failed: 0,
+        };
+        assert_eq!(word.next(State::Open), next(GENERATION_MASK));
+        assert_eq!(word.next(State::Open).next(State::Open), next(0));
+    }
+
+    #[test]
+    fn a_pass_keeps_its_notes_apart() {
+        let (call, probe, uncounted) = (
+            Pass::of_call(1, 2),
+            Pass::of_probe(1, 2),
+            Pass::uncounted(1, 2),
+        );
+        assert!(!call.is_probe() && call.is_counted() && !call.is_good());
+        assert!(probe.is_probe() && probe.is_counted() && !probe.is_good());
+        assert!(!uncounted.is_probe() && !uncounted.is_counted() && !uncounted.is_good());
+        for mut pass in [call, probe] {
+            // Said once or twice.
+            for _ in 0..2 {
+                pass.set_good();
+                assert!(pass.is_good() && pass.is_counted());
+            }
+            let mut good = pass;
+            for _ in 0..2 {
+                pass.spend();
+                assert!(!pass.is_counted() && pass.is_good());
+            }
+            good.set_headed(true);
+            assert!(good.is_counted() && good.is_good());
+            assert_eq!(
+                (good.is_probe(), good.generation, good.began),
+                (pass.is_probe(), 1, 2)
+            );
+        }
+    }
+
+    #[test]
+    fn it_is_slow_by_its_head_or_by_now() {
+        let pass = Pass::of_call(0, 100);
+        assert!(!pass.is_slow(5, 105) && pass.is_slow(5, 106) && !pass.is_slow(5, 0));
+        let (mut quick, mut slow) = (pass, pass);
+        for _ in 0..2 {
+            quick.set_headed(false);
+            slow.set_headed(true);
+            assert!(!quick.is_slow(5, 1_000) && slow.is_slow(5, 100));
+        }
+    }
+
+    #[test]
+    fn it_is_at_once_in_its_first_poll_alone() {
+        for pass in [Pass::of_call(0, 0), Pass::uncounted(0, 0)] {
+            let mut polled = pass;
+            // The call, the first poll, and one more.
+            let at_once = [(); 4].map(|()| {
+                let at_once = polled.is_at_once();
+                polled.polled();
+                at_once
+            });
+            assert_eq!(at_once, [true, true, true, false]);
+            let before = polled;
+            polled.polled();
+            assert_eq!(polled, before);
+            for polls in 0..4 {
+                let mut waited = pass;
+                (0..polls).for_each(|_| waited.polled());
+                waited.waited();
+                assert!(!waited.is_at_once() && waited.is_counted() == pass.is_counted());
+            }
+            let mut headed = pass;
+            headed.set_headed(false);
+            assert!(!headed.is_at_once());
+        }
+        assert!(!Pass::of_probe(0, 0).is_at_once());
+    }
+
+    #[test]
+    fn every_class_has_its_weight() {
+        for (class, weight) in [
+            (Class::Success, "good"),
+            (Class::ClientFault, "good"),
+            (Class::RateLimited, "limited"),
+            (Class::Failure, "bad"),
+            (Class::Timeout, "bad"),
+            (Class::Unreachable, "bad"),
+            (Class::Cancelled, "nothing"),
+            (Class::Refused, "nothing"),
+        ] {
+            let is = match weigh(class) {
+                Weight::Good => "good",
+                Weight::Limited => "limited",
+                Weight::Bad => "bad",
+                Weight::Nothing => "nothing",
+            };
+            assert_eq!(is, weight, "{class:?}");
+        }
+    }
+}
