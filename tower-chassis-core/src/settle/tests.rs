@@ -10,7 +10,7 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 
 use super::*;
-use crate::{cause, verdict::Class};
+use crate::{Kind, Rejection, cause, verdict::Class};
 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<Verdict>>>);
@@ -81,6 +81,45 @@ async fn an_unread_body_keeps_the_verdict_of_its_head() {
         );
         assert_eq!(log.classes(), [class]);
     }
+}
+
+/// A body that ends with this error after a frame.
+struct Ends<E>(Vec<Result<Frame<bytes::Bytes>, E>>);
+impl<E: Unpin> Body for Ends<E> {
+    type Data = bytes::Bytes;
+    type Error = E;
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<bytes::Bytes>, E>>> {
+        Poll::Ready(self.0.pop())
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_is_judged_by_its_error() {
+    async fn judged<E: Unpin + 'static>(error: E) -> Vec<Class> {
+        let (outer, inner) = (Log::default(), Log::default());
+        let body = Ends(vec![Err(error), Ok(Frame::data("x".into()))]);
+        let answer = std::future::ready(Ok::<_, Infallible>(Response::new(body)));
+        let settle = UntilEnd::<Auto>::default();
+        let watched = ResponseFuture::new(answer, inner.clone(), settle);
+        let twice = ResponseFuture::new(watched, outer.clone(), settle).await;
+        assert!(twice.unwrap().into_body().collect().await.is_err());
+        [inner.classes(), outer.classes()].concat()
+    }
+    let late = || Rejection::new(Kind::Timeout, "timeout");
+    assert_eq!(
+        judged(crate::BoxError::from(late())).await,
+        [Class::Timeout; 2]
+    );
+    assert_eq!(judged(late()).await, [Class::Timeout; 2]);
+    let stalled = Rejection::new(Kind::BodyTimeout, "server");
+    assert_eq!(
+        judged(std::io::Error::other(stalled)).await,
+        [Class::Cancelled; 2]
+    );
+    assert_eq!(judged("broken").await, [Class::Failure; 2]);
 }
 
 #[tokio::test]

@@ -132,7 +132,12 @@ impl<B: Body, G: Observe, C: ClassifyEnd> Watched<B, G, C> {
     }
 }
 
-impl<B: Body, G: Observe, C: ClassifyEnd> Body for Watched<B, G, C> {
+impl<B, G, C> Body for Watched<B, G, C>
+where
+    B: Body<Error: 'static>,
+    G: Observe,
+    C: ClassifyEnd,
+{
     type Data = B::Data;
     type Error = B::Error;
 
@@ -161,9 +166,9 @@ impl<B: Body, G: Observe, C: ClassifyEnd> Body for Watched<B, G, C> {
                     watch.end(End::Trailers(trailers));
                 }
             }
-            Some(Err(_)) => {
+            Some(Err(error)) => {
                 if let Some(mut watch) = this.watch.take() {
-                    watch.end(End::Broken);
+                    watch.end(End::Broken(Verdict::of_error(error)));
                 }
             }
             None => {

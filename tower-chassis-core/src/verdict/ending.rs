@@ -61,7 +61,7 @@ fn kind(end: &End<'_>) -> Discriminant<End<'static>> {
     discriminant(&match end {
         // What is in the trailers is not part of the kind.
         End::Trailers(_) | End::Clean => End::Clean,
-        End::Broken => End::Broken,
+        End::Broken(_) => End::Broken(Verdict::FAILURE),
         End::Unread => End::Unread,
         End::Dropped => End::Dropped,
         End::Panicked => End::Panicked,

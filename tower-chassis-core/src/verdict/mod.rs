@@ -244,8 +244,8 @@ pub enum End<'a> {
     Clean,
     /// With trailers.
     Trailers(&'a HeaderMap),
-    /// With an error.
-    Broken,
+    /// With an error, of which [`Verdict::of_error`] says this: a timeout, if a layer of ours ended the body for that.
+    Broken(Verdict),
     /// Dropped before its first poll.
     Unread,
     /// Dropped after a poll, before its end.
@@ -314,7 +314,12 @@ fn default_end(head: Verdict, end: &End<'_>) -> Verdict {
         }
         End::Clean if unsaid => Verdict::grpc(http::UNKNOWN),
         End::Clean | End::Trailers(_) => head,
-        End::Broken | End::Panicked => head.with_class(Class::Failure),
+        End::Broken(why) => head.with_class(match why.class() {
+            // What broke off was no success, whatever its error says.
+            Class::Success | Class::ClientFault => Class::Failure,
+            class => class,
+        }),
+        End::Panicked => head.with_class(Class::Failure),
         End::Unread if unsaid => head.with_class(Class::Cancelled),
         End::Unread => head,
         End::Dropped => {

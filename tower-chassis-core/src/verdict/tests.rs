@@ -50,13 +50,46 @@ fn grpc_is_judged_by_its_trailers() {
 #[test]
 fn only_a_success_can_still_turn() {
     let head = Verdict::http(StatusCode::SERVICE_UNAVAILABLE);
-    for end in [End::Clean, End::Broken, End::Unread, End::Dropped] {
+    for end in [
+        End::Clean,
+        End::Broken(Verdict::FAILURE),
+        End::Unread,
+        End::Dropped,
+    ] {
         assert_eq!(Auto.end(head, end), head);
     }
     let ok = Verdict::http(StatusCode::OK);
-    assert_eq!(Auto.end(ok, End::Broken).class(), Class::Failure);
+    assert_eq!(
+        Auto.end(ok, End::Broken(Verdict::FAILURE)).class(),
+        Class::Failure
+    );
     assert_eq!(Auto.end(ok, End::Unread).class(), Class::Success);
     assert_eq!(Auto.end(ok, End::Dropped).class(), Class::Cancelled);
+}
+
+/// A body that a layer of ours ends, or the caller's own, is judged as that, and not as a failure of the service.
+#[test]
+fn what_broke_a_body_says_its_error() {
+    let ok = Verdict::http(StatusCode::OK);
+    for (kind, class) in [
+        (Kind::Timeout, Class::Timeout),
+        (Kind::Reset, Class::Unreachable),
+        (Kind::BodyTimeout, Class::Cancelled),
+        (Kind::Overloaded, Class::Refused),
+        (Kind::Internal, Class::Failure),
+    ] {
+        let said = Rejection::new(kind, "x").verdict();
+        let end = Auto.end(ok, End::Broken(said));
+        assert_eq!((end.class(), end.http_status()), (class, Some(200)));
+        let judged = Ending::new(Auto, ok);
+        assert!(judged.end(End::Clean).is_success());
+        assert_eq!(judged.end(End::Broken(said)).class(), class);
+    }
+    // What broke off did not go well, whatever it says.
+    for class in [Class::Success, Class::ClientFault] {
+        let end = Auto.end(ok, End::Broken(Verdict::new(class)));
+        assert_eq!(end.class(), Class::Failure);
+    }
 }
 
 #[test]
@@ -173,7 +206,10 @@ fn an_ending_is_asked_once_and_a_later_break_still_counts() {
     let ending = Ending::new(counts.clone(), Verdict::http(StatusCode::OK));
     assert!(ending.end(End::Clean).is_success());
     assert!(ending.end(End::Trailers(&HeaderMap::new())).is_success());
-    assert_eq!(ending.end(End::Broken).class(), Class::Failure);
+    assert_eq!(
+        ending.end(End::Broken(Verdict::FAILURE)).class(),
+        Class::Failure
+    );
     assert_eq!(counts.0.load(std::sync::atomic::Ordering::Relaxed), 1);
     let ending = Ending::new(counts, Verdict::http(StatusCode::OK));
     assert_eq!(ending.end(End::Dropped), Verdict::SUCCESS);
