@@ -56,7 +56,7 @@ pub enum Kind {
     Timeout,
     /// The caller is not known.
     Unauthenticated,
-    /// No connection could be made: nothing was sent.
+    /// No connection could be made, or the peer did not look at the request and said so: nothing of it was served.
     Unreachable,
 }
 
@@ -151,7 +151,7 @@ impl Kind {
             Self::Reset => "connection broke before a response",
             Self::Timeout => "no response in time",
             Self::Unauthenticated => "not authenticated",
-            Self::Unreachable => "could not connect",
+            Self::Unreachable => "could not be reached",
         }
     }
 }

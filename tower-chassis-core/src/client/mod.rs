@@ -1,8 +1,9 @@
 //! A pooled HTTP client as a service.
 //!
 //! One [`Client`] is one pool; [`Client::to`] fixes it to an [`Endpoint`], which is how a balancer uses it.
-//! Errors are [`Rejection`]s: `Unreachable` where no connection could be made, so nothing was sent,
-//! `Reset` where the connection broke before a head arrived. A request body that failed by itself keeps its
+//! Errors are [`Rejection`]s: `Unreachable` where no connection could be made, so nothing was sent, or where the server
+//! says that it did not look at the request (HTTP/2's `REFUSED_STREAM`, and `GOAWAY` before it), `Reset` where the
+//! connection broke before a head arrived. A request body that failed by itself keeps its
 //! own rejection (413, 408), so that the client's fault is not the service's.
 //!
 //! # Cost
@@ -12,6 +13,7 @@ mod connector;
 mod origin;
 
 use std::{
+    error::Error,
     fmt,
     future::Future,
     pin::Pin,
@@ -39,6 +41,7 @@ use tower_service::Service;
 use crate::{
     Body, BoxError, Endpoint, Kind, Rejection,
     live::{Invalid, Validate},
+    rejection::cause_of,
 };
 
 /// How connections are made and kept, as it is written.
@@ -244,10 +247,27 @@ fn reject(error: legacy::Error) -> Rejection {
         let own = Rejection::new(own.kind(), own.layer());
         return own.because(error);
     }
-    let kind = if error.is_connect() {
+    let kind = if error.is_connect() || was_refused(&error) {
         Kind::Unreachable
     } else {
         Kind::Reset
     };
     Rejection::new(kind, "client").because(error)
 }
+
+/// Whether the server says that it did not look at the request, so that it may be sent again whatever it is: it refused
+/// the stream, or it goes away and served none from this one on (RFC 9113, 8.7). h2 tells nobody else of a `GOAWAY`.
+fn was_refused(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            return error.is_remote() && (refused || error.is_go_away());
+        }
+        next = cause_of(error);
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests;
