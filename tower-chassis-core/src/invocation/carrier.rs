@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use http::{Extensions, HeaderName, Request};
+use http::{Extensions, HeaderMap, HeaderName, Method, Request, header};
 use tokio::time::Instant;
 
 use super::Invocation;
@@ -51,6 +51,15 @@ pub trait Carrier {
         false
     }
 
+    /// Makes a clone of a request fit for another service, as a mirror does with copies: takes away what was said to this hop
+    /// alone, and what is in its extensions for this call alone, but the invocation. False if no copy of it may be sent.
+    ///
+    /// By default it is fit. For HTTP, `connection` goes with what it names, and what else is said hop by hop; what
+    /// asks for another protocol, by `upgrade` or CONNECT, may not be sent.
+    fn detach(&mut self) -> bool {
+        true
+    }
+
     /// The invocation, if a layer made one.
     fn invocation(&self) -> Option<&Invocation> {
         self.extensions().get()
@@ -92,6 +101,42 @@ impl<B> Carrier for Request<B> {
         self.method().is_idempotent()
             || self.headers().contains_key(&IDEMPOTENCY_KEY)
             || self.extensions().get::<Idempotent>().is_some()
+    }
+    fn detach(&mut self) -> bool {
+        if *self.method() == Method::CONNECT || self.headers().contains_key(header::UPGRADE) {
+            return false;
+        }
+        off_the_hop(self.headers_mut());
+        let extensions = self.extensions_mut();
+        let invocation = extensions.remove::<Invocation>();
+        // They may hold what must not outlive the call: the connection, a body that is on its way.
+        extensions.clear();
+        if let Some(invocation) = invocation {
+            extensions.insert(invocation);
+        }
+        true
+    }
+}
+
+/// Takes away what was said to this hop alone. Not `te`, which gRPC sends to who answers.
+fn off_the_hop(headers: &mut HeaderMap) {
+    let mut named = Vec::new();
+    for value in headers.get_all(header::CONNECTION) {
+        let names = value.as_bytes().split(|byte| *byte == b',');
+        let names = names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
+        named.extend(names.filter(|name| *name != header::TE));
+    }
+    let always = [
+        header::CONNECTION,
+        // Whose body is there already, or would be waited for.
+        header::EXPECT,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+        header::PROXY_AUTHORIZATION,
+        header::TRANSFER_ENCODING,
+    ];
+    for name in named.into_iter().chain(always) {
+        headers.remove(name);
     }
 }
 

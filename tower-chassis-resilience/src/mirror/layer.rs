@@ -37,7 +37,8 @@ impl<M> MirrorLayer<M> {
     }
 
     /// Clones requests in place of copying their bodies while they are read: for a protocol of your own, whose request
-    /// is `Clone` and a [`Carrier`](tower_chassis_core::Carrier), and for HTTP bodies that are cheap to clone.
+    /// is `Clone` and a [`Carrier`](tower_chassis_core::Carrier), and for HTTP bodies that are cheap to clone. A copy is
+    /// what [`Carrier::detach`](tower_chassis_core::Carrier::detach) leaves of the clone.
     #[must_use]
     pub fn clone_request(self) -> MirrorLayer<M, Cloned> {
         self.tap(Cloned)

@@ -39,15 +39,17 @@
 //! Of an HTTP request: method, URI, version, headers and body, but none of the extensions other than an
 //! [`Invocation`](tower_chassis_core::Invocation) of its own, with the request id, trace, service and client of the
 //! call and a deadline of its own. Credentials in headers are copied too: a shadow must be trusted as the service is. What
-//! is said to one hop is not: `connection` and what it names, `transfer-encoding`, `proxy-authorization`. What asks for another
-//! protocol, by `upgrade` or CONNECT, has no copy. It is sent when the last of the body has been read by the service itself, without one at once. Nothing is read ahead,
-//! and nothing that the service leaves unread is read for the copy. A body above `body_limit`, one that breaks or is
-//! not read to its end has no copy.
+//! is said to one hop is not: `connection` and what it names, `transfer-encoding`, `proxy-authorization`, `expect`. What
+//! asks for another protocol, by `upgrade` or CONNECT, has no copy. It is sent when the last of the body has been read by
+//! the service itself, without one at once. Nothing is read ahead, and nothing that the service leaves unread is read for
+//! the copy. A body above `body_limit`, one that breaks or is not read to its end has no copy.
 //!
-//! Of a protocol of your own: a clone, with [`clone_request`](MirrorLayer::clone_request).
+//! Of a protocol of your own: a clone, with [`clone_request`](MirrorLayer::clone_request), which is what
+//! [`Carrier::detach`] leaves of it.
 //!
-//! A copy has the header (metadatum) `x-chassis-shadow: 1`, by which a service can leave out what it must not do twice. Anybody can
-//! send it, so take it away at the edge from those whom you do not trust.
+//! A copy has the header (metadatum) `x-chassis-shadow: 1`, by which a service can leave out what it must not do twice.
+//! Anybody can send it, so take it away at the edge from those whom you do not trust, as the gateway does with every
+//! `x-chassis-…`.
 //! A mirror makes no copy of a copy, and [`fault`](crate::fault) leaves it alone.
 //!
 //! It runs on a task of its own: on the runtime in which the call is. There is no retry. The answer is read up to

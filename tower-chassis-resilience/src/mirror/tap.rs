@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, Method, Request, Response, header, uri::Authority};
+use http::{HeaderMap, Request, Response, header, uri::Authority};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower_chassis_core::{Carrier, Invocation, Verdict, verdict::Outcome};
@@ -88,7 +88,10 @@ impl<Req: Carrier + Clone + Send + 'static> Tap<Req> for Cloned {
         request
     }
     fn tap(&self, request: Req, _: usize, start: Start<Req>) -> Req {
-        start.start(request.clone());
+        let mut copy = request.clone();
+        if copy.detach() {
+            start.start(copy);
+        }
         request
     }
 }
@@ -121,13 +124,12 @@ impl<B: Body> Tap<Request<B>> for Tee {
 
     fn tap(&self, request: Request<B>, limit: usize, start: Start<Self::Copy>) -> Self::Request {
         let body = request.body();
-        // A copy of what asks for another protocol would open a connection of it.
-        let switches =
-            *request.method() == Method::CONNECT || request.headers().contains_key(header::UPGRADE);
-        if switches || body.size_hint().lower() > limit as u64 {
+        if body.size_hint().lower() > limit as u64 {
             return self.plain(request);
         }
-        let head = copy_of(&request);
+        let Some(head) = copy_of(&request) else {
+            return self.plain(request);
+        };
         if body.is_end_stream() {
             start.start(head.map(|()| tower_chassis_core::Body::empty()));
             return self.plain(request);
@@ -189,38 +191,17 @@ where
     }
 }
 
-/// The head of a request. Extensions may hold what must not outlive the call, so they are not copied.
-fn copy_of<B>(request: &Request<B>) -> Request<()> {
+/// The head of a request, if there may be a copy of it.
+fn copy_of<B>(request: &Request<B>) -> Option<Request<()>> {
     let mut copy = Request::new(());
     copy.method_mut().clone_from(request.method());
     copy.uri_mut().clone_from(request.uri());
     *copy.version_mut() = request.version();
     copy.headers_mut().clone_from(request.headers());
-    off_the_hop(copy.headers_mut());
     if let Some(invocation) = request.extensions().get::<Invocation>() {
         copy.extensions_mut().insert(invocation.clone());
     }
-    copy
-}
-
-/// Takes away what was said to this hop alone. Not `te`, which gRPC sends to who answers.
-fn off_the_hop(headers: &mut HeaderMap) {
-    let mut named = Vec::new();
-    for value in headers.get_all(header::CONNECTION) {
-        let names = value.as_bytes().split(|byte| *byte == b',');
-        let names = names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
-        named.extend(names.filter(|name| *name != header::TE));
-    }
-    let always = [
-        header::CONNECTION,
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
-        header::PROXY_AUTHORIZATION,
-        header::TRANSFER_ENCODING,
-    ];
-    for name in named.into_iter().chain(always) {
-        headers.remove(name);
-    }
+    copy.detach().then_some(copy)
 }
 
 /// `shop-shadow:80` for `shop:80`; nothing for an address.

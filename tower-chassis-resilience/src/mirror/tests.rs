@@ -143,6 +143,7 @@ async fn what_is_said_of_one_connection_is_not_copied() {
         ("keep-alive", "timeout=5"),
         ("proxy-authorization", "Basic eA=="),
         ("transfer-encoding", "chunked"),
+        ("expect", "100-continue"),
         ("te", "trailers"),
         ("x-a", "1"),
     ] {
@@ -154,6 +155,64 @@ async fn what_is_said_of_one_connection_is_not_copied() {
     let mut names: Vec<_> = copy.headers().keys().map(|name| name.as_str()).collect();
     names.sort_unstable();
     assert_eq!(names, ["te", "x-a", "x-chassis-shadow"]);
+}
+
+/// Also where it is cloned.
+#[tokio::test]
+async fn a_clone_of_an_http_request_is_for_another_service_too() {
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let keep = Arc::clone(&sent);
+    let shadow = service_fn(move |request: Request<Full<Bytes>>| {
+        keep.lock().unwrap().push(request);
+        std::future::ready(Ok::<_, Infallible>(Response::new(())))
+    });
+    let layer = MirrorLayer::new(policy(|_| ()), shadow).clone_request();
+    let handle = layer.handle();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let look = Arc::clone(&seen);
+    let service = layer.layer(service_fn(move |request: Request<Full<Bytes>>| {
+        look.lock().unwrap().push(request);
+        std::future::ready(Ok::<_, Infallible>(()))
+    }));
+    let mut request = post("body");
+    for (name, value) in [
+        ("connection", "keep-alive, X-Hop"),
+        ("x-hop", "1"),
+        ("keep-alive", "timeout=5"),
+        ("proxy-authorization", "Basic eA=="),
+        ("expect", "100-continue"),
+        ("te", "trailers"),
+        ("x-a", "1"),
+    ] {
+        request.headers_mut().insert(name, value.parse().unwrap());
+    }
+    let alive = Arc::new("a guard that must not live on");
+    request.extensions_mut().insert(Arc::clone(&alive));
+    request.invocation_mut().set_request_id("r-1".into());
+    service.clone().oneshot(request).await.unwrap();
+    settle().await;
+    let call = seen.lock().unwrap().pop().unwrap();
+    let copy = sent.lock().unwrap().pop().unwrap();
+    assert_eq!((call.headers().len(), Arc::strong_count(&alive)), (7, 2));
+    let mut names: Vec<_> = copy.headers().keys().map(|name| name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["te", "x-a", "x-chassis-shadow"]);
+    let own = copy.invocation().unwrap();
+    assert_eq!(own.request_id().map(|id| &**id), Some("r-1"));
+    // What the copy writes the call does not read.
+    own.note_endpoint(7);
+    let mut second = call.invocation().unwrap().clone();
+    second.set_attempt(2);
+    assert!(!second.has_tried(7));
+
+    let upgrade = Request::get("/").header("upgrade", "websocket");
+    for request in [upgrade, Request::connect("shop:80")] {
+        let request = request.body(Full::default()).unwrap();
+        service.clone().oneshot(request).await.unwrap();
+    }
+    settle().await;
+    assert!(sent.lock().unwrap().is_empty());
+    assert_eq!((outcome(&handle, "skipped"), handle.in_flight()), (2, 0));
 }
 
 /// A copy would open a second connection of another protocol.
