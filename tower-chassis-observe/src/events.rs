@@ -24,7 +24,7 @@
 //! | `chassis_ejections_total` | counter | `name`, `reason` |
 //! | `chassis_retry_attempts_total` | counter | |
 //! | `chassis_retry_budget_exhausted_total` | counter | |
-//! | `chassis_hedges_total` | counter of those that are over | `outcome`: `won`, `lost`, `failed`, `cancelled` |
+//! | `chassis_hedges_total` | counter of those that are over | `name`, `outcome`: `won`, `lost`, `failed`, `cancelled` |
 //! | `chassis_refused_total` | counter | `layer`, `kind` |
 //! | `chassis_fallbacks_total` | counter | |
 //! | `chassis_coalesced_total` | counter | |
@@ -157,8 +157,11 @@ impl Listener {
             }
             Event::BudgetExhausted => self.exhausted.increment(1),
             Event::Refused { layer, kind, .. } => self.refused(layer, *kind),
-            Event::Hedged { outcome, .. } => {
-                let labels = vec![Label::from_static_parts("outcome", outcome)];
+            Event::Hedged { name, outcome, .. } => {
+                let labels = vec![
+                    Self::name(name, self.fits(name)),
+                    Label::from_static_parts("outcome", outcome),
+                ];
                 self.recorder.counter(names::HEDGES, labels).increment(1);
             }
             Event::ConfigApplied { version, .. } => {

@@ -44,5 +44,6 @@ pub mod share;
 pub mod shed;
 mod slots;
 pub mod stack;
+mod template;
 pub mod timeout;
 mod until;

@@ -140,6 +140,8 @@ pub enum Event {
     /// A hedge, a second attempt of a call that was late, is over.
     #[non_exhaustive]
     Hedged {
+        /// The layer's name.
+        name: Arc<str>,
         /// The number of the attempt, 2 for the first hedge.
         attempt: u32,
         /// How long after the call began it was sent.
@@ -290,9 +292,14 @@ impl Event {
     }
 
     /// A hedge that is over.
-    #[must_use]
-    pub const fn hedged(attempt: u32, after: Duration, outcome: &'static str) -> Self {
+    pub fn hedged(
+        name: impl Into<Arc<str>>,
+        attempt: u32,
+        after: Duration,
+        outcome: &'static str,
+    ) -> Self {
         Self::Hedged {
+            name: name.into(),
             attempt,
             after,
             outcome,

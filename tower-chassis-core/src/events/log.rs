@@ -98,11 +98,12 @@ fn line(event: &Event) {
         }
         Event::Mirrored { outcome } => tracing::debug!(target: TARGET, outcome, "call mirrored"),
         Event::Hedged {
+            name,
             attempt,
             after,
             outcome,
         } => {
-            tracing::debug!(target: TARGET, attempt, ?after, outcome, "hedge");
+            tracing::debug!(target: TARGET, name = &**name, attempt, ?after, outcome, "hedge");
         }
     }
 }

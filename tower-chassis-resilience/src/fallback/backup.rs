@@ -4,7 +4,7 @@ use std::{
     error::Error,
     fmt,
     pin::Pin,
-    sync::{Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -13,7 +13,10 @@ use tower_chassis_core::{BoxError, Carrier, Class, Kind, Rejection, Verdict, clo
 use tower_service::Service;
 
 use super::alternative::{Alternative, Answer, Instead, Keep, sealed::Sealed};
-use crate::retry::{Buffered, Cloned, Replay};
+use crate::{
+    retry::{Buffered, Cloned, Replay},
+    template::Template,
+};
 
 /// What a first attempt reads of a body is kept up to this length.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -21,8 +24,7 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// A second service answers: [`FallbackLayer::service`](super::FallbackLayer::service).
 #[derive(Debug)]
 pub struct Backup<B, R = Buffered> {
-    /// Never readied and never called. Behind a lock so that `B` need not be `Sync`; taken only to make a clone.
-    template: Mutex<B>,
+    template: Arc<Template<B>>,
     replay: R,
     body_limit: usize,
     every_method: bool,
@@ -31,7 +33,7 @@ pub struct Backup<B, R = Buffered> {
 impl<B> Backup<B> {
     pub(super) fn new(service: B) -> Self {
         Self {
-            template: Mutex::new(service),
+            template: Arc::new(Template::new(service)),
             replay: Buffered::default(),
             body_limit: BODY_LIMIT,
             every_method: false,
@@ -39,15 +41,10 @@ impl<B> Backup<B> {
     }
 }
 
-impl<B: Clone, R> Backup<B, R> {
-    fn service(&self) -> B {
-        let template = self.template.lock();
-        template.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
+impl<B, R> Backup<B, R> {
     pub(super) fn replay<Q>(&self, replay: Q) -> Backup<B, Q> {
         Backup {
-            template: Mutex::new(self.service()),
+            template: Arc::clone(&self.template),
             replay,
             body_limit: self.body_limit,
             every_method: self.every_method,
@@ -135,7 +132,8 @@ where
         match request {
             Some(request) => Instead::Later(BackupFuture {
                 step: Step::Readying {
-                    service: Some(self.service()),
+                    template: Arc::clone(&self.template),
+                    service: None,
                     request: Some(request),
                 },
                 failed: Some(failed),
@@ -162,14 +160,14 @@ pin_project! {
 pin_project! {
     #[project = StepProj]
     enum Step<B, F, Req> {
-        Readying { service: Option<B>, request: Option<Req> },
+        Readying { template: Arc<Template<B>>, service: Option<B>, request: Option<Req> },
         Calling { #[pin] future: F },
     }
 }
 
 impl<B, Req, Res> Future for BackupFuture<B, Req, Res>
 where
-    B: Service<Req, Response = Res, Error: Into<BoxError>>,
+    B: Service<Req, Response = Res, Error: Into<BoxError>> + Clone,
 {
     type Output = Result<Answer<Res>, BoxError>;
 
@@ -177,13 +175,23 @@ where
         let mut this = self.project();
         let result = loop {
             match this.step.as_mut().project() {
-                StepProj::Readying { service, request } => {
+                StepProj::Readying {
+                    template,
+                    service,
+                    request,
+                } => {
+                    if request.is_none() {
+                        return Poll::Pending;
+                    }
+                    if service.is_none() {
+                        *service = Some(ready!(template.poll_clone(cx)));
+                    }
                     let Some(readied) = service else {
                         return Poll::Pending;
                     };
                     if let Err(error) = ready!(readied.poll_ready(cx)) {
                         // What failed to be ready is not polled again.
-                        *service = None;
+                        (*service, *request) = (None, None);
                         break Err(error);
                     }
                     let (Some(mut service), Some(request)) = (service.take(), request.take())

@@ -4,10 +4,7 @@ use tokio::time::Instant;
 use tower_chassis_core::{Carrier, Invocation, invocation::RouteSlot};
 
 use super::state::State;
-use crate::retry::Replay;
-
-/// Tells the service which attempt it serves, as a retry does.
-const ATTEMPT: &str = "x-chassis-attempt";
+use crate::retry::{Replay, attempt};
 
 /// Makes the requests of the attempts after the first.
 pub(super) struct Copies<R: Replay<Req>, Req> {
@@ -18,15 +15,18 @@ pub(super) struct Copies<R: Replay<Req>, Req> {
     made: Option<RouteSlot>,
     /// The number that the first attempt came with: above 1 under a retry.
     first: u32,
+    /// The attempt of the caller that it serves.
+    serves: u32,
 }
 
 impl<R: Replay<Req>, Req: Carrier> Copies<R, Req> {
-    pub(super) const fn new(replay: R, first: u32) -> Self {
+    pub(super) const fn new(replay: R, first: u32, serves: u32) -> Self {
         Self {
             replay,
             source: None,
             made: None,
             first,
+            serves,
         }
     }
 
@@ -66,7 +66,7 @@ impl<R: Replay<Req>, Req> Copies<R, Req> {
             invocation.set_attempt(number);
         }
         // So that the service below does not multiply attempts by its own.
-        request.set_meta(ATTEMPT, number.to_string().into());
+        attempt::tell(&mut request, number.max(self.serves));
         // gRPC A6.
         if request.is_grpc() {
             request.set_meta("grpc-previous-rpc-attempts", before.to_string().into());

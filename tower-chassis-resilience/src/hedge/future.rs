@@ -206,8 +206,15 @@ fn again<Res, E: 'static>(result: &Result<Res, E>, verdict: Verdict) -> Option<D
 /// The attempts after the first.
 struct Hedges<S, F, Q> {
     running: Vec<(Pin<Box<F>>, Sent<S>)>,
-    /// The next: a service that is made ready for it, its request and its place in the budget.
-    next: Option<(S, Q, Withdrawal)>,
+    next: Option<Next<S, Q>>,
+}
+
+/// The next attempt, before it is sent.
+struct Next<S, Q> {
+    /// Made ready for it.
+    service: Option<S>,
+    request: Q,
+    place: Withdrawal,
 }
 
 impl<S, F, Q> Hedges<S, F, Q> {
@@ -407,7 +414,11 @@ where
             return Prepared::Never;
         };
         let hedges = hedges.get_or_insert_with(|| Box::new(Hedges::new()));
-        hedges.next = Some((shared.service(), request, place));
+        hedges.next = Some(Next {
+            service: None,
+            request,
+            place,
+        });
         Prepared::Yes
     }
 
@@ -481,16 +492,23 @@ where
                     let Some(hedges) = hedges.as_mut() else {
                         return Poll::Pending;
                     };
-                    let Some((service, ..)) = hedges.next.as_mut() else {
+                    let Some(next) = hedges.next.as_mut() else {
                         return Poll::Pending;
+                    };
+                    let service = match &mut next.service {
+                        Some(service) => service,
+                        none => none.insert(ready!(self.timed.shared.template.poll_clone(cx))),
                     };
                     let ready = ready!(service.poll_ready(cx));
                     self.pace = Pace::Over;
-                    let Some((service, request, place)) = hedges.next.take() else {
+                    let Some(next) = hedges.next.take() else {
                         return Poll::Pending;
                     };
                     ready?;
-                    let sent = self.send(service, request, place);
+                    let Some(service) = next.service else {
+                        return Poll::Pending;
+                    };
+                    let sent = self.send(service, next.request, next.place);
                     hedges.running.push(sent);
                     if self.race.may_send() {
                         let begun = hedges.running.last().map(|(_, sent)| sent.timed.begun);

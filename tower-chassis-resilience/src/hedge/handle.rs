@@ -22,6 +22,12 @@ pub struct HedgeHandle {
 }
 
 impl HedgeHandle {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.state.setup().name
+    }
+
     /// The settings in force. A change reaches calls that begin after it, one of the percentile a quarter of a
     /// second later; what was measured and the tokens of the budget stay.
     #[must_use]
@@ -98,6 +104,7 @@ impl HedgeHandle {
 impl fmt::Debug for HedgeHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HedgeHandle")
+            .field("name", &self.name())
             .field("delay", &self.delay())
             .field("sent", &self.sent())
             .field("won", &self.won())

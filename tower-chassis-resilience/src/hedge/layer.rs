@@ -1,9 +1,4 @@
-use std::{
-    fmt,
-    hash::Hash,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt, hash::Hash, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tower_chassis_core::{
@@ -21,6 +16,7 @@ use super::{
 use crate::{
     keyed::{By, KeyOf, One, Store},
     retry::{Budget, Buffered, Cloned, Rewrapped, RewrappedWith},
+    template::Template,
 };
 
 /// How many keys have a percentile of their own, unless set.
@@ -193,7 +189,7 @@ impl<R, C, F, K> HedgeLayer<R, C, F, K> {
     }
 
     /// Draws on `budget`, which other layers may share, instead of one of its own, and pays calls into it.
-    /// `budget_ratio` and `budget_min_per_second` of the policy no longer count. For the set-up: begins anew.
+    /// The `budget_…` fields of the policy no longer count. For the set-up: begins anew.
     pub fn budget(self, budget: Budget) -> Self {
         self.set_up(|setup| {
             setup.budget = Some(budget);
@@ -207,6 +203,12 @@ impl<R, C, F, K> HedgeLayer<R, C, F, K> {
             setup.budget = Some(budget);
             setup.draws_only = true;
         })
+    }
+
+    /// Names it, for events and metrics. Default `hedge`. For the set-up: begins anew.
+    pub fn named(self, name: impl Into<Arc<str>>) -> Self {
+        let name = name.into();
+        self.set_up(|setup| setup.name = name)
     }
 
     /// Reports [`Event::Hedged`](tower_chassis_core::events::Event::Hedged) and
@@ -266,6 +268,7 @@ impl<R: Clone, C: Clone, F, K> Clone for HedgeLayer<R, C, F, K> {
 impl<R, C, F, K> fmt::Debug for HedgeLayer<R, C, F, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HedgeLayer")
+            .field("name", &self.state.setup().name)
             .field("policy", self.state.live())
             .finish_non_exhaustive()
     }
@@ -277,7 +280,7 @@ impl<S: Clone, R: Clone, C: Clone, F, K> Layer<S> for HedgeLayer<R, C, F, K> {
     fn layer(&self, inner: S) -> Self::Service {
         let shared = Striped::new(Shared {
             state: Arc::clone(&self.state),
-            template: Mutex::new(inner.clone()),
+            template: Template::new(inner.clone()),
         });
         Hedge {
             inner,
@@ -293,15 +296,6 @@ impl<S: Clone, R: Clone, C: Clone, F, K> Layer<S> for HedgeLayer<R, C, F, K> {
 #[derive(Debug)]
 pub(super) struct Shared<S> {
     pub(super) state: Arc<State>,
-    /// Never readied and never called: hedges are made with clones of it. Behind a lock so that `S` need not be
-    /// `Sync`; taken only when a hedge is sent.
-    template: Mutex<S>,
-}
-
-impl<S: Clone> Shared<S> {
-    /// A service for a hedge.
-    pub(super) fn service(&self) -> S {
-        let template = self.template.lock();
-        template.unwrap_or_else(PoisonError::into_inner).clone()
-    }
+    /// Hedges are made with clones of it.
+    pub(super) template: Template<S>,
 }

@@ -123,6 +123,8 @@
 //! | `on_failure` | false | a failure sends the next at once |
 //! | `body_limit` | 64 KiB | what is kept of a body |
 //! | `budget_ratio`, `budget_min_per_second` | 0.1, 1 | hedges per call and per second at the most |
+//! | `budget_in_flight_ratio` | 0.2 | which share of the calls under way may be hedges |
+//! | `budget_min_in_flight` | 3 | and so many in any case |
 //!
 //! * **Budget.** It bounds what hedges add when all calls become slow at once, before the percentile has followed. One per
 //!   layer, or one [shared](HedgeLayer::budget) with retries of the same service; where the retry is
@@ -144,7 +146,7 @@
 //!
 //! # Events and metrics
 //! [`Event::Hedged`](tower_chassis_core::events::Event::Hedged) for each hedge when it is over, and how:
-//! `chassis_hedges_total{outcome}`, where `won` and `lost` together tell what hedging is worth.
+//! `chassis_hedges_total{name,outcome}`, where `won` and `lost` together tell what hedging is worth.
 //! [`Event::BudgetExhausted`](tower_chassis_core::events::Event::BudgetExhausted) where one was wanted and not in the
 //! budget. Hedges whose `content-type` is gRPC's carry `grpc-previous-rpc-attempts`.
 //!

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     keyed::{KeyOf, One},
-    retry::{Buffered, Replay},
+    retry::{Buffered, Replay, attempt},
 };
 
 /// The service of [`HedgeLayer`](super::HedgeLayer).
@@ -74,10 +74,11 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Req) -> Self::Future {
+    fn call(&mut self, mut request: Req) -> Self::Future {
         let state = &*self.shared.state;
         let hedges = state.hedges();
         if hedges == 0 || !request.is_idempotent() {
+            attempt::tell_served(&mut request);
             let future = self.inner.call(self.replay.once(request));
             return HedgeFuture::new(future, None, self.classify.clone());
         }
@@ -87,6 +88,8 @@ where
         let invocation = request.invocation();
         let deadline = invocation.and_then(Invocation::deadline);
         let first = invocation.map_or(1, Invocation::attempt);
+        let serves = invocation.map_or(1, Invocation::caller_attempt);
+        attempt::tell(&mut request, serves);
         let fixed = state.fixed();
         let record = match fixed {
             Some(_) => None,
@@ -106,7 +109,7 @@ where
         let delay = if hedged { delay } else { NEVER };
         let timed = Timed::new(self.shared.hold(), record, now, delay, fixed.is_none());
         let race = Race::new(if hedged { hedges } else { 0 }, state.on_failure());
-        let copies = Copies::new(self.replay.clone(), first);
+        let copies = Copies::new(self.replay.clone(), first, serves);
         let mut call = Call::new(timed, copies, race, deadline);
         // The attempts of a retry around it are no calls of their own.
         let funded = call.pay(first == 1 && !state.setup().draws_only, now);

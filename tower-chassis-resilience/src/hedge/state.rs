@@ -35,13 +35,26 @@ pub(super) struct State {
 }
 
 /// What the setters of a layer say.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Setup {
+    pub(super) name: Arc<str>,
     pub(super) budget: Option<Budget>,
     /// Calls are paid in elsewhere.
     pub(super) draws_only: bool,
     pub(super) events: Events,
     pub(super) untracked: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            name: Arc::from("hedge"),
+            budget: None,
+            draws_only: false,
+            events: Events::none(),
+            untracked: false,
+        }
+    }
 }
 
 impl State {

@@ -121,7 +121,11 @@ impl<S> Sent<S> {
 
 impl<S> Drop for Sent<S> {
     fn drop(&mut self) {
-        let events = self.timed.shared.state.events();
-        events.emit(|| Event::hedged(self.attempt, self.after, self.outcome));
+        let setup = self.timed.shared.state.setup();
+        let hedged = || {
+            let name = Arc::clone(&setup.name);
+            Event::hedged(name, self.attempt, self.after, self.outcome)
+        };
+        setup.events.emit(hedged);
     }
 }

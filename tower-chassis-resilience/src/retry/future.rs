@@ -2,7 +2,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -20,6 +20,7 @@ use tower_chassis_core::{
 use tower_service::Service;
 
 use super::{
+    attempt,
     backoff::Backoff,
     budget::Withdrawal,
     config::LONGEST_WAIT,
@@ -216,10 +217,7 @@ impl<S, R: Replay<Req>, Req> Call<S, R, Req> {
         if let Some(invocation) = request.invocation() {
             invoked = true;
             let serves = invocation.caller_attempt();
-            if serves > 1 {
-                // So that the next service knows it too.
-                request.set_meta(ATTEMPT, serves.to_string().into());
-            }
+            attempt::tell(&mut request, serves);
         }
         self.idempotent = state.is_idempotent(&request);
         if self.unfunded {
@@ -387,11 +385,10 @@ impl<S, R: Replay<Req>, Req> Call<S, R, Req> {
             ready!(sleep.as_mut().poll(cx));
             more.sleep = None;
         }
-        let template = &self.shared.template;
-        let service = more.service.get_or_insert_with(|| {
-            let template = template.lock().unwrap_or_else(PoisonError::into_inner);
-            template.clone()
-        });
+        let service = match &mut more.service {
+            Some(service) => service,
+            none => none.insert(ready!(self.shared.template.poll_clone(cx))),
+        };
         if let Err(error) = ready!(service.poll_ready(cx)) {
             // What failed to be ready is not polled again.
             more.service = None;
@@ -439,15 +436,10 @@ impl Known {
         }
         let previous = u32::from(counted) - 1;
         let number = self.first.saturating_add(previous).max(self.serves);
-        if number > 1 {
-            request.set_meta(ATTEMPT, number.to_string().into());
-        }
+        attempt::tell(request, number);
         // gRPC A6, for whatever protocol says that it carries gRPC.
         if previous > 0 && request.is_grpc() {
             request.set_meta("grpc-previous-rpc-attempts", previous.to_string().into());
         }
     }
 }
-
-/// The number of an attempt on its way to the next service; absent on the first.
-const ATTEMPT: &str = "x-chassis-attempt";

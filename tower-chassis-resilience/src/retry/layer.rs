@@ -1,5 +1,5 @@
 use std::{
-    sync::{Arc, Mutex},
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -12,6 +12,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
+    attempt,
     budget::Budget,
     buffered::Buffered,
     config::RetryPolicy,
@@ -19,6 +20,7 @@ use super::{
     replay::{Cloned, Replay, Rewrapped, RewrappedWith},
     state::{Attempted, RetryHandle, Setup, State},
 };
+use crate::template::Template;
 
 /// Tries calls again, within a budget. See the [module](super).
 #[derive(Clone, Debug)]
@@ -147,7 +149,7 @@ impl<S: Clone, R: Clone, C: Clone> Layer<S> for RetryLayer<R, C> {
     type Service = Retry<S, R, C>;
 
     fn layer(&self, inner: S) -> Retry<S, R, C> {
-        let template = Mutex::new(inner.clone());
+        let template = Template::new(inner.clone());
         let shared = Striped::new(Shared {
             state: Arc::clone(&self.state),
             template,
@@ -165,9 +167,8 @@ impl<S: Clone, R: Clone, C: Clone> Layer<S> for RetryLayer<R, C> {
 #[derive(Debug)]
 pub(super) struct Shared<S> {
     pub(super) state: Arc<State>,
-    /// Never readied and never called: later attempts are made with clones of it. Behind a lock so that `S` need
-    /// not be `Sync`; taken only when a second attempt is made.
-    pub(super) template: Mutex<S>,
+    /// Later attempts are made with clones of it.
+    pub(super) template: Template<S>,
 }
 
 /// The service of [`RetryLayer`].
@@ -206,10 +207,11 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Req) -> Self::Future {
+    fn call(&mut self, mut request: Req) -> Self::Future {
         let state = &*self.shared.state;
         let attempts = state.attempts();
         if attempts <= 1 {
+            attempt::tell_served(&mut request);
             let request = self.replay.once(request);
             return RetryFuture::new(self.inner.call(request), None, self.classify.clone());
         }

@@ -160,23 +160,8 @@
 //! Three services one above another that try three times each make 27 calls of one. So each attempt but the first says its
 //! number in `x-chassis-attempt`, and a call that [serves](tower_chassis_core::Invocation::caller_attempt) a retry of its
 //! caller, or is one of a retry further out, is not tried again here, and says so to the next service: seven calls in
-//! place of 27. Only who knows its callers should believe them: a server says so in code, and calls that it
-//! [makes to serve](tower_chassis_core::Invocation::carry) a call know it.
-//! ```
-//! use http::Request;
-//! use tower_chassis_core::{Carrier, Invocation};
-//!
-//! // For a listener that only services of ours can reach.
-//! fn believe<B>(request: &mut Request<B>) {
-//!     let attempt = request.meta("x-chassis-attempt").and_then(|number| number.parse().ok());
-//!     if let Some(attempt) = attempt {
-//!         request.invocation_mut().set_caller_attempt(attempt);
-//!     }
-//! }
-//! # let mut request = Request::builder().header("x-chassis-attempt", "2").body(()).unwrap();
-//! # believe(&mut request);
-//! # assert_eq!(request.invocation().map(Invocation::caller_attempt), Some(2));
-//! ```
+//! place of 27. Only who knows its callers should believe them: a server does it with a [`CallerAttemptLayer`], and calls
+//! that it [makes to serve](tower_chassis_core::Invocation::carry) a call know it. A layer with one attempt passes it on.
 //!
 //! # Order
 //! Below a total timeout and a rate limit, so that they see one call; above the timeout of a try and the
@@ -195,7 +180,7 @@
 //! begins. A service that failed to be ready is dropped too, and the next attempt is made by a fresh clone.
 //!
 //! # Cost
-//! With one attempt: nothing. Else a reference count in the lane of the thread, a few plain moves in a cell of its own, a
+//! With one attempt: a look for the invocation. Else a reference count in the lane of the thread, a few plain moves in a cell of its own, a
 //! reading of the clock for one call in 64 (for each where calls are rare or the budget is empty), and the copy of the
 //! head (or the clone of the request), which is not made for a request that cannot be tried again: its body is longer
 //! than the limit, or the budget is empty. The future is 272 bytes larger than the inner one with the head of an HTTP
@@ -219,6 +204,7 @@
 //! [`Event::Retry`]: tower_chassis_core::events::Event::Retry
 //! [`Event::BudgetExhausted`]: tower_chassis_core::events::Event::BudgetExhausted
 
+pub(crate) mod attempt;
 mod backoff;
 mod budget;
 mod buffered;
@@ -236,6 +222,7 @@ mod tape;
 mod tests;
 
 pub use self::{
+    attempt::{ATTEMPT, CallerAttempt, CallerAttemptLayer},
     budget::{Budget, BudgetSnapshot, Deposit, Withdrawal},
     buffered::{Buffered, ReplayBody, ReplaySource},
     config::{BudgetConfig, BudgetPolicy, Jitter, RetryConfig, RetryPolicy},

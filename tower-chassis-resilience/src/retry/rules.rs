@@ -127,6 +127,8 @@ pub(crate) fn of_error(
     if verdict.forbids_retry() {
         return None;
     }
+    // A fault that was injected is what it plays, and the verdict says what that is.
+    let rejection = rejection.filter(|rejection| !rejection.is_injected());
     let again = match (verdict.class(), rejection) {
         // The gate of one endpoint was shut, and another endpoint may serve: its wait is not ours. Where the
         // balancer says it, all are.
@@ -163,7 +165,7 @@ pub(crate) fn rejection_of<E: 'static>(error: &E) -> Option<&Rejection> {
 #[cfg(test)]
 mod tests {
     use http::{Response, StatusCode};
-    use tower_chassis_core::verdict::Outcome;
+    use tower_chassis_core::verdict::{Judged, Outcome};
 
     use super::*;
 
@@ -354,6 +356,36 @@ mod tests {
         assert_eq!(of(Verdict::FAILURE, None), None);
         assert_eq!(of(Verdict::TIMEOUT, None), Some(Wait::Backoff));
         assert_eq!(of(Verdict::TIMEOUT.without_retry(), None), None);
+    }
+
+    /// As [`crate::fault`] makes them.
+    #[test]
+    fn a_fault_is_tried_again_as_what_it_plays_is() {
+        let http = |status| Verdict::http(StatusCode::from_u16(status).unwrap());
+        let reset = http(502).with_class(Class::Unreachable);
+        for (verdict, safe) in [
+            (http(503), true),
+            (http(500), false),
+            (http(404), false),
+            (http(429), false),
+            (Verdict::grpc(14), true),
+            (Verdict::grpc(13), false),
+            (reset, true),
+            (Verdict::TIMEOUT, true),
+        ] {
+            let rejection = Rejection::new(Kind::Injected, "fault");
+            let error: BoxError = Judged::new(verdict, rejection).into();
+            let rejection = rejection_of(&error);
+            assert!(rejection.is_some());
+            let verdict = Verdict::of_error(&error);
+            for (idempotent, again) in [(true, safe), (false, false)] {
+                let wish = of_error(verdict, rejection, idempotent, &listed());
+                assert_eq!(wish.is_some(), again, "{verdict:?}");
+                assert!(wish.is_none_or(|wish| wish.why == Why::Outcome));
+            }
+        }
+        let bare = Rejection::new(Kind::Injected, "x");
+        assert_eq!(of_error(bare.verdict(), Some(&bare), true, &listed()), None);
     }
 
     /// What failed behind a service is not what failed before it.

@@ -45,6 +45,34 @@ where
     (status, seen)
 }
 
+/// The next service is told whose retry it serves, whichever attempt it sees and whether it is hedged.
+#[tokio::test(start_paused = true)]
+async fn under_a_retry_of_the_caller_every_attempt_says_so() {
+    for (hedges, method, told) in [
+        (1, "GET", vec!["4"; 2]),
+        (0, "GET", vec!["4"]),
+        (1, "POST", vec!["4"]),
+    ] {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&seen);
+        let service = service_fn(move |request: Request<Body>| {
+            let told = request.headers().get("x-chassis-attempt").cloned();
+            log.lock().unwrap().push(told.unwrap());
+            async {
+                sleep(ms(100)).await;
+                Ok::<_, BoxError>(Response::new(Body::empty()))
+            }
+        });
+        let policy = after_20().with(|config| config.hedges = hedges).unwrap();
+        let service = HedgeLayer::new(policy).rewrap::<Body>().layer(service);
+        let mut request = Request::new(Body::empty());
+        *request.method_mut() = method.parse().unwrap();
+        request.invocation_mut().set_caller_attempt(4);
+        service.oneshot(request).await.unwrap();
+        assert_eq!(*seen.lock().unwrap(), told);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_body_is_sent_again() {
     let layer = HedgeLayer::new(after_20());

@@ -299,13 +299,20 @@ async fn each_hedge_is_reported_once() {
     let ears = Arc::clone(&heard);
     events.listen(move |event| {
         if let Event::Hedged {
-            attempt, outcome, ..
+            name,
+            attempt,
+            outcome,
+            ..
         } = event
         {
+            assert_eq!(&**name, "search");
             ears.lock().unwrap().push((*attempt, *outcome));
         }
     });
-    let layer = layer(after_20()).events(events);
+    let layer = layer(after_20());
+    assert_eq!(layer.handle().name(), "hedge");
+    let layer = layer.events(events).named("search");
+    assert_eq!(layer.clone().fresh().handle().name(), "search");
     for (plans, outcome) in [
         ([good(1_000), good(1)], "won"),
         ([good(30), good(100)], "lost"),

@@ -436,3 +436,63 @@ fn futures_are_small() {
     assert_eq!(of_buffered, 272);
     assert_eq!(of_cloned, 32 + size_of::<own::Ask>());
 }
+
+/// A service whose clone goes on with another call of the same layer, which needs a clone too.
+struct Nosy(Arc<Mutex<Option<Other>>>);
+type Other = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+impl Clone for Nosy {
+    fn clone(&self) -> Self {
+        let other = self.0.lock().unwrap().take();
+        if let Some(mut other) = other {
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(other.as_mut().poll(&mut cx).is_pending());
+            *self.0.lock().unwrap() = Some(other);
+        }
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<B> Service<Request<B>> for Nosy {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = std::future::Ready<Answer>;
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+    fn call(&mut self, _: Request<B>) -> Self::Future {
+        std::future::ready(reject(Kind::Unreachable))
+    }
+}
+
+/// To clone a service is foreign code, which may do anything.
+#[test]
+fn a_service_is_not_cloned_under_a_lock() {
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let other = Arc::new(Mutex::new(None));
+        // One more attempt, for nothing and at once.
+        let layer = RetryLayer::new(policy(RetryConfig {
+            attempts: 2,
+            budget_ratio: 0.0,
+            budget_min_per_second: 0.0,
+            ..RetryConfig::default()
+        }))
+        .budget(Budget::new(&tokens(0.0, 1.0)));
+        let mut service = layer.layer(Nosy(Arc::clone(&other)));
+        let call = service.call(get());
+        *other.lock().unwrap() = Some(Box::pin(service.call(get())) as Other);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build();
+        let (first, second) = runtime.unwrap().block_on(async {
+            let first = call.await;
+            let other = other.lock().unwrap().take();
+            (first, other.unwrap().await)
+        });
+        assert!(first.is_err() && second.is_err());
+        done.send(layer.handle().transparent()).unwrap();
+    });
+    assert_eq!(is_done.recv_timeout(Duration::from_secs(20)), Ok(2));
+}

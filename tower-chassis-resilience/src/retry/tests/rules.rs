@@ -165,6 +165,17 @@ async fn under_a_retry_of_the_caller_nothing_is_tried_again() {
         made(&layer, under(2), |_| reject(Kind::Unreachable)).await,
         2
     );
+    // So it is where nothing is tried again in any case.
+    let once = with(|config| config.attempts = 1);
+    let upstream = Upstream::always(503);
+    send(&once, &upstream, under(2)).await.unwrap();
+    send(&once, &upstream, under(1)).await.unwrap();
+    let told = upstream.seen.lock().unwrap();
+    let told: Vec<_> = told
+        .iter()
+        .map(|seen| seen.headers.get("x-chassis-attempt").is_some())
+        .collect();
+    assert_eq!(told, [true, false]);
     let below = with(|config| config.retry_under_retry = true);
     assert_eq!(made(&below, under(2), |_| status(503)).await, 3);
     // In one process too.
@@ -189,19 +200,17 @@ async fn a_chain_does_not_multiply() {
     + Sync
     + 'static {
         let client = tower::util::BoxCloneSyncService::new(layer.rewrap::<Body>().layer(inner));
-        service_fn(move |incoming: Request<Body>| {
+        let server = service_fn(move |incoming: Request<Body>| {
             let client = client.clone();
             async move {
-                // As a server does that trusts its callers.
-                let attempt = incoming.meta("x-chassis-attempt");
-                let attempt = attempt.and_then(|text| text.parse().ok()).unwrap_or(1);
-                let mut own = tower_chassis_core::Invocation::new(Instant::now());
-                own.set_caller_attempt(attempt);
                 let mut outgoing = Request::get("/").body(Body::empty())?;
-                own.carry(&mut outgoing);
+                if let Some(own) = incoming.invocation() {
+                    own.carry(&mut outgoing);
+                }
                 client.oneshot(outgoing).await
             }
-        })
+        });
+        CallerAttemptLayer::trusting(|_: &Request<Body>| true).layer(server)
     }
     let leaf = Upstream::always(503);
     let chain = hop(layer(), hop(layer(), hop(layer(), leaf.clone())));
