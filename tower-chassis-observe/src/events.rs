@@ -29,6 +29,7 @@
 //! | `chassis_fallbacks_total` | counter | |
 //! | `chassis_coalesced_total` | counter | |
 //! | `chassis_cache_requests_total` | counter | `result`: `hit`, `miss`, `bypass`, `stale` |
+//! | `chassis_cache_evictions_total` | counter of answers that made room | |
 //! | `chassis_endpoints` | gauge | `service` |
 //! | `chassis_concurrency_limit` | gauge: of the adaptive limit | `name` |
 //! | `chassis_config_version` | gauge: the number of the one in force | |
@@ -114,6 +115,7 @@ struct Listener {
     fallbacks: Counter,
     coalesced: Counter,
     cache: [Counter; CACHE.len()],
+    cache_evictions: Counter,
     refused: ArcSwap<Vec<(&'static str, Kind, Counter)>>,
     known: Mutex<HashSet<Arc<str>>>,
 }
@@ -130,6 +132,7 @@ impl Listener {
                 let labels = vec![Label::from_static_parts("result", result)];
                 recorder.counter(names::CACHE_REQUESTS, labels)
             }),
+            cache_evictions: recorder.counter(names::CACHE_EVICTIONS, Vec::new()),
             refused: ArcSwap::default(),
             known: Mutex::default(),
             recorder,
@@ -155,6 +158,7 @@ impl Listener {
                 let at = CACHE.iter().position(|known| known == result);
                 self.cache[at.unwrap_or(CACHE.len() - 1)].increment(1);
             }
+            Event::CacheEvicted { count, .. } => self.cache_evictions.increment(*count as u64),
             Event::BudgetExhausted => self.exhausted.increment(1),
             Event::Refused { layer, kind, .. } => self.refused(layer, *kind),
             Event::Hedged { name, outcome, .. } => {

@@ -149,6 +149,14 @@ pub enum Event {
         /// `won` (it had the answer), `lost` (another attempt had), `failed`, or `cancelled` (the caller left).
         outcome: &'static str,
     },
+    /// Answers left a cache to make room for others, or because its bounds were lowered.
+    #[non_exhaustive]
+    CacheEvicted {
+        /// The cache's name.
+        name: Arc<str>,
+        /// How many.
+        count: usize,
+    },
 }
 
 impl Event {
@@ -274,6 +282,14 @@ impl Event {
         Self::Cache {
             name: name.into(),
             result,
+        }
+    }
+
+    /// Answers that left a cache to make room.
+    pub fn cache_evicted(name: impl Into<Arc<str>>, count: usize) -> Self {
+        Self::CacheEvicted {
+            name: name.into(),
+            count,
         }
     }
 

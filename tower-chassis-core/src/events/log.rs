@@ -93,6 +93,9 @@ fn line(event: &Event) {
         Event::Cache { name, result } => {
             tracing::trace!(target: TARGET, name = &**name, result, "cache");
         }
+        Event::CacheEvicted { name, count } => {
+            tracing::trace!(target: TARGET, name = &**name, count, "cache made room");
+        }
         Event::FaultInjected { rule, fault } => {
             tracing::info!(target: TARGET, rule = &**rule, fault, "fault injected");
         }

@@ -23,6 +23,7 @@ pub(crate) mod names {
     pub(crate) const FALLBACKS: &str = "chassis_fallbacks_total";
     pub(crate) const COALESCED: &str = "chassis_coalesced_total";
     pub(crate) const CACHE_REQUESTS: &str = "chassis_cache_requests_total";
+    pub(crate) const CACHE_EVICTIONS: &str = "chassis_cache_evictions_total";
     pub(crate) const ENDPOINTS: &str = "chassis_endpoints";
     pub(crate) const EJECTIONS: &str = "chassis_ejections_total";
     pub(crate) const CONCURRENCY_LIMIT: &str = "chassis_concurrency_limit";
@@ -148,6 +149,12 @@ pub fn describe(recorder: &RecorderHandle) {
             names::CACHE_REQUESTS,
             None,
             "Calls that came to a cache, by what became of them.",
+        ),
+        (
+            Kind::Counter,
+            names::CACHE_EVICTIONS,
+            None,
+            "Answers that left a cache to make room for others.",
         ),
         (
             Kind::Gauge,

@@ -5,7 +5,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use pin_project_lite::pin_project;
@@ -18,11 +17,11 @@ use tower_service::Service;
 
 use super::{
     config::CachePolicy,
-    state::{CacheHandle, Looked, Miss, Setup, State},
+    state::{Age, CacheHandle, Looked, Miss, Setup, State},
 };
 use crate::{
     lazy::{Lazy, Own},
-    share::{Http, HttpKey, HttpKeys, KeyBy, Share, Whole},
+    share::{Http, HttpKey, HttpKeys, KeyBy, Share, Weighed, Whole},
 };
 
 /// Bodies of up to this length are kept.
@@ -39,6 +38,8 @@ pub struct CacheLayer<Q, K, H = Whole, C = Auto> {
     key: Q,
     share: H,
     classify: C,
+    /// What a key holds beside the size of its type.
+    weigh_key: fn(&K) -> usize,
 }
 
 impl CacheLayer<HttpKeys, HttpKey, Http> {
@@ -71,6 +72,7 @@ impl<Q, K: Hash + Eq + Send + Sync + 'static> CacheLayer<Q, K> {
             key,
             share: Whole,
             classify: Auto,
+            weigh_key: |_| 0,
         }
     }
 
@@ -81,7 +83,27 @@ impl<Q, K: Hash + Eq + Send + Sync + 'static> CacheLayer<Q, K> {
     }
 }
 
+impl<Q, K, C> CacheLayer<Q, K, Whole, C> {
+    /// Counts for an answer also what it holds on the heap, in bytes, as `weigh` says: `max_bytes` then bounds what is
+    /// kept. Default: the size of its type.
+    pub fn weigh<F, Res>(self, weigh: F) -> CacheLayer<Q, K, Weighed<F>, C>
+    where
+        F: Fn(&Res) -> usize + Clone,
+    {
+        self.share(Weighed(weigh))
+    }
+}
+
 impl<Q, K, H, C> CacheLayer<Q, K, H, C> {
+    /// Counts for a key also what it holds on the heap, in bytes: for keys of your own that clients may make long. Default: the
+    /// size of its type; keys of [`http`](CacheLayer::http) count as they are.
+    pub fn weigh_keys(self, weigh: fn(&K) -> usize) -> Self {
+        Self {
+            weigh_key: weigh,
+            ..self
+        }
+    }
+
     /// Gives answers again as `share` does.
     pub fn share<J>(self, share: J) -> CacheLayer<Q, K, J, C> {
         CacheLayer {
@@ -89,6 +111,7 @@ impl<Q, K, H, C> CacheLayer<Q, K, H, C> {
             key: self.key,
             share,
             classify: self.classify,
+            weigh_key: self.weigh_key,
         }
     }
 
@@ -99,6 +122,7 @@ impl<Q, K, H, C> CacheLayer<Q, K, H, C> {
             key: self.key,
             share: self.share,
             classify,
+            weigh_key: self.weigh_key,
         }
     }
 
@@ -163,6 +187,7 @@ impl<Q: Clone, K, H: Clone, C: Clone> Clone for CacheLayer<Q, K, H, C> {
             key: self.key.clone(),
             share: self.share.clone(),
             classify: self.classify.clone(),
+            weigh_key: self.weigh_key,
         }
     }
 }
@@ -206,7 +231,7 @@ impl<S, Q, K, H, C, Req> Service<Req> for Cache<S, Q, K, H, C>
 where
     Q: KeyBy<Req, Key = K>,
     K: Hash + Eq + Send + Sync + 'static,
-    H: Share<S::Response>,
+    H: Share<S::Response> + Send + 'static,
     S: Service<Req> + Clone,
     C: Classify<S::Response, S::Error>,
 {
@@ -228,7 +253,7 @@ where
             let own = inner.call(request);
             return CacheFuture::new(Step::own(own, None), share, classify);
         };
-        let weight = Q::weight(&key);
+        let weight = Q::weight(&key).saturating_add((layer.weigh_key)(&key));
         clock::entered(|now| {
             let step = match layer.state.look(key, now) {
                 Looked::Hit(kept, age) => {
@@ -273,7 +298,7 @@ pin_project! {
     where
         S: Service<Req>,
     {
-        Hit { kept: Option<(T, Duration)> },
+        Hit { kept: Option<(T, Age)> },
         Own { #[pin] own: Own<S, Req>, miss: Option<Wanted<K, T>> },
     }
 }
@@ -301,7 +326,7 @@ where
 impl<S, Req, K, H, C> Future for CacheFuture<S, Req, K, H, C>
 where
     S: Service<Req>,
-    H: Share<S::Response>,
+    H: Share<S::Response> + Send + 'static,
     K: Hash + Eq + Send + Sync + 'static,
     C: Classify<S::Response, S::Error>,
 {
@@ -314,7 +339,7 @@ where
                 let Some((kept, age)) = kept.take() else {
                     return Poll::Pending;
                 };
-                return Poll::Ready(Ok(this.share.again(kept, Some(age))));
+                return Poll::Ready(Ok(this.share.again(kept, H::TELLS_AGE.then(|| age.get()))));
             }
             StepProj::Own { own, miss } => (ready!(own.poll(cx)), miss.take()),
         };
@@ -343,7 +368,8 @@ where
                 return this.share.pass(response);
             }
             let said = (said, this.share.may_be_stale(&response));
-            let sink = miss.sink(state, said, H::weight, weight);
+            let share = this.share.clone();
+            let sink = miss.sink(state, said, move |kept| share.weigh(kept), weight);
             this.share.tee(response, sink)
         }))
     }

@@ -8,7 +8,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    hash::{BuildHasher, BuildHasherDefault, Hash, RandomState},
+    hash::{BuildHasher, BuildHasherDefault, Hash},
     mem,
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -16,6 +16,7 @@ use std::{
     },
 };
 
+use foldhash::quality::RandomState;
 use tokio::time::Instant;
 
 use crate::keyed::hash::{AsItIs, Hashed};
@@ -70,6 +71,8 @@ struct Shard<K, V> {
     weight: usize,
     /// How often something fresh was found.
     hits: u64,
+    /// How many went to make room.
+    evicted: u64,
     /// Hashes of what the small queue evicted last.
     ghosts: VecDeque<u64>,
     haunts: HashSet<u64, BuildHasherDefault<AsItIs>>,
@@ -108,6 +111,10 @@ impl<K, V> Gone<K, V> {
             self.1.extend(entry);
         }
     }
+
+    fn len(&self) -> usize {
+        usize::from(self.0.is_some()) + self.1.len()
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -130,7 +137,8 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
         let wanted = (max_entries / PER_SHARD).clamp(1, SHARDS);
         let count = 1 << wanted.ilog2();
         let memo = Self {
-            hasher: RandomState::new(),
+            // Keys are what clients send: the seed is drawn for each memo.
+            hasher: RandomState::default(),
             shards: (0..count).map(|_| Mutex::new(Shard::new())).collect(),
             max_entries: AtomicUsize::new(0),
             max_weight: AtomicUsize::new(0),
@@ -154,13 +162,16 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
         }
     }
 
-    /// Puts other bounds in force; what is too much goes at once.
-    pub(crate) fn bound(&self, max_entries: usize, max_weight: usize) {
+    /// Puts other bounds in force; what is too much goes at once. How many went.
+    pub(crate) fn bound(&self, max_entries: usize, max_weight: usize) -> usize {
         self.store_bounds(max_entries, max_weight);
+        let mut evicted = 0;
         for (index, shard) in self.shards.iter().enumerate() {
             let gone = lock(shard).shrink(self.bounds(index));
+            evicted += gone.len();
             drop(gone);
         }
+        evicted
     }
 
     pub(crate) fn hashed(&self, key: K) -> Hashed<K> {
@@ -203,9 +214,10 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
         }
     }
 
-    /// Puts a value under `key`, in place of what was there. Not if it is heavier than there is room.
-    pub(crate) fn insert(&self, key: Hashed<K>, value: V, weight: usize, life: Life) {
-        self.insert_if(key, value, weight, life, || true);
+    /// Puts a value under `key`, in place of what was there. Not if it is heavier than there is room. How many
+    /// others went to make it room.
+    pub(crate) fn insert(&self, key: Hashed<K>, value: V, weight: usize, life: Life) -> usize {
+        self.insert_if(key, value, weight, life, || true)
     }
 
     /// The same, if `wanted` says so, which is asked under the lock: what it sees is from before any
@@ -217,21 +229,21 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
         weight: usize,
         life: Life,
         wanted: impl FnOnce() -> bool,
-    ) {
+    ) -> usize {
         let hash = key.hash;
         let bounds = self.bounds(self.index(hash));
         let mut gone = Gone::default();
         let mut shard = self.shard(hash);
         if !wanted() {
             drop(shard);
-            return;
+            return 0;
         }
         let old = shard.map.get(&hash).copied();
         if weight > bounds.weight || bounds.entries == 0 {
             let old = old.and_then(|index| shard.remove(index));
             drop(shard);
             drop(old);
-            return;
+            return 0;
         }
         let entry = Entry {
             key,
@@ -239,13 +251,14 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
             weight,
             life,
         };
+        let mut replaced = None;
         if let Some(index) = old {
             // It keeps its place and what is known of it.
             let node = shard.node(index);
             let old = node.entry.replace(entry);
             let old_weight = old.as_ref().map_or(0, |old| old.weight);
             shard.weight = shard.weight - old_weight + weight;
-            gone.add(old);
+            replaced = old;
         } else {
             // Before, so that the new one is not the first to go.
             let room = Bounds {
@@ -257,7 +270,8 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
         }
         shard.make_room(bounds, &mut gone);
         drop(shard);
-        drop(gone);
+        drop(replaced);
+        gone.len()
     }
 
     /// Takes what is under `key` away; whether there was anything.
@@ -274,6 +288,7 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
             let mut shard = lock(shard);
             let empty = Shard {
                 hits: shard.hits,
+                evicted: shard.evicted,
                 ..Shard::new()
             };
             let old = mem::replace(&mut *shard, empty);
@@ -289,6 +304,11 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
     /// How often something fresh was found.
     pub(crate) fn hits(&self) -> u64 {
         self.shards.iter().map(|shard| lock(shard).hits).sum()
+    }
+
+    /// How many went to make room.
+    pub(crate) fn evicted(&self) -> u64 {
+        self.shards.iter().map(|shard| lock(shard).evicted).sum()
     }
 
     pub(crate) fn weight(&self) -> usize {
@@ -319,6 +339,7 @@ impl<K: Hash + Eq, V> Shard<K, V> {
             main: List::EMPTY,
             weight: 0,
             hits: 0,
+            evicted: 0,
             ghosts: VecDeque::new(),
             haunts: HashSet::default(),
         }
@@ -431,6 +452,7 @@ impl<K: Hash + Eq, V> Shard<K, V> {
                 if small && let Some(entry) = &entry {
                     self.remember(entry.key.hash, bounds.entries);
                 }
+                self.evicted += 1;
                 gone.add(entry);
             } else {
                 // From the small queue it is promoted, in the main one it has one chance less.

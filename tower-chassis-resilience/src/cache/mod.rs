@@ -65,10 +65,12 @@
 //! | setter | default | means |
 //! |---|---|---|
 //! | [`body_limit`](CacheLayer::body_limit) | 64 KiB | a longer HTTP body passes as it comes and is not kept |
+//! | [`weigh`](CacheLayer::weigh), [`weigh_keys`](CacheLayer::weigh_keys) | the size of the type | bytes of an answer, of a key of your own |
 //! | [`classify`](CacheLayer::classify) | [`Auto`](tower_chassis_core::verdict::Auto) | only successes are kept |
 //!
-//! A cloned answer (not HTTP) counts with the size of its type, a key of yours too: what they hold on the heap is not
-//! seen, so bound their number.
+//! A cloned answer (not HTTP) counts with the size of its type, a key of yours too. What they hold on the heap is seen only by
+//! [`weigh`](CacheLayer::weigh) and [`weigh_keys`](CacheLayer::weigh_keys): where clients choose how long they are, say it, or bound
+//! their number. What the table itself takes, some 200 bytes for each answer, is not counted.
 //!
 //! What is evicted first is what nobody asked for again (S3-FIFO), so a scan does not empty it. The bounds are those
 //! of up to sixteen shards, each its share: a cache may be full a little before its bounds, never over them.
@@ -85,7 +87,10 @@
 //! # Events and metrics
 //! [`Event::Cache`](tower_chassis_core::events::Event::Cache) for each call, counted as `chassis_cache_requests_total` by `result`:
 //! `hit`, `miss`, `bypass` (no key), and `stale` for a miss that failed and was answered all the same.
-//! [`CacheHandle`] counts hits and misses, and shows and changes what is kept.
+//! [`Event::CacheEvicted`](tower_chassis_core::events::Event::CacheEvicted) for answers that make room for others, counted as
+//! `chassis_cache_evictions_total`: many of them beside few hits say that the cache is too small. An answer that is
+//! replaced, too old or taken away by hand is none of them.
+//! [`CacheHandle`] counts hits, misses and evictions, and shows and changes what is kept.
 //!
 //! # Cancellation
 //! A call that is dropped keeps nothing, nor does an HTTP body that is not read to its end.

@@ -43,9 +43,22 @@ pub(super) struct State<K> {
 
 /// How a call that may be answered begins.
 pub(super) enum Looked<K, T> {
-    Hit(T, Duration),
+    Hit(T, Age),
     Miss(Miss<K, T>),
     Off,
+}
+
+/// How old an answer was when it was found: two readings, which few protocols want to know the difference of.
+#[derive(Clone, Copy)]
+pub(super) struct Age {
+    born: Instant,
+    found: Instant,
+}
+
+impl Age {
+    pub(super) fn get(self) -> Duration {
+        self.found.saturating_duration_since(self.born)
+    }
 }
 
 /// A call whose answer is wanted.
@@ -77,7 +90,8 @@ impl<K: Hash + Eq + Send + Sync + 'static> State<K> {
             let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
             state.ttl.store(nanos(config.ttl), Relaxed);
             state.stale.store(nanos(config.stale_if_error), Relaxed);
-            state.memo.bound(config.max_entries, config.max_bytes);
+            let evicted = state.memo.bound(config.max_entries, config.max_bytes);
+            state.report_evicted(evicted);
             state.enabled.store(config.enabled, Relaxed);
         });
         state
@@ -95,6 +109,15 @@ impl<K> State<K> {
             .events
             .emit(|| Event::cache(Arc::clone(&setup.name), result));
     }
+
+    fn report_evicted(&self, count: usize) {
+        if count > 0 {
+            let setup = &self.setup;
+            setup
+                .events
+                .emit(|| Event::cache_evicted(Arc::clone(&setup.name), count));
+        }
+    }
 }
 
 impl<K: Hash + Eq> State<K> {
@@ -111,7 +134,7 @@ impl<K: Hash + Eq> State<K> {
             Found::Fresh(value, born) => match value.downcast_ref::<T>() {
                 Some(found) => {
                     self.report("hit");
-                    return Looked::Hit(found.clone(), now.saturating_duration_since(born));
+                    return Looked::Hit(found.clone(), Age { born, found: now });
                 }
                 // Of another service under this layer, which answers something else.
                 None => None,
@@ -148,16 +171,16 @@ impl<K: Hash + Eq> State<K> {
 
 impl<K, T> Miss<K, T> {
     /// Where the answer is put, once all of it is there.
-    pub(super) fn sink(
+    pub(super) fn sink<W>(
         self,
         state: Arc<State<K>>,
         (said, may_be_stale): (Option<Duration>, bool),
-        weigh: fn(&T) -> usize,
+        weigh: W,
         key_weight: usize,
-    ) -> Put<K, T>
+    ) -> Put<K, W>
     where
         K: Hash + Eq + Send + Sync + 'static,
-        T: Send + Sync + 'static,
+        W: FnOnce(&T) -> usize + Send + 'static,
     {
         let life = state.life(self.asked, said, may_be_stale);
         Put {
@@ -172,19 +195,20 @@ impl<K, T> Miss<K, T> {
 }
 
 /// Puts an answer into the cache.
-pub(super) struct Put<K, T> {
+pub(super) struct Put<K, W> {
     state: Arc<State<K>>,
     key: Hashed<K>,
     epoch: u64,
     life: Life,
-    weigh: fn(&T) -> usize,
+    weigh: W,
     key_weight: usize,
 }
 
-impl<K, T> Sink<T> for Put<K, T>
+impl<K, T, W> Sink<T> for Put<K, W>
 where
     K: Hash + Eq + Send + Sync + 'static,
     T: Send + Sync + 'static,
+    W: FnOnce(&T) -> usize + Send,
 {
     fn keep(self, kept: T) {
         let weight = (self.weigh)(&kept).saturating_add(self.key_weight);
@@ -192,7 +216,8 @@ where
         // The lock that it is asked under is the one that orders it and what takes answers away.
         let wanted = || state.epoch.load(Relaxed) == self.epoch;
         let memo = &state.memo;
-        memo.insert_if(self.key, Arc::new(kept), weight, self.life, wanted);
+        let evicted = memo.insert_if(self.key, Arc::new(kept), weight, self.life, wanted);
+        state.report_evicted(evicted);
     }
 }
 
@@ -225,6 +250,12 @@ impl<K: Hash + Eq> CacheHandle<K> {
     #[must_use]
     pub fn hits(&self) -> u64 {
         self.0.memo.hits()
+    }
+
+    /// How many answers went to make room for others, or because the bounds were lowered. Takes a lock for each shard.
+    #[must_use]
+    pub fn evictions(&self) -> u64 {
+        self.0.memo.evicted()
     }
 
     /// How many bytes they take, about. Takes a lock for each shard.

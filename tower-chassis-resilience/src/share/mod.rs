@@ -35,5 +35,5 @@ pub use self::{
     body::{Sink, StoredBody, StoredResponse},
     collect::Collect,
     http_key::{HttpKey, HttpKeys, KeyBy},
-    rule::{Collected, Http, Share, Whole},
+    rule::{Collected, Http, Share, Weighed, Whole},
 };

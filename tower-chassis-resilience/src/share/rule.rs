@@ -1,4 +1,5 @@
 use std::{
+    fmt,
     future::{Future, Ready, ready},
     sync::Arc,
     time::Duration,
@@ -46,8 +47,14 @@ pub trait Share<Res>: Clone {
     }
     /// An answer that was kept, once more, `age` after it came if that is long ago.
     fn again(&self, shared: Self::Shared, age: Option<Duration>) -> Self::Response;
+    /// Whether [`again`](Self::again) says how old an answer is: if not, nobody reckons it.
+    const TELLS_AGE: bool = true;
     /// How many bytes it takes, about.
     fn weight(shared: &Self::Shared) -> usize;
+    /// The same where a user has a say in it.
+    fn weigh(&self, shared: &Self::Shared) -> usize {
+        Self::weight(shared)
+    }
 }
 
 /// What became of an answer.
@@ -82,11 +89,56 @@ impl<Res: Clone + Send + Sync + 'static> Share<Res> for Whole {
     fn is_shareable(&self, _: &Res) -> bool {
         true
     }
+    const TELLS_AGE: bool = false;
     fn again(&self, shared: Res, _: Option<Duration>) -> Res {
         shared
     }
     fn weight(_: &Res) -> usize {
         size_of::<Res>()
+    }
+}
+
+/// As [`Whole`], with a closure that says how many bytes an answer holds beside those of its type. Made by
+/// [`CacheLayer::weigh`](crate::cache::CacheLayer::weigh).
+#[derive(Clone, Copy)]
+pub struct Weighed<F>(pub(crate) F);
+
+impl<F> fmt::Debug for Weighed<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Weighed").finish_non_exhaustive()
+    }
+}
+
+impl<Res, F> Share<Res> for Weighed<F>
+where
+    Res: Clone + Send + Sync + 'static,
+    F: Fn(&Res) -> usize + Clone,
+{
+    type Response = Res;
+    type Shared = Res;
+    type Collect = Ready<Collected<Res, Res>>;
+
+    fn collect(&self, response: Res) -> Self::Collect {
+        Whole.collect(response)
+    }
+    fn tee<P: Sink<Res> + 'static>(&self, response: Res, sink: P) -> Res {
+        Whole.tee(response, sink)
+    }
+    fn pass(&self, response: Res) -> Res {
+        response
+    }
+    fn is_shareable(&self, _: &Res) -> bool {
+        true
+    }
+    const TELLS_AGE: bool = false;
+    fn again(&self, shared: Res, _: Option<Duration>) -> Res {
+        shared
+    }
+    fn weight(_: &Res) -> usize {
+        size_of::<Res>()
+    }
+    fn weigh(&self, shared: &Res) -> usize {
+        size_of::<Res>().saturating_add((self.0)(shared))
     }
 }
 

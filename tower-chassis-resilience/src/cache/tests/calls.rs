@@ -445,6 +445,71 @@ async fn what_becomes_of_a_call_is_reported() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_driven_out_is_reported_and_counted() {
+    let events = Events::new();
+    let mut stream = events.subscribe(10_000);
+    let rig = rig(|layer| layer.named("pages").events(events), numbered);
+    let mut evicted = move || {
+        let mut evicted = Vec::new();
+        while let Ok(Received::Event(event)) = stream.try_recv() {
+            if let Event::CacheEvicted { name, count, .. } = event {
+                assert_eq!(&*name, "pages");
+                evicted.push(count);
+            }
+        }
+        evicted
+    };
+    rig.handle.update(|config| config.max_entries = 1).unwrap();
+    rig.get("/1").await;
+    // A new answer in place of an old one, and one that is taken away by hand, drive nothing out.
+    advance(20 * SECOND).await;
+    rig.get("/1").await;
+    assert!(rig.handle.remove(HttpKeys::key_of("/1")));
+    assert_eq!((evicted(), rig.handle.evictions()), (vec![], 0));
+    let room = |entries| {
+        let change = |config: &mut super::super::CacheConfig| config.max_entries = entries;
+        rig.handle.update(change).unwrap();
+    };
+    room(10_000);
+    for page in 0..200 {
+        rig.get(&format!("/{page}")).await;
+    }
+    assert_eq!((evicted(), rig.handle.evictions()), (vec![], 0));
+    room(100);
+    let (sent, left) = (evicted(), rig.handle.len());
+    assert_eq!((sent, left), (vec![200 - left], left));
+    // Each shard has its share of the room: a page goes for one that falls into a full one.
+    for page in 200..300 {
+        rig.get(&format!("/{page}")).await;
+    }
+    let gone = 200 - left + evicted().iter().sum::<usize>();
+    assert_eq!(gone, 300 - rig.handle.len());
+    assert_eq!(rig.handle.evictions(), gone as u64);
+}
+
+/// What a type holds on the heap is seen by whoever knows the type.
+#[tokio::test(start_paused = true)]
+async fn answers_and_keys_of_ones_own_are_bounded_by_their_bytes() {
+    let policy = policy().with(|config| config.max_bytes = 16 * 10_000);
+    let layer = CacheLayer::new(policy.unwrap(), |key: &String| Some(key.clone()));
+    let layer = layer.weigh(|answer: &String| answer.len());
+    let layer = layer.weigh_keys(|key| key.len()).classify(OkIsSuccess);
+    let handle = layer.handle();
+    let service = layer.layer(service_fn(async |key: String| {
+        Ok::<_, BoxError>("x".repeat(key.len()))
+    }));
+    for n in 0..1_000 {
+        let key = format!("{n:01000}");
+        assert_eq!(service.clone().oneshot(key).await.unwrap().len(), 1_000);
+        assert!(handle.bytes() <= 160_000 && handle.bytes() >= 2_000 * handle.len());
+    }
+    assert!((16..80).contains(&handle.len()), "{}", handle.len());
+    // One that is longer than a shard is not kept.
+    service.clone().oneshot("y".repeat(6_000)).await.unwrap();
+    assert!(!handle.remove("y".repeat(6_000)));
+}
+
 #[test]
 fn every_setting_is_checked_and_named() {
     let change: [(fn(&mut super::super::CacheConfig), &str); 5] = [

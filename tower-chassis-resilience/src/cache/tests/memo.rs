@@ -81,6 +81,7 @@ struct Model {
     small: VecDeque<u8>,
     main: VecDeque<u8>,
     ghosts: VecDeque<u8>,
+    evicted: u64,
     entries: usize,
     weight: usize,
 }
@@ -109,6 +110,7 @@ impl Model {
                 continue;
             }
             self.kept.remove(&key);
+            self.evicted += 1;
             if small {
                 if !self.ghosts.contains(&key) {
                     self.ghosts.push_back(key);
@@ -181,15 +183,16 @@ proptest! {
             small: VecDeque::new(),
             main: VecDeque::new(),
             ghosts: VecDeque::new(),
+            evicted: 0,
             entries: 8,
             weight: 30,
         };
-        let mut now = Instant::now();
+        let (mut now, mut told) = (Instant::now(), 0);
         for (value, step) in (0..).zip(steps) {
             match step {
                 Step::Insert { key, weight, fresh, stale } => {
                     let life = life(now, fresh, stale);
-                    memo.insert(memo.hashed(key), value, weight, life);
+                    told += memo.insert(memo.hashed(key), value, weight, life) as u64;
                     model.insert(key, Kept { value, weight, life, frequency: 0 });
                 }
                 Step::Get(key) => {
@@ -207,7 +210,7 @@ proptest! {
                 }
                 Step::Wait(ms) => now += MS * ms as u32,
                 Step::Bound(entries, weight) => {
-                    memo.bound(entries, weight);
+                    told += memo.bound(entries, weight) as u64;
                     (model.entries, model.weight) = (entries, weight);
                     model.evict(entries, weight);
                     while model.ghosts.len() > entries {
@@ -216,6 +219,7 @@ proptest! {
                 }
             }
             memo.check();
+            prop_assert_eq!((memo.evicted(), told), (model.evicted, model.evicted));
             prop_assert_eq!(memo.len(), model.kept.len());
             prop_assert_eq!(memo.weight(), model.kept.values().map(|kept| kept.weight).sum::<usize>());
         }
@@ -261,7 +265,9 @@ fn threads_find_what_they_put_or_nothing() {
                         0 => {
                             memo.remove(&memo.hashed(key));
                         }
-                        1..4 => memo.insert(memo.hashed(key), key, 10, life(now, 1_000, 0)),
+                        1..4 => {
+                            memo.insert(memo.hashed(key), key, 10, life(now, 1_000, 0));
+                        }
                         _ => match memo.get(&memo.hashed(key), now) {
                             Found::Fresh(value, _) => assert_eq!(value, key),
                             Found::Stale(..) => panic!("it is fresh"),
