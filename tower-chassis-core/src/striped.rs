@@ -62,17 +62,26 @@ pub fn stripes() -> usize {
 /// The state of a layer, as its services hold it. See the [module](self).
 pub struct Striped<T>(Ref<T>);
 
+// The state is at the same place in both, so that nobody need ask which one it is.
 enum Ref<T> {
-    All(Arc<[Arc<Lane<T>>]>),
+    All(Arc<Lanes<T>>),
     One(Arc<Lane<T>>),
+}
+
+/// All `Arc`s to one state.
+#[repr(C, align(128))]
+struct Lanes<T> {
+    state: Arc<T>,
+    /// Their number is a power of two.
+    lanes: Box<[Arc<Lane<T>>]>,
 }
 
 /// One `Arc` of many to the same state. Aligned, so that the count before it has its cache lines for itself; two,
 /// because they are fetched in pairs.
-#[repr(align(128))]
+#[repr(C, align(128))]
 struct Lane<T> {
-    at: usize,
     state: Arc<T>,
+    at: usize,
     beside: Arc<OnceLock<Box<[Weak<Self>]>>>,
 }
 
@@ -91,14 +100,14 @@ impl<T> Striped<T> {
         let beside = Arc::new(OnceLock::new());
         let lane = |at| {
             Arc::new(Lane {
-                at,
                 state: Arc::clone(&state),
+                at,
                 beside: Arc::clone(&beside),
             })
         };
-        let lanes: Arc<[_]> = (0..lanes).map(lane).collect();
+        let lanes: Box<[_]> = (0..lanes).map(lane).collect();
         beside.get_or_init(|| lanes.iter().map(Arc::downgrade).collect());
-        Self(Ref::All(lanes))
+        Self(Ref::All(Arc::new(Lanes { state, lanes })))
     }
 
     /// The same state, held as this one holds it: by its maker, and not for a call.
@@ -115,17 +124,17 @@ impl<T> Striped<T> {
     #[must_use]
     pub fn hold(&self) -> Hold<T> {
         Hold(match &self.0 {
-            // Their number is a power of two.
-            Ref::All(lanes) => Arc::clone(&lanes[here() & (lanes.len() - 1)]),
+            Ref::All(all) => Arc::clone(&all.lanes[here() & (all.lanes.len() - 1)]),
             Ref::One(lane) => lane.of_thread(),
         })
     }
 
     /// The `Arc` behind the lanes, to hold it weakly.
+    #[inline]
     #[must_use]
     pub fn arc(&self) -> &Arc<T> {
         match &self.0 {
-            Ref::All(lanes) => &lanes[0].state,
+            Ref::All(all) => &all.state,
             Ref::One(lane) => &lane.state,
         }
     }
@@ -259,10 +268,11 @@ mod tests {
     #[test]
     fn counts_of_lanes_are_apart() {
         let striped = Striped::of(Arc::new(()), 4);
-        let Ref::All(lanes) = &striped.0 else {
+        let Ref::All(all) = &striped.0 else {
             unreachable!()
         };
-        let mut at: Vec<_> = lanes
+        let mut at: Vec<_> = all
+            .lanes
             .iter()
             .map(|lane| Arc::as_ptr(lane) as usize)
             .collect();
