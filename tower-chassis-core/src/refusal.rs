@@ -109,6 +109,7 @@ impl<J, B> IsGrpc<Request<B>> for Respond<J> {
 
 impl<Res, Err, J: Settle<Res, Err>> Settle<Res, Err> for Respond<J> {
     type Response<G: Observe> = J::Response<G>;
+    #[inline]
     fn settle<G: Observe>(
         &self,
         result: Result<Res, Err>,

@@ -172,18 +172,31 @@ where
 
     fn call(&mut self, mut request: Req) -> Self::Future {
         let skipped = std::mem::take(&mut self.skipped);
-        let grpc = J::is_grpc(&request);
         let entered = clock::enter();
-        let rejection = match self.policy.admit(&mut request, entered.now()) {
-            Ok(ticket) if !skipped => {
-                return GatedFuture {
-                    state: State::Called {
-                        future: Held::new(ticket)
-                            .call(|| self.inner.call(request), self.settle.clone()),
-                    },
-                    grpc,
-                };
-            }
+        let admitted = self.policy.admit(&mut request, entered.now());
+        match admitted {
+            Ok(ticket) if !skipped => GatedFuture {
+                state: State::Called {
+                    future: Held::new(ticket)
+                        .call(|| self.inner.call(request), self.settle.clone()),
+                },
+            },
+            admitted => self.not_called(admitted, J::is_grpc(&request)),
+        }
+    }
+}
+
+impl<S, P, J> Gated<S, P, J> {
+    #[cold]
+    fn not_called<Req, F>(
+        &self,
+        admitted: Result<P::Ticket, Rejection>,
+        grpc: bool,
+    ) -> GatedFuture<F, P::Ticket, J>
+    where
+        P: Admit<Req>,
+    {
+        let rejection = match admitted {
             // It opened between readiness and the call, but the inner service was not readied.
             Ok(ticket) => {
                 drop(Held::new(ticket));
@@ -194,8 +207,8 @@ where
         GatedFuture {
             state: State::Refused {
                 rejection: Some(rejection),
+                grpc,
             },
-            grpc,
         }
     }
 }
@@ -219,7 +232,6 @@ pin_project! {
     {
         #[pin]
         state: State<F, G, J>,
-        grpc: bool,
     }
 }
 
@@ -231,7 +243,7 @@ pin_project! {
         G: Observe,
     {
         Called { #[pin] future: ResponseFuture<F, G, J> },
-        Refused { rejection: Option<Rejection> },
+        Refused { rejection: Option<Rejection>, grpc: bool },
     }
 }
 
@@ -246,6 +258,7 @@ where
         <J as Refusal<<J as Settle<Res, Err>>::Response<G>, Err>>::Error,
     >;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         Poll::Ready(match this.state.project() {
@@ -253,8 +266,8 @@ where
                 Ok(response) => Ok(J::response(response)),
                 Err(error) => Err(J::error(error)),
             },
-            StateProj::Refused { rejection } => match rejection.take() {
-                Some(rejection) => J::refused(rejection, *this.grpc),
+            StateProj::Refused { rejection, grpc } => match rejection.take() {
+                Some(rejection) => J::refused(rejection, *grpc),
                 None => return Poll::Pending,
             },
         })

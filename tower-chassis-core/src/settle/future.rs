@@ -25,6 +25,7 @@ pin_project! {
 }
 
 impl<F, G: Observe, J> ResponseFuture<F, G, J> {
+    #[inline]
     pub(crate) const fn holding(inner: F, guard: Held<G>, settle: J) -> Self {
         Self {
             inner,
@@ -34,6 +35,7 @@ impl<F, G: Observe, J> ResponseFuture<F, G, J> {
     }
 
     /// Watches `inner` with `guard`, judged by `settle`.
+    #[inline]
     pub const fn new(inner: F, guard: G, settle: J) -> Self {
         Self::holding(inner, Held::new(guard), settle)
     }
@@ -47,6 +49,7 @@ where
 {
     type Output = Result<J::Response<G>, Err>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let inner = this.inner;

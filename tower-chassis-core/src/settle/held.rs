@@ -1,49 +1,62 @@
+use std::mem::{self, ManuallyDrop};
+
 use tokio::time::Instant;
 
 use super::Observe;
 use crate::{Verdict, cause};
 
 /// A ticket whose call goes on. Dropped, it is told why.
+///
+/// Inlined but for the drop of a ticket that was not told: so it stays in registers on its way, and is not written and
+/// read back in other pieces, for which the processor waits.
 #[derive(Debug)]
 pub(crate) struct Held<G: Observe> {
-    guard: Option<G>,
-    /// What it watches is running: if it is dropped so, that panicked, and not somebody outside or beside it.
-    inside: bool,
-    pub(super) judged: Option<Verdict>,
+    // Taken in any case before it is dropped, so that there is nothing left to drop.
+    guard: ManuallyDrop<Option<G>>,
+    /// What it watches panicked, and not somebody outside or beside it.
+    panicked: bool,
+}
+
+/// Marks what unwinds past it.
+struct Panics<'a>(&'a mut bool);
+
+impl Drop for Panics<'_> {
+    #[cold]
+    fn drop(&mut self) {
+        *self.0 = true;
+    }
 }
 
 impl<G: Observe> Held<G> {
+    #[inline]
     pub(crate) const fn new(guard: G) -> Self {
         Self {
-            guard: Some(guard),
-            inside: false,
-            judged: None,
+            guard: ManuallyDrop::new(Some(guard)),
+            panicked: false,
         }
     }
 
     /// The ticket, which somebody else sees to.
+    #[inline]
     #[allow(clippy::expect_used, reason = "it is there until it is dropped")]
     pub(crate) fn release(mut self) -> G {
-        self.guard.take().expect("held")
+        let guard = self.guard.take();
+        mem::forget(self);
+        guard.expect("held")
     }
 
     /// The ticket, if it was not told yet.
+    #[inline]
     pub(super) fn take(&mut self) -> Option<G> {
         self.guard.take()
-    }
-
-    pub(super) fn end(&mut self, now: Instant) {
-        if let (Some(guard), Some(verdict)) = (self.guard.take(), self.judged) {
-            guard.done(verdict, now);
-        }
     }
 
     /// Runs what the ticket watches.
     #[inline]
     pub(crate) fn run<R>(&mut self, run: impl FnOnce() -> R) -> R {
-        self.inside = true;
+        let panics = Panics(&mut self.panicked);
         let ran = self.guard.within(run);
-        self.inside = false;
+        mem::forget(panics);
         ran
     }
 
@@ -51,21 +64,56 @@ impl<G: Observe> Held<G> {
         self.guard.head(verdict, now);
     }
 
+    #[inline]
     pub(super) fn done(mut self, verdict: Verdict, now: Instant) {
         self.guard.take().done(verdict, now);
+        mem::forget(self);
     }
 }
 
+/// By value: what is only taken by reference where it is dropped can be in registers before.
+#[cold]
+#[inline(never)]
+fn left<G: Observe>(guard: G, panicked: bool) {
+    let now = guard.now();
+    let verdict = if panicked {
+        Verdict::FAILURE
+    } else {
+        cause::of_drop()
+    };
+    guard.done(verdict, now);
+}
+
 impl<G: Observe> Drop for Held<G> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(guard) = self.guard.take() {
-            let now = guard.now();
-            let verdict = match self.judged {
-                Some(verdict) => verdict,
-                None if self.inside => Verdict::FAILURE,
-                None => cause::current().unwrap_or(Verdict::CANCELLED),
-            };
-            guard.done(verdict, now);
+            left(guard, self.panicked);
         }
+    }
+}
+
+/// A ticket that is told how its call ended when it is dropped: what comes beside it may panic when it is told.
+pub(super) struct Told<G: Observe> {
+    guard: Option<G>,
+    verdict: Verdict,
+    now: Instant,
+}
+
+impl<G: Observe> Told<G> {
+    pub(super) const fn new(guard: G, verdict: Verdict, now: Instant) -> Self {
+        let guard = Some(guard);
+        Self {
+            guard,
+            verdict,
+            now,
+        }
+    }
+}
+
+impl<G: Observe> Drop for Told<G> {
+    #[inline]
+    fn drop(&mut self) {
+        self.guard.take().done(self.verdict, self.now);
     }
 }

@@ -22,6 +22,7 @@ use crate::{
 };
 
 pub(crate) use self::held::Held;
+use self::held::Told;
 pub use self::{future::ResponseFuture, watched::Watched};
 
 /// The RAII half of a policy: it is told once how its call ended.
@@ -45,8 +46,19 @@ pub trait Observe: Send + 'static {
     fn now(&self) -> Instant {
         clock::now()
     }
-    /// The call is over. Called exactly once.
+    /// The call is over. Called exactly once, or [`done_at_head`](Self::done_at_head) is.
     fn done(self, verdict: Verdict, now: Instant);
+    /// The call is over with its head: [`head`](Self::head) and [`done`](Self::done) in one, for those that have less to
+    /// do then.
+    #[inline]
+    fn done_at_head(self, verdict: Verdict, now: Instant)
+    where
+        Self: Sized,
+    {
+        let mut held = Held::new(self);
+        held.head(verdict, now);
+        held.done(verdict, now);
+    }
 }
 
 impl Observe for () {
@@ -64,18 +76,27 @@ impl<O: Observe> Observe for Option<O> {
             observer.data(bytes);
         }
     }
+    #[inline]
     fn within<R>(&mut self, poll: impl FnOnce() -> R) -> R {
         match self {
             Some(observer) => observer.within(poll),
             None => poll(),
         }
     }
+    #[inline]
     fn now(&self) -> Instant {
         self.as_ref().map_or_else(clock::now, O::now)
     }
+    #[inline]
     fn done(self, verdict: Verdict, now: Instant) {
         if let Some(observer) = self {
             observer.done(verdict, now);
+        }
+    }
+    #[inline]
+    fn done_at_head(self, verdict: Verdict, now: Instant) {
+        if let Some(observer) = self {
+            observer.done_at_head(verdict, now);
         }
     }
 }
@@ -93,10 +114,8 @@ macro_rules! observe_tuple {
                 observe_tuple!(@within self, poll, $first $($rest)*)
             }
             fn done(self, verdict: Verdict, now: Instant) {
-                let mut held = ($(Held::new(self.$field),)+);
                 // Whoever comes after one that panics hears the same.
-                $(held.$field.judged = Some(verdict);)+
-                $(held.$field.end(now);)+
+                drop(($(Told::new(self.$field, verdict, now),)+));
             }
         }
     };
@@ -181,16 +200,16 @@ impl<C> UntilEnd<C> {
 impl<Res, Err, C: Classify<Res, Err>> Settle<Res, Err> for UntilHead<C> {
     type Response<G: Observe> = Res;
 
+    #[inline]
     fn settle<G: Observe>(&self, result: Result<Res, Err>, guard: G) -> Result<Res, Err> {
         let now = guard.now();
         // Held while a classifier, which may panic, has the say.
-        let mut guard = Held::new(guard);
+        let guard = Held::new(guard);
         let verdict = match &result {
             Ok(response) => self.0.head(response),
             Err(error) => self.0.error(error),
         };
-        guard.head(verdict, now);
-        guard.done(verdict, now);
+        guard.release().done_at_head(verdict, now);
         result
     }
 }
@@ -220,8 +239,7 @@ impl<B: Body, Err, C: Classify<Response<B>, Err>> Settle<Response<B>, Err> for U
             }
             Err(error) => {
                 let verdict = self.0.error(&error);
-                guard.head(verdict, now);
-                guard.done(verdict, now);
+                guard.release().done_at_head(verdict, now);
                 Err(error)
             }
         }
