@@ -46,6 +46,7 @@ impl Buckets {
     ///
     /// A success is simply added. If its thread sleeps here for as long as the ring takes to come round, or until
     /// another generation, the present has one success too many, once.
+    #[inline]
     pub(super) fn record(&self, generation: u32, number: u64, sample: Sample) {
         let tag = tag(number, generation);
         let bucket = &self.0[(number % BUCKETS) as usize];

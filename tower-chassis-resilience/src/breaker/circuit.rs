@@ -100,14 +100,19 @@ impl Circuit {
         circuit
     }
 
+    /// Lets a call pass if it is closed.
+    #[inline]
+    pub(super) fn admit_closed(&self, now: Instant) -> Option<Pass> {
+        let raw = self.word.load(Acquire);
+        (raw >> STATE_SHIFT == CLOSED).then(|| Pass::of_call(generation_of(raw), self.since(now)))
+    }
+
     /// Lets a call pass, or says how long calls are refused.
     pub(super) fn admit(&self, now: Instant) -> (Result<Pass, Duration>, Option<Change>) {
-        let now = self.since(now);
-        let raw = self.word.load(Acquire);
-        if raw >> STATE_SHIFT == CLOSED {
-            return (Ok(Pass::of_call(generation_of(raw), now)), None);
+        match self.admit_closed(now) {
+            Some(pass) => (Ok(pass), None),
+            None => self.admit_unclosed(self.since(now)),
         }
-        self.admit_unclosed(now)
     }
 
     #[cold]
@@ -140,6 +145,7 @@ impl Circuit {
     }
 
     /// Whether calls pass without a look at the time.
+    #[inline]
     pub(super) fn is_closed(&self) -> bool {
         self.word.load(Acquire) >> STATE_SHIFT == CLOSED
     }
@@ -175,6 +181,30 @@ impl Circuit {
         }
     }
 
+    /// Takes back the pass of a call that succeeded in its first poll, when it began or nearly so. `false` if there is
+    /// more to it.
+    #[inline]
+    pub(super) fn finish_at_once(&self, pass: Pass) -> bool {
+        let rules = self.rules.load(Relaxed);
+        if !pass.is_at_once() || !pass.is_counted() || rules & BY_SLOWNESS != 0 {
+            return false;
+        }
+        if generation_of(self.word.load(Acquire)) == pass.generation {
+            self.finish_well(pass, rules, pass.began);
+        }
+        true
+    }
+
+    /// One success more. Not inlined: what it is given is in registers, and so need not be in memory before.
+    #[inline(never)]
+    fn finish_well(&self, pass: Pass, rules: u32, now: u64) {
+        self.run.end(pass.generation);
+        if rules != 0 {
+            let plain = Sample::default();
+            self.window.record(pass.generation, pass.began, now, plain);
+        }
+    }
+
     /// Takes a pass back, with the way its call went, and how long it asked to be left alone. A pass of an older
     /// generation changes nothing.
     pub(super) fn finish(
@@ -196,11 +226,7 @@ impl Circuit {
             return self.finish_probe(pass, class, slow, asked, now);
         }
         if matches!(weigh(class), Weight::Good) && !slow && asked.is_none() {
-            self.run.end(pass.generation);
-            if rules != 0 {
-                let plain = Sample::default();
-                self.window.record(pass.generation, pass.began, now, plain);
-            }
+            self.finish_well(pass, rules, now);
             return None;
         }
         self.finish_badly(pass, class, slow, asked, now)
@@ -301,6 +327,7 @@ impl Circuit {
     }
 
     /// Whether it matters how long a call takes.
+    #[inline]
     pub(super) fn judges_slowness(&self) -> bool {
         self.rules.load(Relaxed) & BY_SLOWNESS != 0
     }
@@ -333,6 +360,7 @@ impl Circuit {
     }
 
     /// Nanoseconds since the epoch; they last for 584 years.
+    #[inline]
     pub(super) fn since(&self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.epoch);
         since.as_secs().wrapping_mul(1_000_000_000) + u64::from(since.subsec_nanos())

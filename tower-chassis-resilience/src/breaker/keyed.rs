@@ -190,20 +190,22 @@ where
     K: Hash + Eq,
 {
     /// None where a key has no circuit.
-    type Ticket = Option<Ticket>;
+    type Ticket = Option<Ticket<Arc<Shared>>>;
 
-    fn admit(&self, request: &mut Req, now: Instant) -> Result<Option<Ticket>, Rejection> {
+    fn admit(&self, request: &mut Req, now: Instant) -> Result<Self::Ticket, Rejection> {
         let keys = &*self.0;
         match keys.key.key_of(request) {
             Some(key) => {
                 match keys.circuits.own(key, now, || keys.one.of_key()) {
-                    Some(circuit) => admit(&circuit, now).map(Some),
+                    Some(circuit) => admit(circuit, now).map(Some),
                     // What is forced on all is forced on those as well.
-                    None if keys.one.is_forced_open(now) => admit(&keys.one, now).map(Some),
+                    None if keys.one.is_forced_open(now) => {
+                        admit(Arc::clone(&keys.one), now).map(Some)
+                    }
                     None => Ok(None),
                 }
             }
-            None => admit(&keys.one, now).map(Some),
+            None => admit(Arc::clone(&keys.one), now).map(Some),
         }
     }
 }

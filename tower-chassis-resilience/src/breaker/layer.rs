@@ -1,5 +1,6 @@
 use std::{
     fmt,
+    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -12,6 +13,7 @@ use tower_chassis_core::{
     Class, Events, Gate, Kind, Live, Rejection, Respond, Verdict, cause, clock,
     events::Event,
     settle::{Observe, UntilEnd, UntilHead},
+    striped::{Hold, Striped},
     verdict::{Auto, ByFn},
     wire::{Admit, Gated},
 };
@@ -30,17 +32,25 @@ pub type Breaker<S, J = UntilHead<Auto>> = Gated<S, Admission, J>;
 ///
 /// The state is the layer's: what is layered or cloned twice shares it. `J` judges the calls.
 pub struct BreakerLayer<J = UntilHead<Auto>> {
-    shared: Arc<Shared>,
+    shared: Striped<Shared>,
     settle: J,
 }
 
 /// What a layer, its services, their calls and its handles share.
-pub(super) struct Shared {
+pub struct Shared {
     pub(super) circuit: Circuit,
     pub(super) live: Live<BreakerPolicy>,
     /// Whether an answer may ask to be left alone.
     asks: AtomicBool,
     setup: Setup,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("name", self.name())
+            .finish_non_exhaustive()
+    }
 }
 
 /// How long a verdict asks that the service be left alone.
@@ -87,7 +97,6 @@ impl Shared {
         Self::new(self.live.clone(), self.without_gate())
     }
 
-    /// The circuit of a key, which hears of changes through the set of all keys.
     /// The circuit of a key, which hears of changes through the set of all keys. What is forced on this one is on it.
     pub(super) fn of_key(&self) -> Arc<Self> {
         let new = Self::unbound(self.live.clone(), self.without_gate());
@@ -189,7 +198,7 @@ impl BreakerLayer {
             trip_on: None,
         };
         Self {
-            shared: Shared::new(policy.into(), setup),
+            shared: Striped::of_arc(Shared::new(policy.into(), setup)),
             settle: UntilHead::default(),
         }
     }
@@ -291,26 +300,26 @@ impl<J> BreakerLayer<J> {
         J: Clone,
     {
         Self {
-            shared: self.shared.fresh(),
+            shared: Striped::of_arc(self.shared.fresh()),
             settle: self.settle.clone(),
         }
     }
 
-    pub(super) fn into_parts(self) -> (Arc<Shared>, J) {
+    pub(super) fn into_parts(self) -> (Striped<Shared>, J) {
         (self.shared, self.settle)
     }
 
     /// Reads the state, resets it, changes the settings.
     #[must_use]
     pub fn handle(&self) -> BreakerHandle {
-        BreakerHandle(Arc::clone(&self.shared))
+        BreakerHandle(Arc::clone(self.shared.arc()))
     }
 
     fn set_up(self, change: impl FnOnce(&mut Setup)) -> Self {
         let mut setup = self.shared.setup.clone();
         change(&mut setup);
         Self {
-            shared: Shared::new(self.shared.live.clone(), setup),
+            shared: Striped::of_arc(Shared::new(self.shared.live.clone(), setup)),
             settle: self.settle,
         }
     }
@@ -319,7 +328,7 @@ impl<J> BreakerLayer<J> {
 impl<J: Clone> Clone for BreakerLayer<J> {
     fn clone(&self) -> Self {
         Self {
-            shared: Arc::clone(&self.shared),
+            shared: self.shared.keep(),
             settle: self.settle.clone(),
         }
     }
@@ -338,17 +347,14 @@ impl<S, J: Clone> Layer<S> for BreakerLayer<J> {
     type Service = Breaker<S, J>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Gated::new(
-            inner,
-            Admission(Arc::clone(&self.shared)),
-            self.settle.clone(),
-        )
+        let admission = Admission(self.shared.keep());
+        Gated::new(inner, admission, self.settle.clone())
     }
 }
 
 /// Lets calls through a circuit: the policy of [`Breaker`].
 #[derive(Clone)]
-pub struct Admission(Arc<Shared>);
+pub struct Admission(Striped<Shared>);
 
 impl fmt::Debug for Admission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -362,10 +368,15 @@ impl fmt::Debug for Admission {
 impl<Req> Admit<Req> for Admission {
     type Ticket = Ticket;
 
+    #[inline]
     fn admit(&self, _: &mut Req, now: Instant) -> Result<Ticket, Rejection> {
-        admit(&self.0, now)
+        match self.0.circuit.admit_closed(now) {
+            Some(pass) => Ok(Ticket::new(self.0.hold(), pass)),
+            None => admit_unclosed(self.0.hold(), now),
+        }
     }
 
+    #[inline]
     fn shut(&self) -> bool {
         let circuit = &self.0.circuit;
         !circuit.is_closed() && circuit.refuses_for(Instant::now()).is_some()
@@ -376,33 +387,65 @@ impl<Req> Admit<Req> for Admission {
     }
 }
 
-pub(super) fn admit(shared: &Arc<Shared>, now: Instant) -> Result<Ticket, Rejection> {
-    let (admitted, change) = shared.circuit.admit(now);
-    // The ticket first: a listener may panic.
-    let ticket = admitted.map(|pass| Ticket {
-        shared: Arc::clone(shared),
-        pass,
-    });
-    if change.is_some() {
-        shared.report(change);
+/// What a call holds a circuit by: a [`Hold`], or the `Arc` of that of a key.
+pub trait Held: Deref<Target = Shared> + Send + 'static {}
+
+impl Held for Hold<Shared> {}
+
+impl Held for Arc<Shared> {}
+
+/// Lets a call pass, or refuses it.
+pub(super) fn admit<H: Held>(held: H, now: Instant) -> Result<Ticket<H>, Rejection> {
+    match held.circuit.admit_closed(now) {
+        Some(pass) => Ok(Ticket::new(held, pass)),
+        None => admit_unclosed(held, now),
     }
-    ticket.map_err(|wait| shared.refuse(wait))
+}
+
+#[cold]
+#[inline(never)]
+fn admit_unclosed<H: Held>(held: H, now: Instant) -> Result<Ticket<H>, Rejection> {
+    let (admitted, change) = held.circuit.admit(now);
+    match admitted {
+        Ok(pass) => {
+            // The ticket first: a listener may panic.
+            let ticket = Ticket::new(held, pass);
+            ticket.held.report(change);
+            Ok(ticket)
+        }
+        Err(wait) => {
+            held.report(change);
+            Err(held.refuse(wait))
+        }
+    }
 }
 
 /// A call that passed. Dropped unfinished it gives a probe's permit back.
-pub struct Ticket {
-    shared: Arc<Shared>,
+pub struct Ticket<H: Held = Hold<Shared>> {
+    held: H,
     pass: Pass,
 }
 
-impl Ticket {
+impl<H: Held> Ticket<H> {
+    #[inline]
+    const fn new(held: H, pass: Pass) -> Self {
+        Self { held, pass }
+    }
+
+    /// The head has come and the call is over, and there is more to it than one call more.
+    #[inline(never)]
+    fn ended_slowly(mut self, verdict: Verdict, now: Instant) {
+        self.head(verdict, now);
+        self.finish(verdict, now);
+    }
+
     fn finish(&mut self, verdict: Verdict, now: Instant) {
         let counts = !matches!(verdict.class(), Class::Cancelled | Class::Refused);
         // The user's code first: it may panic, and then the pass is handed back on the way out.
-        let asked = counts.then(|| self.shared.asked(verdict)).flatten();
+        let asked = counts.then(|| self.held.asked(verdict)).flatten();
         let pass = self.pass;
         self.pass.spend();
-        let circuit = &self.shared.circuit;
+        let circuit = &self.held.circuit;
         let at = if now > circuit.epoch {
             circuit.since(now)
         } else if verdict.is_success() && asked.is_none() {
@@ -412,30 +455,40 @@ impl Ticket {
         };
         let change = circuit.finish(pass, verdict.class(), asked, at);
         if change.is_some() {
-            self.shared.report(change);
+            self.held.report(change);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn left(&self) {
+        let circuit = &self.held.circuit;
+        let (class, now) = (cause::of_drop().class(), circuit.since(clock::now()));
+        self.held
+            .report(circuit.finish(self.pass, class, None, now));
     }
 }
 
-impl fmt::Debug for Ticket {
+impl<H: Held> fmt::Debug for Ticket<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Ticket")
-            .field(self.shared.name())
+            .field(self.held.name())
             .field(&self.pass)
             .finish()
     }
 }
 
-impl Observe for Ticket {
+impl<H: Held> Observe for Ticket<H> {
     fn head(&mut self, verdict: Verdict, now: Instant) {
         let good = verdict.is_success();
-        self.shared.circuit.head(&mut self.pass, good, now);
+        self.held.circuit.head(&mut self.pass, good, now);
     }
 
     fn data(&mut self, _: usize) {
         self.pass.waited();
     }
 
+    #[inline]
     fn within<R>(&mut self, poll: impl FnOnce() -> R) -> R {
         self.pass.polled();
         poll()
@@ -443,8 +496,9 @@ impl Observe for Ticket {
 
     /// No reading for a success in the first poll: it ended when it began, to within a bucket. What is no success
     /// reads the clock when it is told.
+    #[inline]
     fn now(&self) -> Instant {
-        let circuit = &self.shared.circuit;
+        let circuit = &self.held.circuit;
         if self.pass.is_at_once() && !circuit.judges_slowness() {
             circuit.epoch
         } else {
@@ -455,15 +509,24 @@ impl Observe for Ticket {
     fn done(mut self, verdict: Verdict, now: Instant) {
         self.finish(verdict, now);
     }
+
+    #[inline]
+    fn done_at_head(mut self, verdict: Verdict, now: Instant) {
+        let held = &*self.held;
+        let plain = verdict.is_success() && held.setup.trip_on.is_none();
+        if plain && held.circuit.finish_at_once(self.pass) {
+            self.pass.spend();
+        } else {
+            self.ended_slowly(verdict, now);
+        }
+    }
 }
 
-impl Drop for Ticket {
+impl<H: Held> Drop for Ticket<H> {
+    #[inline]
     fn drop(&mut self) {
         if self.pass.is_counted() {
-            let circuit = &self.shared.circuit;
-            let (class, now) = (cause::of_drop().class(), circuit.since(clock::now()));
-            self.shared
-                .report(circuit.finish(self.pass, class, None, now));
+            self.left();
         }
     }
 }

@@ -45,6 +45,7 @@ impl Run {
     }
 
     /// A success. One load if there is no row.
+    #[inline]
     pub(super) fn end(&self, generation: u32) {
         let mut word = self.0.load(Relaxed);
         while length(word, generation) > 0 {

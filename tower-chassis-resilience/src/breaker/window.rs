@@ -94,6 +94,7 @@ impl Window {
     }
 
     /// Counts a call that took from `began` to `now`, nanoseconds since the start.
+    #[inline]
     pub(super) fn record(&self, generation: u32, began: u64, now: u64, sample: Sample) {
         let last = self.last.load(Relaxed);
         let mut number = self.number(now);
@@ -138,6 +139,7 @@ impl Window {
         self.number(now) > self.last.load(Relaxed) + BUCKETS
     }
 
+    #[inline]
     fn slots(&self) -> Option<(&Slots, u64)> {
         match self.calls.load(Relaxed) {
             0 => None,
@@ -146,6 +148,7 @@ impl Window {
     }
 
     /// The bucket that `now` falls into. Most often the last one, which saves the division.
+    #[inline]
     fn number(&self, now: u64) -> u64 {
         let (width, last) = (self.width.load(Relaxed), self.last.load(Relaxed));
         if now.wrapping_sub(last.wrapping_mul(width)) < width {
