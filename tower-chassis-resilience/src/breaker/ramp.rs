@@ -121,4 +121,26 @@ mod tests {
             }
         }
     }
+    #[test]
+    fn turned_off_all_pass_and_another_length_is_for_the_next_time() {
+        let recovery = |millis| BreakerConfig {
+            recovery: Duration::from_millis(millis),
+            recovery_from: 0.0,
+            recovery_aggression: 1.0,
+            ..BreakerConfig::default()
+        };
+        let ramp = ramp(0.0, 1.0);
+        ramp.apply(&recovery(2));
+        assert_eq!((ramp.length(), ramp.share(500_000)), (2_000_000, 0.5));
+        // More is left than it takes.
+        assert_eq!(ramp.share(5_000_000), 0.0);
+        ramp.apply(&recovery(0));
+        assert_eq!((ramp.length(), ramp.share(500_000)), (0, 1.0));
+        assert!((0..10).all(|_| ramp.admits(1_000_000)));
+        ramp.restart();
+        ramp.apply(&recovery(2));
+        assert_eq!(ramp.share(500_000), 1.0);
+        ramp.restart();
+        assert_eq!(ramp.share(500_000), 0.75);
+    }
 }

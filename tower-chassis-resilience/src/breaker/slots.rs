@@ -241,4 +241,150 @@ mod tests {
         slots.clear(2);
         assert_eq!(slots.counts(2, 10), Counts::default());
     }
+    /// The last so many calls, in a ring in which `generation` counts.
+    fn ring(generation: u32) -> Slots {
+        let slots = Slots::default();
+        slots.clear(generation);
+        slots
+    }
+
+    fn counts(total: u64, failed: u64, slow: u64) -> Counts {
+        Counts {
+            total,
+            failed,
+            slow,
+        }
+    }
+
+    const fn tag((generation, lap): (u64, u64)) -> u64 {
+        generation << LAP_BITS | lap
+    }
+
+    fn put(slots: &Slots, cell: usize, at: (u64, u64), calls: u64) {
+        slots.cells[cell].store(tag(at) << TAG_SHIFT | calls, Relaxed);
+    }
+
+    #[test]
+    fn tags_are_points_on_a_circle() {
+        for (this, that, is) in [
+            ((0, 0), (0, 0), false),
+            ((5, 1), (5, 0), true),
+            ((5, 0), (5, 1), false),
+            ((5, 31), (5, 0), true),
+            ((5, 32), (5, 0), false),
+            ((5, 0), (5, 63), true),
+            ((5, 63), (5, 0), false),
+            // Of generations the later one is newer whatever the lap.
+            ((1, 0), (0, 63), true),
+            ((0, 63), (1, 0), false),
+            ((511, 0), (0, 0), true),
+            ((512, 0), (0, 0), false),
+            ((0, 0), (1_023, 5), true),
+            ((1_023, 5), (0, 0), false),
+        ] {
+            assert_eq!(newer(tag(this), tag(that)), is, "{this:?} {that:?}");
+        }
+        for (lap, next) in [
+            ((3, 5), (3, 6)),
+            ((3, 63), (3, 0)),
+            ((1_023, 63), (1_023, 0)),
+        ] {
+            assert_eq!(next_lap(tag(lap)), tag(next));
+        }
+    }
+
+    #[test]
+    fn cleared_it_begins_a_lap_or_a_generation() {
+        let slots = ring(7);
+        slots.record(7, 10, sample(3));
+        assert_eq!(slots.counts(7, 10), counts(1, 1, 1));
+        for (generation, at) in [
+            (7, (7, 1)),
+            (7, (7, 2)),
+            (9, (9, 0)),
+            (1_024 + 9, (9, 1)),
+            (5, (5, 0)),
+        ] {
+            slots.clear(generation);
+            assert_eq!(slots.cursor.load(Relaxed), tag(at) << TAG_SHIFT);
+            assert!(slots.cells.iter().all(|cell| cell.load(Relaxed) == 0));
+            slots.record(generation, 10, sample(1));
+            assert_eq!(slots.counts(generation, 10), counts(1, 1, 0));
+        }
+    }
+
+    #[test]
+    fn what_is_forgotten_is_swept_out() {
+        let slots = ring(7);
+        (0..50).for_each(|_| slots.record(7, 50, sample(1)));
+        slots.forget(6);
+        assert_eq!(slots.counts(7, 50), counts(50, 50, 0));
+        // Those of now stay: somebody counted meanwhile.
+        put(&slots, 1, (7, 1), 0b1101);
+        slots.forget(1_024 + 7);
+        let words = [0, 1, 2].map(|cell: usize| slots.cells[cell].load(Relaxed));
+        assert_eq!(words, [0, tag((7, 1)) << TAG_SHIFT | 0b1101, 0]);
+        assert_eq!(slots.cursor.load(Relaxed), tag((7, 1)) << TAG_SHIFT);
+    }
+
+    #[test]
+    fn a_call_is_counted_in_its_generation() {
+        // An empty cell is of no generation, whatever its tag would say.
+        for generation in [0, 1, 511, 512, 513, 600, 1_023, 1_024, 1_537] {
+            let slots = ring(generation);
+            slots.record(generation, 10, sample(2));
+            slots.record(generation, 10, sample(0));
+            assert_eq!(
+                slots.counts(generation, 10),
+                counts(2, 0, 1),
+                "{generation}"
+            );
+            slots.record(generation + 1, 10, sample(1));
+            assert_eq!(slots.counts(generation + 1, 10), counts(1, 1, 0));
+            assert_eq!(slots.counts(generation, 10), Counts::default());
+            // A late one.
+            slots.record(generation, 10, sample(1));
+            assert_eq!(slots.counts(generation + 1, 10), counts(1, 1, 0));
+        }
+    }
+
+    #[test]
+    fn of_a_cell_the_later_one_wins() {
+        for (at, bits, seen) in [
+            ((7, 0), 0b11_0000, counts(1, 2, 1)),
+            ((6, 63), 0b11_0000, counts(1, 1, 0)),
+            ((8, 0), 0b11_0000, counts(1, 0, 0)),
+            ((7, 1), 0b11_0000, counts(1, 0, 0)),
+        ] {
+            let slots = ring(7);
+            put(&slots, 0, at, bits);
+            slots.record(7, 10, sample(1));
+            assert_eq!(slots.counts(7, 10), seen, "{at:?}");
+        }
+        // A success leaves what is of another tag as it is.
+        let slots = ring(7);
+        put(&slots, 0, (6, 0), 0b11);
+        slots.record(7, 10, sample(0));
+        assert_eq!(
+            slots.cells[0].load(Relaxed),
+            tag((6, 0)) << TAG_SHIFT | 0b11
+        );
+    }
+
+    #[test]
+    fn the_last_place_of_a_cell_and_the_first_of_the_next() {
+        let slots = ring(7);
+        (0..23).for_each(|_| slots.record(7, 26, sample(0)));
+        for bits in [1, 2, 3] {
+            slots.record(7, 26, sample(bits));
+        }
+        let words = [0, 1].map(|cell: usize| slots.cells[cell].load(Relaxed) & REST);
+        assert_eq!(words, [1 << 46, 0b1110]);
+        assert_eq!(slots.counts(7, 26), counts(26, 2, 2));
+        // The next lap of the ring takes their places.
+        (0..24).for_each(|_| slots.record(7, 26, sample(0)));
+        assert_eq!(slots.counts(7, 26), counts(26, 1, 2));
+        slots.record(7, 26, sample(1));
+        assert_eq!(slots.counts(7, 26), counts(26, 2, 1));
+    }
 }

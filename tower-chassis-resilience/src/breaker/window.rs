@@ -236,6 +236,7 @@ mod tests {
         window.record(7, 52 * SECOND, 99 * SECOND, failed);
         assert_eq!(counts(&window, 7, 99 * SECOND).0, 2);
     }
+
     #[test]
     fn a_window_of_calls_counts_after_any_number_of_silences() {
         for silences in 1..200 {
@@ -266,5 +267,61 @@ mod tests {
             window.record(0, began, began, Sample::default());
             assert_eq!(window.counts(0, 100 * SECOND).failed, 10, "{began}");
         }
+    }
+    #[test]
+    fn a_bucket_is_a_tenth_of_the_window_from_its_first_nanosecond() {
+        for (window, width) in [(10 * SECOND, SECOND), (25, 2), (1, 1), (0, 1)] {
+            let window = Window::new(Duration::from_nanos(window), 0);
+            assert_eq!(window.span(), 10 * width);
+            // From the last bucket in use, near it and far from it.
+            for last in [0, 1, 7] {
+                window.last.store(last, Relaxed);
+                for number in [0, 1, 6, 7, 8, 9, 1_000] {
+                    for now in [number * width, (number + 1) * width - 1] {
+                        assert_eq!(window.number(now), number, "{last} {now}");
+                    }
+                }
+            }
+        }
+        let longest = Window::new(Duration::MAX, 0);
+        assert_eq!(longest.span(), u64::MAX / 10 * 10);
+    }
+
+    #[test]
+    fn it_is_silent_when_a_whole_window_was() {
+        for calls in [0, 4] {
+            let window = Window::new(Duration::from_secs(10), calls);
+            record(&window, 7, 3 * SECOND, true);
+            assert!(!window.is_silent(14 * SECOND - 1));
+            assert!(window.is_silent(14 * SECOND));
+        }
+    }
+
+    #[test]
+    fn a_window_of_time_ends_now() {
+        let window = Window::new(Duration::from_secs(10), 0);
+        record(&window, 7, 3 * SECOND, true);
+        assert_eq!(counts(&window, 7, 13 * SECOND - 1), (1, 1));
+        assert_eq!(counts(&window, 7, 13 * SECOND), (0, 0));
+        // Whatever the ring says: it is not swept before the next call.
+        for turns in 1..40 {
+            assert_eq!(counts(&window, 7, (10 * turns + 3) * SECOND), (0, 0));
+        }
+        record(&window, 7, 12 * SECOND, false);
+        assert_eq!(counts(&window, 7, 12 * SECOND), (2, 1));
+        // A late failure counts in its own time, and the ring does not turn back.
+        record(&window, 7, 4 * SECOND, true);
+        assert_eq!(counts(&window, 7, 13 * SECOND), (2, 1));
+        assert_eq!(counts(&window, 7, 14 * SECOND), (1, 0));
+    }
+
+    #[test]
+    fn a_ring_of_calls_is_made_where_it_is_used() {
+        let window = Window::new(Duration::from_secs(10), 0);
+        assert!(window.slots.get().is_none());
+        window.resize(Duration::from_secs(10), 1, 0);
+        assert!(window.slots.get().is_some());
+        let plain = |failed, slow| Sample { failed, slow }.is_plain();
+        assert!(plain(false, false) && !plain(true, false) && !plain(false, true));
     }
 }
