@@ -49,3 +49,35 @@ impl Discipline {
 fn later(from: Instant, by: Duration) -> Instant {
     from.checked_add(by).unwrap_or(from)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn in_a_standing_queue_one_waits_for_the_target_and_else_for_the_longest() {
+        let since = Instant::now();
+        let mut rule = Discipline {
+            max_wait: 1_000 * MS,
+            target: Some(5 * MS),
+            interval: 100 * MS,
+            newest_first: false,
+        };
+        // Who came first may wait until the queue stands.
+        let stands = rule.stands(since);
+        assert_eq!(stands, since + 100 * MS);
+        for (joins, until) in [(0, 100), (94, 100), (95, 100), (96, 101), (300, 305)] {
+            let until = since + until * MS;
+            assert_eq!(rule.until(since + joins * MS, stands), until, "{joins}");
+        }
+        rule.max_wait = 50 * MS;
+        assert_eq!(rule.until(since, stands), since + 50 * MS);
+        rule.target = None;
+        assert_eq!(rule.until(since + 300 * MS, stands), since + 350 * MS);
+        // Past the end of time there is no later.
+        rule.max_wait = Duration::MAX;
+        assert_eq!(rule.until(since, stands), since);
+    }
+}

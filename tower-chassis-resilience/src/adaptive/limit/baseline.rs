@@ -97,3 +97,85 @@ impl Baseline {
         self.slots.iter().map(|slot| slot.peak).max().unwrap_or(0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_what_nine_tenths_exceed() {
+        for (windows, lowest) in [
+            (1, 1.0),
+            (9, 1.0),
+            (10, 2.0),
+            (11, 2.0),
+            (25, 3.0),
+            (500, 51.0),
+        ] {
+            let mut baseline = Baseline::new(7);
+            assert_eq!(baseline.lowest(), None);
+            for window in (0..windows).rev() {
+                let slot = (windows - window) * SLOT;
+                baseline.add((window + 1) as f64, slot);
+            }
+            assert_eq!(baseline.lowest(), Some(lowest), "{windows}");
+        }
+    }
+
+    #[test]
+    fn ten_minutes_count() {
+        assert_eq!(SLOT * SLOTS, 600_000_000_000);
+        let mut baseline = Baseline::new(7);
+        baseline.used(9, 0);
+        baseline.used(3, SLOT - 1);
+        baseline.add(5.0, SLOT - 1);
+        baseline.used(4, 17 * SLOT);
+        baseline.add(8.0, SLOTS * SLOT - 1);
+        assert_eq!((baseline.peak(), baseline.lowest()), (9, Some(5.0)));
+        baseline.add(8.0, SLOTS * SLOT);
+        assert_eq!((baseline.peak(), baseline.lowest()), (4, Some(8.0)));
+        baseline.used(1, (SLOTS + 17) * SLOT);
+        assert_eq!(baseline.peak(), 1);
+        assert_eq!(Baseline::new(7).peak(), 0);
+    }
+
+    #[test]
+    fn of_the_windows_of_a_slot_any_one_is_kept() {
+        let mut kept = [0; 4];
+        for seed in 0..4_000 {
+            let mut baseline = Baseline::new(seed);
+            (0..4).for_each(|window| baseline.add(f64::from(window), 5));
+            assert_eq!(baseline.slots.len(), 1);
+            kept[baseline.lowest().unwrap() as usize] += 1;
+        }
+        assert!(
+            kept.iter().all(|kept| (900..1_100).contains(kept)),
+            "{kept:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_forgotten_is_replaced_at_once() {
+        for seed in 0..20 {
+            let mut baseline = Baseline::new(seed);
+            baseline.used(6, 0);
+            (0..50).for_each(|slot| baseline.add(2.0, slot * SLOT));
+            (0..50).for_each(|_| baseline.add(2.0, 49 * SLOT));
+            baseline.forget();
+            assert_eq!((baseline.lowest(), baseline.peak()), (None, 6));
+            baseline.add(9.0, 49 * SLOT);
+            assert_eq!(baseline.lowest(), Some(9.0));
+        }
+    }
+
+    /// A time that was read earlier falls into the slot that is on.
+    #[test]
+    fn slots_are_in_order() {
+        let mut baseline = Baseline::new(7);
+        baseline.used(1, 5 * SLOT);
+        baseline.used(2, 3 * SLOT);
+        baseline.used(3, 6 * SLOT);
+        let slots = baseline.slots.iter().map(|slot| (slot.number, slot.peak));
+        assert!(slots.eq([(5, 2), (6, 3)]));
+    }
+}

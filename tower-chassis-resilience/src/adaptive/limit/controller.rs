@@ -267,3 +267,218 @@ impl Controller {
         changed.then_some(Change { limit, reason })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AIMD: Settings = Settings {
+        algorithm: Algorithm::Aimd,
+        min: 1,
+        max: 400,
+        start: 20,
+        tolerance: 1.5,
+        slow: SECOND,
+    };
+    const GRADIENT: Settings = Settings {
+        algorithm: Algorithm::Gradient,
+        ..AIMD
+    };
+
+    fn controller(settings: Settings) -> Controller {
+        Controller::new(settings, 7)
+    }
+
+    fn window(latency: Nanos, peak: u32) -> Window {
+        Window {
+            samples: 250,
+            p90: latency as f64,
+            mean: latency as f64,
+            peak,
+        }
+    }
+
+    fn change(limit: u32, reason: Reason) -> Option<Change> {
+        Some(Change { limit, reason })
+    }
+
+    #[test]
+    fn it_begins_within_its_bounds() {
+        for (min, max, limit) in [(1, 400, 20), (30, 400, 30), (1, 10, 10)] {
+            let control = controller(Settings { min, max, ..AIMD });
+            assert_eq!(Some(control.now()), change(limit, Reason::Start));
+            assert_eq!(
+                (control.baseline(), control.p90(), control.forced()),
+                (None, 0, None)
+            );
+        }
+    }
+
+    #[test]
+    fn a_window_is_over_with_enough_samples_or_after_a_second_with_some() {
+        let mut control = controller(AIMD);
+        assert!(!control.is_over(250, 100 * MILLIS - 1));
+        assert!(!control.is_over(249, 100 * MILLIS));
+        // It is asked again after as long.
+        assert_eq!(control.due(), 200 * MILLIS);
+        assert!(!control.is_over(1_000, 200 * MILLIS - 1));
+        assert!(control.is_over(250, 200 * MILLIS));
+        assert!(!control.is_over(249, SECOND - 1));
+        control.due = 0;
+        assert!(control.is_over(20, SECOND));
+        assert!(!control.is_over(19, SECOND));
+        assert_eq!(control.due(), SECOND + 100 * MILLIS);
+        // The next one begins where this one ends.
+        assert_eq!(control.window(&window(MILLIS, 1), 5 * SECOND), None);
+        assert_eq!(control.due(), 5 * SECOND + 100 * MILLIS);
+        assert!(!control.is_over(249, 6 * SECOND - 1) && !control.is_over(19, 7 * SECOND));
+        control.due = 0;
+        assert!(control.is_over(20, 6 * SECOND));
+    }
+
+    #[test]
+    fn a_tenth_of_the_last_hundred_calls_is_many() {
+        let mut control = controller(AIMD);
+        assert!(control.are_many(1, 0) && control.are_many(1, 10) && !control.are_many(1, 11));
+        control.count(5, 50);
+        control.count(10, 50);
+        // 75 calls count, and 12.5 of them.
+        assert!(control.are_many(0, 50) && !control.are_many(0, 51));
+        assert!(control.are_many(1, 60) && !control.are_many(1, 61));
+        control.count(0, 100);
+        assert!(control.are_many(10, 0) && !control.are_many(9, 0));
+        control.count(1, 300);
+        assert!(control.are_many(29, 0) && !control.are_many(28, 0));
+        // Who was told is not told again, and those who were well count for half.
+        let _ = control.overloaded(0, 0);
+        assert!(control.are_many(15, 0) && !control.are_many(14, 0));
+    }
+
+    #[test]
+    fn aimd_adds_one_and_takes_a_tenth() {
+        let mut control = controller(AIMD);
+        assert_eq!(control.window(&window(SECOND, 11), 1), None);
+        assert_eq!(
+            control.window(&window(SECOND, 12), 2),
+            change(21, Reason::Grew)
+        );
+        assert_eq!((control.lowered(), control.p90()), (0, SECOND));
+        // 18.9
+        assert_eq!(
+            control.window(&window(SECOND + 1, 1), 3),
+            change(18, Reason::Latency)
+        );
+        assert_eq!((control.lowered(), control.limit), (3, 21.0 * 0.9));
+        assert_eq!(Some(control.now()), change(18, Reason::Latency));
+        // What was let in before says nothing of it.
+        assert_eq!(control.overloaded(2, 4), None);
+        assert_eq!(control.overloaded(3, 4), change(17, Reason::Overloaded));
+        assert_eq!((control.lowered(), control.limit), (4, 21.0 * 0.9 * 0.9));
+        // Nothing is left of calls of an older limit to wait for.
+        assert!(!control.settling);
+    }
+
+    #[test]
+    fn a_limit_is_no_more_than_five_times_what_was_in_flight() {
+        let mut control = controller(Settings { start: 100, ..AIMD });
+        assert_eq!(control.window(&window(MILLIS, 3), 1), None);
+        assert_eq!(control.apply(AIMD), None);
+        assert_eq!(
+            control.window(&window(MILLIS, 3), 2),
+            change(20, Reason::Unused)
+        );
+        let mut control = controller(Settings { start: 100, ..AIMD });
+        let _ = control.apply(AIMD);
+        assert_eq!(
+            control.window(&window(MILLIS, 7), 2),
+            change(35, Reason::Unused)
+        );
+        assert_eq!(control.window(&window(MILLIS, 7), 3), None);
+    }
+
+    #[test]
+    fn what_is_forced_holds_until_its_end() {
+        let mut control = controller(AIMD);
+        assert_eq!(control.expire(5), None);
+        assert_eq!(control.force(Some((7, 50))), change(7, Reason::Forced));
+        assert_eq!(control.forced(), Some((7, 50)));
+        assert_eq!(control.window(&window(MILLIS, 20), 10), None);
+        assert_eq!(control.window(&window(2 * SECOND, 20), 11), None);
+        assert_eq!(control.overloaded(12, 12), None);
+        assert_eq!(control.expire(49), None);
+        assert_eq!(control.expire(50), change(20, Reason::Released));
+        assert_eq!((control.forced(), control.lowered()), (None, 0));
+        let _ = control.force(Some((7, 90)));
+        assert_eq!(control.force(None), change(20, Reason::Released));
+    }
+
+    #[test]
+    fn other_bounds_are_in_force_at_once() {
+        let mut control = controller(AIMD);
+        let bounds = |min, max| Settings { min, max, ..AIMD };
+        assert_eq!(control.apply(bounds(1, 10)), change(10, Reason::Configured));
+        assert_eq!(
+            control.apply(bounds(15, 400)),
+            change(15, Reason::Configured)
+        );
+        assert_eq!(control.apply(bounds(2, 300)), None);
+        assert_eq!(Some(control.now()), change(15, Reason::Configured));
+        assert_eq!(
+            control.window(&window(MILLIS, 15), 2),
+            change(16, Reason::Grew)
+        );
+    }
+
+    /// What comes in after a step was let in before it.
+    #[test]
+    fn after_a_step_the_gradient_waits_for_those_of_the_old_limit() {
+        let mut control = controller(GRADIENT);
+        let grown = control.window(&window(30 * MILLIS, 20), 100 * MILLIS);
+        assert_eq!(grown, change(25, Reason::Grew));
+        assert_eq!(
+            (control.due(), control.baseline()),
+            (130 * MILLIS, Some(30e6))
+        );
+        // What they say does not count.
+        control.count(50, 100);
+        assert!(!control.are_many(9, 100));
+        assert!(!control.is_over(1_000, 130 * MILLIS - 1) && control.is_over(0, 130 * MILLIS));
+        assert_eq!(control.window(&window(SECOND, 20), 130 * MILLIS), None);
+        assert_eq!((control.due(), control.p90()), (230 * MILLIS, 30 * MILLIS));
+        assert!(!control.is_over(0, 230 * MILLIS) && !control.settling);
+        // One that changes nothing is followed by the next.
+        assert_eq!(control.window(&window(30 * MILLIS, 1), 300 * MILLIS), None);
+        assert!(!control.settling);
+        assert_eq!(control.due(), 400 * MILLIS);
+        let lowered = control.overloaded(300 * MILLIS, 350 * MILLIS);
+        assert_eq!(lowered, change(22, Reason::Overloaded));
+        assert!(control.settling);
+        assert_eq!(control.due(), 380 * MILLIS);
+    }
+
+    #[test]
+    fn the_gradient_falls_and_takes_it_back_where_the_latency_stays() {
+        let mut control = controller(GRADIENT);
+        let mut now = 0;
+        let mut next = |control: &mut Controller, latency: Nanos| {
+            now += SECOND;
+            if control.settling {
+                assert_eq!(control.window(&window(latency, 1), now), None);
+                now += SECOND;
+            }
+            let peak = control.now().limit;
+            (control.window(&window(latency, peak), now), now)
+        };
+        assert_eq!(next(&mut control, 10 * MILLIS).0, change(25, Reason::Grew));
+        assert_eq!(next(&mut control, 10 * MILLIS).0, change(31, Reason::Grew));
+        // Twice as slow: to the half, all but a little.
+        let (fell, at) = next(&mut control, 20 * MILLIS);
+        assert_eq!(fell, change(15, Reason::Latency));
+        assert_eq!(control.lowered(), at);
+        // And as slow as before: that is how it is.
+        assert_eq!(next(&mut control, 20 * MILLIS).0, None);
+        let (back, _) = next(&mut control, 20 * MILLIS);
+        assert_eq!(back, change(31, Reason::Baseline));
+        assert_eq!((control.lowered(), control.baseline()), (at, Some(20e6)));
+    }
+}

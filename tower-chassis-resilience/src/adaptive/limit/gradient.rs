@@ -251,3 +251,317 @@ impl Mean {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: f64 = 1e6;
+
+    struct Bench {
+        gradient: Gradient,
+        now: Nanos,
+        min: f64,
+    }
+
+    impl Bench {
+        /// So many windows of 10 ms are known, each for itself.
+        fn new(known: u32) -> Self {
+            let mut bench = Self {
+                gradient: Gradient::new(1.5, 7),
+                now: 0,
+                min: 1.0,
+            };
+            for _ in 0..known {
+                assert_eq!(bench.step(10.0, 100, 20.0, false), Step::Keep);
+            }
+            bench
+        }
+
+        fn step(&mut self, millis: f64, samples: u64, limit: f64, used: bool) -> Step {
+            self.now += 1_200 * super::super::MILLIS;
+            let window = Window {
+                samples,
+                p90: 3.0 * millis * MS,
+                mean: millis * MS,
+                peak: limit as u32,
+            };
+            let step = self.gradient.step(&window, limit, used, self.min, self.now);
+            assert_eq!(self.gradient.p90(), window.p90 as Nanos);
+            step
+        }
+
+        /// One with as many samples as there need be, in which the limit was used.
+        fn see(&mut self, millis: f64, limit: f64) -> Step {
+            self.step(millis, 100, limit, true)
+        }
+
+        fn baseline(&self) -> f64 {
+            self.gradient.baseline().unwrap() / MS
+        }
+
+        /// A fall has shown where the queue ends, and it is sure of that for two more.
+        fn found() -> Self {
+            let mut bench = Self::new(20);
+            (bench.gradient.found, bench.gradient.sure) = (true, 2);
+            bench
+        }
+    }
+
+    fn same<const N: usize>(steps: [Step; N], expected: [Step; N]) {
+        let near = |pair: (&Step, &Step)| match pair {
+            (Step::Grow(a), Step::Grow(b))
+            | (Step::Fall(a), Step::Fall(b))
+            | (Step::Restore(a), Step::Restore(b)) => (a - b).abs() < 1e-6,
+            (a, b) => a == b,
+        };
+        let alike = steps.iter().zip(&expected).all(near);
+        assert!(alike, "{steps:?}, not {expected:?}");
+    }
+
+    #[test]
+    fn near_the_baseline_it_grows_by_a_quarter_at_first() {
+        let mut bench = Bench::new(0);
+        let steps = [
+            bench.see(10.0, 20.0),
+            bench.see(14.9, 20.0),
+            // At least one, and less where fewer samples say so.
+            bench.see(10.0, 3.0),
+            bench.step(10.0, 50, 20.0, true),
+            bench.step(10.0, 400, 20.0, true),
+            bench.step(10.0, 100, 20.0, false),
+        ];
+        let grown = [5.0, 5.0, 1.0, 2.5, 5.0].map(Step::Grow);
+        same(
+            steps,
+            [grown[0], grown[1], grown[2], grown[3], grown[4], Step::Keep],
+        );
+        assert_eq!((bench.baseline(), bench.gradient.peak()), (10.0, 20));
+    }
+
+    #[test]
+    fn slow_it_falls_to_what_the_service_had_in_work() {
+        for (millis, limit, fall) in [
+            (15.0, 30.0, 30.0 * 0.98 / 1.5),
+            (18.0, 30.0, 30.0 * 0.98 / 1.8),
+            (19.6, 30.0, 15.0),
+            (100.0, 30.0, 15.0),
+            (100.0, 12.0, 8.0),
+        ] {
+            let mut bench = Bench::new(20);
+            bench.min = 8.0;
+            same([bench.see(millis, limit)], [Step::Fall(fall)]);
+        }
+        let mut bench = Bench::new(20);
+        bench.gradient.tolerate(1.1);
+        same([bench.see(12.0, 20.0)], [Step::Fall(15.0)]);
+        // Of what was in flight, where that is less.
+        let mut bench = Bench::new(20);
+        same([bench.see(20.0, 20.9)], [Step::Fall(10.0)]);
+        // Few samples know nothing of it.
+        let mut bench = Bench::new(20);
+        bench.gradient.interrupt();
+        same([bench.step(20.0, 99, 30.0, true)], [Step::Keep]);
+        same([bench.step(20.0, 1, 30.0, true)], [Step::Fall(15.0)]);
+    }
+
+    #[test]
+    fn few_samples_are_no_baseline_unless_there_is_none() {
+        let mut bench = Bench::new(0);
+        let _ = bench.step(10.0, 99, 20.0, false);
+        assert_eq!(bench.baseline(), 10.0);
+        bench.gradient.interrupt();
+        let _ = bench.step(5.0, 99, 20.0, false);
+        assert_eq!(bench.baseline(), 10.0);
+        let _ = bench.step(5.0, 1, 20.0, false);
+        assert_eq!(bench.baseline(), 5.0);
+    }
+
+    #[test]
+    fn a_fall_is_judged_by_two_windows_and_a_hundred_samples() {
+        for (samples, windows) in [(100, 2), (50, 2), (49, 3), (34, 3), (33, 4)] {
+            let mut bench = Bench::new(20);
+            same([bench.see(20.0, 20.0)], [Step::Fall(10.0)]);
+            for _ in 1..windows {
+                same([bench.step(20.0, samples, 10.0, true)], [Step::Keep]);
+            }
+            same(
+                [bench.step(20.0, samples, 10.0, true)],
+                [Step::Restore(20.0)],
+            );
+        }
+    }
+
+    #[test]
+    fn what_stays_slow_is_the_baseline_and_what_was_lowered_comes_back() {
+        for (after, back) in [(20.0, 20.0), (25.0, 20.0), (15.1, 15.1)] {
+            let mut bench = Bench::new(20);
+            let _ = bench.see(20.0, 20.0);
+            let steps = [bench.see(after, 10.0), bench.see(after, 10.0)];
+            same(steps, [Step::Keep, Step::Restore(back)]);
+            assert!((bench.baseline() - after).abs() < 1e-6);
+            assert_eq!(bench.gradient.sure, 0);
+        }
+        // One that is hardly slower than what is known: that stays.
+        for (slow, known, sure) in [(12.2, 10.0, TRUSTED), (12.3, 12.3, 0)] {
+            let mut bench = Bench::new(20);
+            bench.gradient.tolerate(1.5);
+            let _ = bench.see(15.0, 20.0);
+            let fall = bench.gradient.fall.unwrap();
+            bench.gradient.fall = Some(Fall {
+                before: slow * MS,
+                ..fall
+            });
+            let steps = [bench.see(slow, 13.0), bench.see(slow, 13.0)];
+            same(steps, [Step::Keep, Step::Restore(20.0)]);
+            assert!((bench.baseline() - known).abs() < 1e-6, "{slow}");
+            assert_eq!(bench.gradient.sure, sure);
+        }
+    }
+
+    #[test]
+    fn while_nobody_is_sure_it_falls_on_until_the_latency_follows_no_more() {
+        let mut bench = Bench::new(20);
+        let steps = [
+            bench.see(20.0, 20.0),
+            // Half of it: follows. So on, by a quarter.
+            bench.see(10.0, 10.0),
+            bench.see(10.0, 10.0),
+            // A quarter less: follows.
+            bench.see(7.5, 7.0),
+            bench.see(7.5, 7.0),
+        ];
+        let fell = [20.0 * 0.5, 7.5, 7.0 * 0.75].map(Step::Fall);
+        same(steps, [fell[0], Step::Keep, fell[1], Step::Keep, fell[2]]);
+        assert_eq!(bench.gradient.sure, 0);
+        // And what stays is how it is.
+        let steps = [bench.see(7.5, 5.0), bench.see(7.5, 5.0)];
+        same(steps, [Step::Keep, Step::Restore(7.0)]);
+        assert_eq!(bench.gradient.sure, TRUSTED);
+    }
+
+    #[test]
+    fn a_latency_that_hardly_follows_ends_the_search() {
+        // From 20 ms at 20 to so many at 10: less than 0.625 of it follows.
+        for (after, deeper) in [(12.4, true), (12.6, false), (14.9, false)] {
+            let mut bench = Bench::new(20);
+            let _ = bench.see(20.0, 20.0);
+            let _ = bench.see(after, 10.0);
+            let judged = bench.see(after, 10.0);
+            assert_eq!(
+                matches!(judged, Step::Fall(_)),
+                deeper,
+                "{after}: {judged:?}"
+            );
+            assert_eq!(bench.gradient.sure, if deeper { 0 } else { TRUSTED });
+        }
+    }
+
+    #[test]
+    fn while_it_is_sure_it_grows_slowly_and_falls_once() {
+        let mut bench = Bench::found();
+        let steps = [bench.see(10.0, 100.0), bench.see(10.9, 100.0)];
+        same(steps, [Step::Grow(10.0), Step::Grow(10.0)]);
+        bench.gradient.interrupt();
+        let steps = [bench.see(11.1, 100.0), bench.see(11.1, 10.0)];
+        same(steps, [Step::Grow(3.0), Step::Grow(1.0)]);
+        for sure in [1, 0, TRUSTED] {
+            bench.gradient.interrupt();
+            let deeper = sure == TRUSTED;
+            let steps = [
+                bench.see(20.0, 20.0),
+                bench.see(10.0, 10.0),
+                bench.see(10.0, 10.0),
+            ];
+            let last = if deeper {
+                Step::Fall(7.5)
+            } else {
+                Step::Grow(1.0)
+            };
+            same(steps, [Step::Fall(10.0), Step::Keep, last]);
+            assert_eq!(bench.gradient.sure, if deeper { 0 } else { sure });
+        }
+    }
+
+    #[test]
+    fn lower_than_it_was_known_to_be_is_the_baseline() {
+        for (after, known, sure) in [(9.1, 9.1, 0), (9.3, 10.0, 1)] {
+            let mut bench = Bench::found();
+            let _ = bench.see(20.0, 20.0);
+            let _ = bench.see(after, 10.0);
+            let _ = bench.see(after, 10.0);
+            assert!((bench.baseline() - known).abs() < 1e-6, "{after}");
+            assert_eq!(bench.gradient.sure, sure, "{after}");
+        }
+    }
+
+    #[test]
+    fn a_service_that_has_become_faster_is_known_at_once() {
+        for (millis, known) in [(8.1, 10.0), (7.9, 7.9)] {
+            let mut bench = Bench::new(20);
+            bench.gradient.interrupt();
+            let _ = bench.see(millis, 20.0);
+            assert!((bench.baseline() - known).abs() < 1e-6, "{millis}");
+            let mut bench = Bench::new(20);
+            bench.gradient.interrupt();
+            let _ = bench.step(millis, 99, 20.0, true);
+            assert_eq!(bench.baseline(), 10.0);
+        }
+        // It is judged by what it is then.
+        let mut bench = Bench::found();
+        same([bench.step(5.0, 100, 100.0, true)], [Step::Grow(10.0)]);
+    }
+
+    #[test]
+    fn at_the_lowest_limit_it_is_slow_five_times_before_that_is_how_it_is() {
+        let mut bench = Bench::new(20);
+        bench.min = 5.0;
+        for limit in [5.0, 5.0, 4.0, 5.0] {
+            same([bench.see(40.0, limit)], [Step::Keep]);
+        }
+        // Any that is not breaks the row.
+        bench.gradient.interrupt();
+        same([bench.see(10.0, 5.0)], [Step::Grow(1.25)]);
+        bench.gradient.interrupt();
+        for stuck in 1..=5 {
+            assert_eq!(bench.baseline(), 10.0);
+            same([bench.see(40.0, 5.0)], [Step::Keep]);
+            assert_eq!(bench.gradient.stuck, stuck % 5);
+        }
+        assert_eq!(bench.baseline(), 40.0);
+    }
+
+    #[test]
+    fn a_change_from_outside_is_no_fall() {
+        let mut bench = Bench::new(20);
+        let _ = bench.see(20.0, 20.0);
+        bench.gradient.interrupt();
+        assert_eq!((bench.gradient.fall, bench.gradient.windows), (None, 0));
+        same([bench.see(20.0, 10.0)], [Step::Fall(5.0)]);
+    }
+
+    #[test]
+    fn the_median_of_three_and_the_lower_of_two() {
+        let mut recent = Recent::default();
+        let medians = [5.0, 7.0, 3.0, 9.0, 1.0, 2.0, 2.0].map(|now| recent.median(now));
+        assert_eq!(medians, [5.0, 5.0, 5.0, 7.0, 3.0, 2.0, 2.0]);
+        let mut recent = Recent::default();
+        assert_eq!([7.0, 5.0].map(|now| recent.median(now)), [7.0, 5.0]);
+    }
+
+    #[test]
+    fn a_mean_is_one_of_samples_of_which_a_hundred_count() {
+        let mut mean = Mean::default();
+        let steps = [
+            (7.0, 0),
+            (10.0, 50),
+            (20.0, 50),
+            (35.0, 50),
+            (5.0, 400),
+            (9.0, 0),
+            (15.0, 10),
+        ];
+        let means = steps.map(|(now, samples)| mean.add(now, samples));
+        assert_eq!(means, [0.0, 10.0, 15.0, 25.0, 5.0, 5.0, 6.0]);
+    }
+}

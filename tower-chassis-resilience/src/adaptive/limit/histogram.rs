@@ -145,6 +145,45 @@ mod tests {
         assert_eq!((bucket(0), bucket(u64::MAX)), (0, BUCKETS - 1));
     }
 
+    /// A window of so many calls each that took so long, in 1,024 ns.
+    fn window(calls: &[(u32, u64)]) -> Window {
+        let histogram = Histogram::new();
+        for &(times, units) in calls {
+            for before in 0..times {
+                assert_eq!(histogram.add(units * 1_024), before);
+            }
+        }
+        histogram.take(7)
+    }
+
+    #[test]
+    fn a_bucket_is_spread_evenly_and_what_is_above_counts_as_the_ninth_tenth() {
+        let seen = |samples, p90, mean| Window {
+            samples,
+            p90: p90 * 1_024.0,
+            mean: mean * 1_024.0,
+            peak: 7,
+        };
+        // Eight units are a bucket of one, sixteen one of two.
+        assert_eq!(window(&[(10, 8)]), seen(10, 8.9, 8.5));
+        assert_eq!(window(&[(10, 16)]), seen(10, 17.8, 17.0));
+        assert_eq!(window(&[(9, 8), (1, 16)]), seen(10, 9.0, 8.55));
+        assert_eq!(window(&[(5, 8), (5, 16)]), seen(10, 17.6, 12.75));
+        assert_eq!(window(&[(10, 0)]), seen(10, 0.9, 0.5));
+        assert_eq!(window(&[]), seen(0, 0.0, 0.0));
+    }
+
+    #[test]
+    fn it_shows_how_many_it_holds() {
+        let histogram = Histogram::new();
+        (0..3).for_each(|calls| drop(histogram.add(calls << 20)));
+        assert_eq!(
+            (histogram.count(), format!("{histogram:?}")),
+            (3, "Histogram(3)".to_owned())
+        );
+        assert_eq!((histogram.take(0).samples, histogram.count()), (3, 0));
+    }
+
     proptest! {
         /// Against the sorted list: off by no more than the bucket.
         #[test]

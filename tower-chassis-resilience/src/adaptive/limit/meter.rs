@@ -162,3 +162,138 @@ impl Meter {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::{
+        super::{MILLIS, SECOND, Settings},
+        *,
+    };
+    use crate::adaptive::{Algorithm, Reason};
+
+    fn meter() -> Meter {
+        let settings = Settings {
+            algorithm: Algorithm::Aimd,
+            min: 1,
+            max: 400,
+            start: 20,
+            tolerance: 1.5,
+            slow: SECOND,
+        };
+        Meter::new(Controller::new(settings, 7))
+    }
+
+    fn answered(meter: &Meter, calls: u32, millis: Nanos, in_flight: u32) {
+        for _ in 0..calls {
+            let _ = meter.answered(0, millis * MILLIS, || in_flight);
+        }
+    }
+
+    fn turn(meter: &Meter, now: Nanos) -> Vec<(u32, Reason)> {
+        let mut changes = Vec::new();
+        meter.turn(now, |change| changes.push((change.limit, change.reason)));
+        changes
+    }
+
+    #[test]
+    fn of_eight_calls_of_a_bucket_one_looks_at_what_is_in_flight() {
+        let (meter, mut looks) = (meter(), 0);
+        for _ in 0..17 {
+            let due = meter.answered(MILLIS, 100 * MILLIS - 1, || {
+                looks += 1;
+                30 - looks
+            });
+            assert!(!due);
+        }
+        assert_eq!((looks, meter.peak.load(Relaxed)), (3, 29));
+        assert!(meter.answered(MILLIS, 100 * MILLIS, || 1));
+        meter.used(31);
+        meter.used(30);
+        assert_eq!(meter.peak.load(Relaxed), 31);
+    }
+
+    #[test]
+    fn a_window_that_is_over_is_shown_once() {
+        let meter = meter();
+        answered(&meter, 249, 10, 20);
+        assert_eq!(turn(&meter, 100 * MILLIS), []);
+        assert!(!meter.is_due(200 * MILLIS - 1) && meter.is_due(200 * MILLIS));
+        answered(&meter, 1, 10, 20);
+        assert_eq!(turn(&meter, 200 * MILLIS), [(21, Reason::Grew)]);
+        assert_eq!((meter.limit(), meter.histogram.count()), (21, 0));
+        assert!(!meter.is_due(300 * MILLIS - 1) && meter.is_due(300 * MILLIS));
+        // What was in flight before is not of the next window.
+        answered(&meter, 250, 10, 3);
+        assert_eq!(turn(&meter, 400 * MILLIS), []);
+        assert_eq!(meter.limit(), 21);
+    }
+
+    #[test]
+    fn who_gives_up_after_longer_than_most_take_was_slow() {
+        let meter = meter();
+        assert!(!meter.given_up(0, 100 * SECOND, || 1));
+        answered(&meter, 250, 10, 20);
+        turn(&meter, 200 * MILLIS);
+        let slow = meter.with(|control| control.p90());
+        assert!((9 * MILLIS..11 * MILLIS).contains(&slow));
+        assert!(!meter.given_up(SECOND, SECOND + slow, || 1));
+        assert_eq!(meter.histogram.count(), 0);
+        assert!(meter.given_up(SECOND, SECOND + slow + 1, || 1));
+        assert_eq!(meter.histogram.count(), 1);
+        assert!(!meter.given_up(0, slow + 1, || 1), "no window is due then");
+    }
+
+    #[test]
+    fn a_tenth_that_finds_it_overloaded_lowers_the_limit_once() {
+        let meter = meter();
+        answered(&meter, 100, 10, 20);
+        (0..9).for_each(|_| meter.overloaded(5));
+        assert_eq!(turn(&meter, 10 * MILLIS), []);
+        assert_eq!(meter.dropped.load(Relaxed), 0);
+        meter.overloaded(5);
+        assert_eq!(turn(&meter, 10 * MILLIS), [(18, Reason::Overloaded)]);
+        assert_eq!((meter.limit(), meter.overloaded.load(Relaxed)), (18, 0));
+        // Who was let in before the limit was lowered does not lower it again.
+        (0..50).for_each(|_| meter.overloaded(10 * MILLIS - 1));
+        assert_eq!(meter.overloaded.load(Relaxed), 0);
+        assert_eq!(turn(&meter, 10 * MILLIS), []);
+        (0..50).for_each(|_| meter.overloaded(10 * MILLIS));
+        assert_eq!(turn(&meter, 11 * MILLIS), [(16, Reason::Overloaded)]);
+    }
+
+    #[test]
+    fn those_of_a_window_count_in_the_next() {
+        let meter = meter();
+        answered(&meter, 250, 10, 20);
+        (0..20).for_each(|_| meter.overloaded(5));
+        assert_eq!(turn(&meter, 100 * MILLIS), [(21, Reason::Grew)]);
+        assert_eq!(meter.overloaded.load(Relaxed), 0);
+        // 20 of 250, and 5 more.
+        (0..4).for_each(|_| meter.overloaded(5));
+        assert_eq!(turn(&meter, 101 * MILLIS), []);
+        meter.overloaded(5);
+        assert_eq!(turn(&meter, 101 * MILLIS), [(18, Reason::Overloaded)]);
+    }
+
+    #[test]
+    fn what_is_forced_ends_with_the_next_look() {
+        let meter = meter();
+        meter.with(|control| control.force(Some((7, SECOND))));
+        assert_eq!((meter.limit(), turn(&meter, SECOND - 1)), (7, vec![]));
+        assert_eq!(turn(&meter, SECOND), [(20, Reason::Released)]);
+        assert_eq!(meter.limit(), 20);
+    }
+
+    #[test]
+    fn nobody_waits_for_who_looks_and_a_panic_is_forgotten() {
+        let meter = meter();
+        meter.overloaded(5);
+        assert_eq!(meter.with(|_| turn(&meter, MILLIS)), []);
+        let panics = || meter.with(|_| panic!("a user's"));
+        assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+        assert_eq!(turn(&meter, MILLIS), [(18, Reason::Overloaded)]);
+        assert_eq!(meter.with(|control| control.now().limit), 18);
+    }
+}
