@@ -29,9 +29,10 @@ pub struct ShedConfig {
     pub max_unready: Duration,
     /// The pressure above which calls are refused by their priority, 0 to 1,000. Default 0.8.
     pub start: f64,
-    /// The pressure at which all classes but the highest are refused, and above which that is as well: above `start`,
-    /// up to 1,000. Default 2.
+    /// The pressure at which all classes but the highest are refused: above `start`, up to 1,000. Default 2.
     pub full: f64,
+    /// The pressure above which the highest class is refused as well, in part: at least `full`, up to 1,000. Default 3.
+    pub highest: f64,
     /// How often the pressure is read, at the most, 1 ms to 10 s. Default 10 ms.
     #[cfg_attr(
         feature = "config",
@@ -60,6 +61,7 @@ impl Default for ShedConfig {
             max_unready: Duration::ZERO,
             start: 0.8,
             full: 2.0,
+            highest: 3.0,
             interval: Duration::from_millis(10),
             reaction: Duration::from_millis(50),
             rotate: DAY,
@@ -134,6 +136,10 @@ impl Validate for ShedPolicy {
         if !(config.start + 1e-6..=MOST).contains(&config.full) {
             let why = "must be above start and at most 1000";
             return Err(Invalid::new("full", why));
+        }
+        if !(config.full..=MOST).contains(&config.highest) {
+            let why = "must be at least full and at most 1000";
+            return Err(Invalid::new("highest", why));
         }
         if !(Duration::from_millis(1)..=Duration::from_secs(10)).contains(&config.interval) {
             return Err(Invalid::new("interval", "must be from 1ms to 10s"));

@@ -25,7 +25,7 @@ pub enum PriorityClass {
     Normal,
     /// A user would see that it failed: the page, the cart.
     High,
-    /// Never refused below the pressure [`full`](super::ShedConfig::full): health checks, payment, the operator.
+    /// Never refused below the pressure [`highest`](super::ShedConfig::highest): health checks, payment, the operator.
     VeryHigh,
 }
 

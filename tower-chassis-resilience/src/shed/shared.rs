@@ -52,6 +52,8 @@ pub(super) struct State {
     pub(super) setup: Setup,
     /// Calls below are refused.
     threshold: AtomicU32,
+    /// The bits of the pressure from which only the highest class passes, at once.
+    full: AtomicU64,
     /// When it is to be found anew, in nanoseconds since it was made.
     next: AtomicU64,
     /// In nanoseconds.
@@ -108,6 +110,7 @@ impl State {
         let state = Arc::new(Self {
             made: clock::now(),
             threshold: AtomicU32::new(0),
+            full: AtomicU64::new(f64::INFINITY.to_bits()),
             next: AtomicU64::new(0),
             interval: AtomicU64::new(0),
             max_unready: AtomicU64::new(0),
@@ -123,6 +126,7 @@ impl State {
                 curve: Curve {
                     start: 0.0,
                     full: 1.0,
+                    highest: 1.0,
                     reaction: 1.0,
                 },
                 rotate: Duration::ZERO,
@@ -156,6 +160,7 @@ impl State {
         control.curve = Curve {
             start: config.start,
             full: config.full,
+            highest: config.highest,
             reaction: config.reaction.as_nanos() as f64,
         };
         control.rotate = config.rotate;
@@ -184,6 +189,16 @@ impl State {
             self.calibrate(now);
         }
         place >= self.threshold.load(Relaxed)
+            && (priority.class() == PriorityClass::VeryHigh || !self.is_full())
+    }
+
+    /// Whether what is left of the queues that are watched is for the highest class. The threshold follows what it has
+    /// seen: before it does, in a burst or when a limit falls, all classes would come to the queue alike.
+    #[inline]
+    fn is_full(&self) -> bool {
+        let full = f64::from_bits(self.full.load(Relaxed));
+        let watched = &self.setup.watched;
+        watched.iter().any(|watched| watched.now() >= full)
     }
 
     /// Where a call is among all levels.
@@ -247,15 +262,16 @@ impl State {
 
     /// Puts what is found or forced into force.
     fn publish(&self, control: &mut Control, now: u64) {
-        let threshold = match control.forced(now) {
-            _ if self.disabled.load(Relaxed) => 0,
-            Some(forced) => forced,
-            None => control.found,
+        let (threshold, full) = match control.forced(now) {
+            _ if self.disabled.load(Relaxed) => (0, f64::INFINITY),
+            Some(forced) => (forced, f64::INFINITY),
+            None => (control.found, control.curve.full),
         };
         if let Some((_, until)) = control.forced {
             self.next.fetch_min(until, Relaxed);
         }
         self.threshold.store(threshold, Relaxed);
+        self.full.store(full.to_bits(), Relaxed);
     }
 
     fn salt_now(&self, rotate: Duration) -> u64 {

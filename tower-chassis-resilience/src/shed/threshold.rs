@@ -25,6 +25,8 @@ pub(super) struct Curve {
     pub(super) start: f64,
     /// From this, all classes but the highest are.
     pub(super) full: f64,
+    /// From this, some of the highest are as well.
+    pub(super) highest: f64,
     /// In nanoseconds.
     pub(super) reaction: f64,
 }
@@ -32,7 +34,10 @@ pub(super) struct Curve {
 impl Curve {
     /// The share of all calls that is to be refused; above 1, that of the highest class is what is above.
     fn severity(&self, pressure: f64) -> f64 {
-        ((pressure - self.start) / (self.full - self.start)).clamp(0.0, MOST)
+        let width = self.full - self.start;
+        let of_all = ((pressure - self.start) / width).clamp(0.0, 1.0);
+        let of_the_highest = ((pressure - self.highest) / width).max(0.0);
+        (of_all + of_the_highest).min(MOST)
     }
 }
 
@@ -95,8 +100,8 @@ impl Threshold {
         if severity <= 0.0 {
             return 0;
         }
-        // Whatever was before, the highest class is safe below `full`.
-        if severity <= 1.0 || self.pressure < curve.full {
+        // Whatever was before, the highest class is safe below.
+        if severity <= 1.0 || self.pressure < curve.highest {
             return quantile(&self.seen, severity.min(1.0)).min(HIGHEST as u32 * ONE);
         }
         HIGHEST as u32 * ONE + quantile(&self.seen[HIGHEST..], severity - 1.0)

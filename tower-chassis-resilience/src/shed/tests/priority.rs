@@ -70,7 +70,8 @@ async fn the_lowest_are_refused_first() {
         (0.92, [0.5, 1.0, 1.0, 1.0, 1.0]),
         (1.4, [0.0, 0.0, 0.5, 1.0, 1.0]),
         (1.99, [0.0, 0.0, 0.0, 0.0, 1.0]),
-        (2.6, [0.0, 0.0, 0.0, 0.0, 0.5]),
+        (3.0, [0.0, 0.0, 0.0, 0.0, 1.0]),
+        (3.6, [0.0, 0.0, 0.0, 0.0, 0.5]),
         (1e9, [0.0, 0.0, 0.0, 0.0, 0.1]),
     ] {
         let layer = plain();
@@ -267,6 +268,60 @@ async fn pressure_is_read_now_and_then() {
     assert_eq!(handle.pressure(), 0.7);
 }
 
+/// What is known at this moment counts from `full` on, at once and for all but the highest class; not where the threshold
+/// is forced or nothing is to be refused.
+#[tokio::test(start_paused = true)]
+async fn what_waits_now_counts_before_the_threshold_follows() {
+    struct Now(Arc<AtomicU32>);
+    impl Pressure for Now {
+        fn pressure(&self) -> f64 {
+            0.0
+        }
+        fn now(&self) -> f64 {
+            f64::from(self.0.load(Relaxed)) / 100.0
+        }
+    }
+    let waiting = Arc::new(AtomicU32::new(199));
+    let layer = ShedLayer::new(policy(|_| {})).seed(7).watch(|| 0.0);
+    let layer = shed(layer.watch(Now(Arc::clone(&waiting))));
+    let (handle, service) = (layer.handle(), layer.layer(service_fn(echo)));
+    let of_all = async || {
+        let mut passed = [0; 5];
+        for (class, passed) in CLASSES.into_iter().zip(&mut passed) {
+            *passed = pass(&service, Priority::new(class)).await;
+        }
+        passed
+    };
+    let (all, highest) = ([1_000; 5], [0, 0, 0, 0, 1_000]);
+    assert_eq!(of_all().await, all);
+    waiting.store(200, Relaxed);
+    assert_eq!(of_all().await, highest);
+    assert_eq!((handle.threshold(), handle.pressure()), (0.0, 0.0));
+    let refused = CLASSES.map(|class| handle.refused(class));
+    assert_eq!(refused, [1_000, 1_000, 1_000, 1_000, 0]);
+    // Whatever is the highest: its own bound is by the pressure that is read.
+    waiting.store(100_000, Relaxed);
+    assert_eq!(of_all().await, highest);
+    handle.force(0_u16);
+    assert_eq!(of_all().await, all);
+    handle.release();
+    assert_eq!(of_all().await, highest);
+    handle.disable();
+    assert_eq!(of_all().await, all);
+    handle.enable();
+    waiting.store(250, Relaxed);
+    handle
+        .update(|config| (config.full, config.highest) = (2.51, 4.0))
+        .unwrap();
+    assert_eq!(of_all().await, all);
+    waiting.store(251, Relaxed);
+    assert_eq!(of_all().await, highest);
+    handle.force_for(0_u16, SECOND);
+    assert_eq!(of_all().await, all);
+    advance(SECOND).await;
+    assert_eq!(of_all().await, highest);
+}
+
 /// A closure that panics takes the call with it, and nothing else.
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_the_user_s_code_leaves_all_as_it_was() {
@@ -352,12 +407,15 @@ async fn settings_are_live_and_state_is_the_layer_s() {
 
 #[test]
 fn settings_out_of_their_range_are_refused() {
-    let wrong: [(fn(&mut ShedConfig), &str); 9] = [
+    let wrong: [(fn(&mut ShedConfig), &str); 12] = [
         (|config| config.max_unready = SECOND * 86_401, "max_unready"),
         (|config| config.start = -0.1, "start"),
         (|config| config.start = f64::NAN, "start"),
         (|config| config.full = 0.8, "full"),
         (|config| config.full = f64::INFINITY, "full"),
+        (|config| config.highest = 1.9, "highest"),
+        (|config| config.highest = 1_001.0, "highest"),
+        (|config| config.highest = f64::NAN, "highest"),
         (|config| config.interval = MS / 2, "interval"),
         (|config| config.interval = 11 * SECOND, "interval"),
         (|config| config.reaction = MS / 2, "reaction"),
@@ -378,6 +436,7 @@ fn settings_are_read_as_they_are_written() {
 max_unready: 250ms
 start: 0.6
 full: 1
+highest: 1.5
 interval: 5ms
 reaction: 20ms
 rotate: 0s
@@ -388,6 +447,7 @@ rotate: 0s
         max_unready: 250 * MS,
         start: 0.6,
         full: 1.0,
+        highest: 1.5,
         interval: 5 * MS,
         reaction: 20 * MS,
         rotate: std::time::Duration::ZERO,

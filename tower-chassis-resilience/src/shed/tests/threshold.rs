@@ -15,6 +15,7 @@ fn curve() -> Curve {
     Curve {
         start: 0.8,
         full: 2.0,
+        highest: 3.0,
         reaction: 100.0 * MS as f64,
     }
 }
@@ -40,7 +41,9 @@ impl Plain {
         self.calls.extend(levels.iter().map(|&level| (now, level)));
         let wanted = match pressure {
             p if p <= curve.start || p.is_nan() => 0.0,
-            p => ((p - curve.start) / (curve.full - curve.start)).min(1.9),
+            p if p >= curve.full && p <= curve.highest => 1.0,
+            p if p > curve.full => (1.0 + (p - curve.highest) / 1.2).min(1.9),
+            p => (p - curve.start) / 1.2,
         };
         let wanted = if self.severity < 0.95 {
             f64::min(wanted, 1.0)
@@ -80,9 +83,10 @@ type Step = (u64, f64, Vec<usize>);
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let pressure = prop_oneof![
-        0.0..4.0_f64,
+        0.0..5.0_f64,
         Just(0.8),
         Just(2.0),
+        Just(3.0),
         Just(f64::NAN),
         Just(1e9)
     ];
@@ -108,7 +112,7 @@ proptest! {
             let severity = plain.severity;
             if severity <= 0.0 {
                 prop_assert_eq!(found, 0);
-            } else if severity <= 1.0 || pressure.is_nan() || pressure < curve.full {
+            } else if severity <= 1.0 || pressure.is_nan() || pressure < curve.highest {
                 let rank = all * severity.min(1.0);
                 prop_assert!(level <= 400.0, "{level}");
                 prop_assert!(below <= rank + close, "{below} of {all}, {severity}");
@@ -124,7 +128,7 @@ proptest! {
 
     /// After the same past, more pressure refuses no fewer.
     #[test]
-    fn more_pressure_is_no_lower_threshold(steps in steps(), one in 0.0..4.0_f64, two in 0.0..4.0_f64) {
+    fn more_pressure_is_no_lower_threshold(steps in steps(), one in 0.0..5.0_f64, two in 0.0..5.0_f64) {
         let find = |last: f64| {
             let (mut threshold, mut now, mut found) = (Threshold::new(), 0, 0);
             let (end, before) = steps.split_last().unwrap();
@@ -139,7 +143,7 @@ proptest! {
 }
 
 #[test]
-fn up_to_the_start_nothing_is_refused_and_the_highest_only_above_full() {
+fn up_to_the_start_nothing_is_refused_and_the_highest_only_above_its_own() {
     let all: Vec<usize> = (0..LEVELS).collect();
     for (pressure, level) in [
         (0.0, 0.0),
@@ -147,7 +151,8 @@ fn up_to_the_start_nothing_is_refused_and_the_highest_only_above_full() {
         (1.4, 250.0),
         (1.999, 400.0),
         (2.0, 400.0),
-        (2.6, 450.0),
+        (3.0, 400.0),
+        (3.6, 450.0),
         (1e9, 490.0),
         (f64::INFINITY, 490.0),
         (f64::NAN, 0.0),
