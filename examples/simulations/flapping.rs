@@ -14,7 +14,7 @@ use tower_chassis::{
 
 use crate::{
     chart::{Chart, Line},
-    world::{Answer, Call, Load, Sample, Upstream, per_second, run},
+    world::{Answer, Call, Load, Sample, Upstream, anybody, per_second, run},
 };
 
 const LASTS: Duration = Duration::from_secs(180);
@@ -94,6 +94,7 @@ async fn flaps(seed: u64) -> Result<Flapping, BoxError> {
         rate: RATE,
         lasts: LASTS,
         seed,
+        caller: anybody,
     };
     let samples = load.offer(&[client]).await;
 

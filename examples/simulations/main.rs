@@ -61,6 +61,13 @@ fn main() -> io::Result<()> {
         "  p99 of what was let in {:?}, at half the load {:?}",
         overload.admitted, overload.unloaded
     );
+    println!(
+        "  what matters most: {:.2} % of it in time, p99 {:?}; with a limit only {:.2} %, and who only says so {:.2} %",
+        overload.peers * 100.0,
+        overload.peers_took,
+        overload.peers_without * 100.0,
+        overload.pretenders * 100.0
+    );
     draw("overload", &overload.chart)?;
 
     let slow = slow::slow(seed);

@@ -8,7 +8,7 @@ use tower_chassis::hedge::{HedgeLayer, HedgePolicy};
 
 use crate::{
     chart::{Chart, Line},
-    world::{Load, Sample, Upstream, of_each_second, percentile, run},
+    world::{Load, Sample, Upstream, anybody, of_each_second, percentile, run},
 };
 
 const LASTS: Duration = Duration::from_secs(60);
@@ -43,6 +43,7 @@ fn ran(seed: u64, hedge: Option<HedgeLayer>) -> (Vec<Sample>, usize) {
             rate: RATE,
             lasts: LASTS,
             seed,
+            caller: anybody,
         };
         let samples = match hedge {
             Some(hedge) => {

@@ -11,7 +11,7 @@ use tower_chassis::{
 
 use crate::{
     chart::{Chart, Line},
-    world::{Load, Sample, Served, Upstream, per_second, run},
+    world::{Load, Sample, Served, Upstream, anybody, per_second, run},
 };
 
 const LASTS: Duration = Duration::from_secs(60);
@@ -92,6 +92,7 @@ fn ran(seed: u64, bounded: bool, breakers: bool) -> Ran {
             rate: RATE,
             lasts: LASTS,
             seed,
+            caller: anybody,
         };
         let stack = ServiceBuilder::new().layer(retry).layer(per_try());
         let samples = if breakers {

@@ -13,12 +13,24 @@ use fastrand::Rng;
 use http::Extensions;
 use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 use tower::{Service, ServiceExt};
-use tower_chassis::{BoxError, Carrier, Verdict, verdict::Outcome};
+use tower_chassis::{BoxError, Carrier, Verdict, shed::PRIORITY, verdict::Outcome};
+
+/// Who calls.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Caller {
+    #[default]
+    Anybody,
+    /// Says that its calls matter most, and is not trusted.
+    Pretender,
+    /// Says the same, and is.
+    Peer,
+}
 
 /// A call of a protocol of our own.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Call {
     extensions: Extensions,
+    pub(crate) caller: Caller,
 }
 
 impl Carrier for Call {
@@ -27,6 +39,9 @@ impl Carrier for Call {
     }
     fn extensions_mut(&mut self) -> &mut Extensions {
         &mut self.extensions
+    }
+    fn meta(&self, name: &str) -> Option<&str> {
+        (name == PRIORITY && self.caller != Caller::Anybody).then_some("very-high")
     }
     fn is_idempotent(&self) -> bool {
         true
@@ -118,6 +133,7 @@ impl Service<Call> for Upstream {
 /// A call as its client saw it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
+    pub(crate) caller: Caller,
     pub(crate) at: Duration,
     pub(crate) took: Duration,
     pub(crate) good: bool,
@@ -129,6 +145,13 @@ pub(crate) struct Load {
     pub(crate) rate: f64,
     pub(crate) lasts: Duration,
     pub(crate) seed: u64,
+    /// Who calls next.
+    pub(crate) caller: fn(&mut Rng) -> Caller,
+}
+
+/// All are the same.
+pub(crate) fn anybody(_: &mut Rng) -> Caller {
+    Caller::Anybody
 }
 
 impl Load {
@@ -147,10 +170,16 @@ impl Load {
             }
             tokio::time::sleep_until(began + at).await;
             let client = clients[rng.usize(..clients.len())].clone();
+            let caller = (self.caller)(&mut rng);
+            let call = Call {
+                caller,
+                ..Call::default()
+            };
             calls.spawn(async move {
                 let sent = Instant::now();
-                let good = matches!(client.oneshot(Call::default()).await, Ok(Answer(true)));
+                let good = matches!(client.oneshot(call).await, Ok(Answer(true)));
                 Sample {
+                    caller,
                     at,
                     took: sent.elapsed(),
                     good,
