@@ -38,16 +38,14 @@
 //! | `chassis_bulkhead_queued` | gauge: calls that wait for one | `name` |
 //! | `chassis_bulkhead_limit` | gauge | `name` |
 //! | `chassis_shed_threshold` | gauge: the level, 0 to 500, below which calls are shed | `name` |
-//!
-//! The last ones change with every call, so nobody reports them: [`sample`] reads them, before each rendering.
-//!
-//! After a thousand names of breakers, limits and services the transitions and ejections of the next ones are counted as
-//! `_OTHER`, and these have no gauge.
 //! | `chassis_faults_total` | counter | `rule`, `fault` |
 //! | `chassis_mirrored_total` | counter | `outcome` |
 //!
-//! After a thousand names of breakers, services and rules the transitions, ejections and faults of the next ones are
-//! counted as `_OTHER`, and these have no gauge.
+//! The gauges of bulkheads and of shedding change with every call, so nobody reports them: [`sample`] reads them, before
+//! each rendering.
+//!
+//! After a thousand names of breakers, limits, services and rules the transitions, ejections and faults of the next ones
+//! are counted as `_OTHER`, and these have no gauge.
 //!
 //! # Cost
 //! A retry and a refusal cost an atomic add each; the others are rare and take a lock.

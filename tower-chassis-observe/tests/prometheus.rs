@@ -4,18 +4,23 @@
 mod support;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
     io::Write as _,
+    path::Path,
     process::{Command, Stdio},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use http::Request;
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use support::{Routes, find, get, one};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_chassis_core::{BoxError, Events, Kind, events::Event};
+use tower_chassis_core::{BoxError, Class, Events, Kind, events::Event};
 use tower_chassis_observe::{
     events,
-    metrics::{CallMetricsLayer, ClientMetricsLayer, ServerMetricsLayer},
+    metrics::{CallMetricsLayer, ClientMetricsLayer, RecorderHandle, ServerMetricsLayer, describe},
     prometheus::Prometheus,
 };
 
@@ -93,6 +98,276 @@ async fn events_are_counted() {
     // "a" and "orders" have names too.
     assert_eq!(one(&text, transitions, &[r#"name="_OTHER""#]), 203.0);
     assert!(find(&text, state, &["_OTHER"]).is_empty());
+}
+
+/// What a breaker that only observes would have done is counted, and its mode is a gauge, of which one value is 1.
+#[test]
+fn a_breaker_that_is_forced_or_only_observes_is_seen() {
+    let prometheus = Prometheus::new();
+    let reports = Events::new();
+    events::record(&reports, prometheus.recorder());
+    let modes = [
+        "auto",
+        "forced-open",
+        "forced-closed",
+        "disabled",
+        "observe-only",
+    ];
+    // Back to `auto` at the end: nothing stays behind at 1.
+    for is in modes.into_iter().chain(["auto"]) {
+        reports.emit(|| Event::breaker_forced("a", is, Some(Duration::from_secs(9))));
+        let text = prometheus.render();
+        for mode in modes {
+            let labels = [r#"name="a""#, &format!(r#"mode="{mode}""#)];
+            let shown = one(&text, "chassis_breaker_mode", &labels);
+            assert_eq!(shown, f64::from(u8::from(mode == is)), "{mode} in {is}");
+        }
+    }
+    for (name, reason) in [
+        ("a", "failure-rate"),
+        ("a", "slow-calls"),
+        ("b", "failure-rate"),
+        ("a", "failure-rate"),
+    ] {
+        let open_for = Some(Duration::from_secs(5));
+        reports.emit(|| Event::breaker_would_open(name, reason, open_for));
+    }
+    let text = prometheus.render();
+    let would = |labels: &[&str]| one(&text, "chassis_breaker_would_open_total", labels);
+    assert_eq!(would(&[r#"name="a""#, r#"reason="failure-rate""#]), 2.0);
+    assert_eq!(would(&[r#"name="a""#, r#"reason="slow-calls""#]), 1.0);
+    assert_eq!(would(&[r#"name="b""#]), 1.0);
+    // It has not opened.
+    assert!(find(&text, "chassis_breaker_transitions_total", &[]).is_empty());
+    assert!(find(&text, "chassis_breaker_state", &[]).is_empty());
+}
+
+/// The last value is what a limit is, for each name its own; beyond a thousand names there is none.
+#[test]
+fn limits_are_gauges() {
+    let prometheus = Prometheus::new();
+    let reports = Events::new();
+    events::record(&reports, prometheus.recorder());
+    for (name, limit, reason) in [
+        ("stock", 20, "start"),
+        ("orders", 7, "overloaded"),
+        ("stock", 33, "grew"),
+    ] {
+        reports.emit(|| Event::limit(name, limit, reason));
+    }
+    let text = prometheus.render();
+    let gauge = "chassis_concurrency_limit";
+    assert_eq!(one(&text, gauge, &[r#"name="stock""#]), 33.0);
+    assert_eq!(one(&text, gauge, &[r#"name="orders""#]), 7.0);
+    for n in 0..1200 {
+        reports.emit(|| Event::limit(format!("churn-{n}"), 1, "grew"));
+        reports.emit(|| Event::breaker_forced(format!("churn-{n}"), "disabled", None));
+    }
+    let text = prometheus.render();
+    // With the two from before.
+    assert_eq!(find(&text, gauge, &[]).len(), 1000);
+    // A name is one, whatever it is the name of.
+    let modes = find(&text, "chassis_breaker_mode", &[r#"mode="auto""#]);
+    assert_eq!(modes.len(), 998);
+}
+
+/// What is offered for reading is a gauge: names that are the same are one, and beyond a thousand there is `_OTHER`.
+#[test]
+fn what_is_read_is_a_gauge() {
+    let prometheus = Prometheus::new();
+    let reports = Events::new();
+    let owner = Arc::new(());
+    let offer = |name: String, value: f64| {
+        reports.gauge("chassis_bulkhead_limit", name, &owner, move |()| value);
+    };
+    offer("a".into(), 3.0);
+    offer("a".into(), 4.0);
+    for n in 0..1001 {
+        offer(format!("churn-{n:04}"), 2.0);
+    }
+    events::sample(&reports, prometheus.recorder());
+    let text = prometheus.render();
+    let gauge = "chassis_bulkhead_limit";
+    assert_eq!(one(&text, gauge, &[r#"name="a""#]), 7.0);
+    assert_eq!(one(&text, gauge, &[r#"name="_OTHER""#]), 4.0);
+    assert_eq!(find(&text, gauge, &[]).len(), 1001);
+}
+
+/// A kind and names of labels, of each metric.
+type Metrics = BTreeMap<String, (&'static str, BTreeSet<String>)>;
+
+/// A recorder that notes what it is told of, and in which form.
+#[derive(Default)]
+struct Noted {
+    described: Mutex<BTreeMap<String, &'static str>>,
+    used: Mutex<Metrics>,
+}
+
+impl Noted {
+    fn describe(&self, name: &KeyName, kind: &'static str) {
+        let mut described = self.described.lock().unwrap();
+        let before = described.insert(name.as_str().to_owned(), kind);
+        assert_eq!(before, None, "{name:?} is described twice");
+    }
+
+    fn note(&self, key: &Key, kind: &'static str) {
+        let labels = key.labels().map(|label| label.key().to_owned()).collect();
+        let mut used = self.used.lock().unwrap();
+        let now = (kind, labels);
+        let before = used.insert(key.name().to_owned(), now.clone());
+        assert!(
+            before.is_none_or(|before| before == now),
+            "{key:?} has two forms"
+        );
+    }
+}
+
+impl Recorder for Noted {
+    fn describe_counter(&self, key: KeyName, _: Option<Unit>, _: SharedString) {
+        self.describe(&key, "counter");
+    }
+    fn describe_gauge(&self, key: KeyName, _: Option<Unit>, _: SharedString) {
+        self.describe(&key, "gauge");
+    }
+    fn describe_histogram(&self, key: KeyName, _: Option<Unit>, _: SharedString) {
+        self.describe(&key, "histogram");
+    }
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        self.note(key, "counter");
+        Counter::noop()
+    }
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        self.note(key, "gauge");
+        Gauge::noop()
+    }
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        self.note(key, "histogram");
+        Histogram::noop()
+    }
+}
+
+/// The rows of our own metrics in the tables of a page: `| name | kind … | label, label: value … |`.
+fn table(file: &str) -> Metrics {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(file);
+    let text = fs::read_to_string(path).unwrap();
+    let mut rows = Metrics::new();
+    let mut in_table = false;
+    for line in text.lines().take_while(|line| line.starts_with("//!")) {
+        let row = line.strip_prefix("//! | `chassis_");
+        // A row that stands by itself is text to whoever reads the page.
+        assert!(
+            row.is_none() || in_table,
+            "{file}: outside of a table: {line}"
+        );
+        in_table = line.starts_with("//! |");
+        let Some(row) = row else { continue };
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let [name, kind, labels, ""] = cells[..] else {
+            panic!("{file}: {line}")
+        };
+        let name = format!("chassis_{}", name.trim_end_matches('`'));
+        let kinds = ["counter", "gauge", "histogram"];
+        let kind = kinds.into_iter().find(|known| kind.starts_with(known));
+        let labels = labels.split(':').next().unwrap_or_default();
+        let labels = labels.split('`').skip(1).step_by(2).map(str::to_owned);
+        let before = rows.insert(name, (kind.unwrap(), labels.collect()));
+        assert_eq!(before, None, "{file}: twice: {line}");
+    }
+    rows
+}
+
+/// Everything that can happen.
+fn everything() -> Vec<Event> {
+    let time = Duration::from_secs(1);
+    vec![
+        Event::breaker("a", "open", "x", None),
+        Event::ejected("a", "x", time),
+        Event::retry(2, time),
+        Event::BudgetExhausted,
+        Event::refused("breaker", Kind::CircuitOpen),
+        Event::config_applied(1),
+        Event::config_refused(1),
+        Event::endpoints("a", 1),
+        Event::breaker_would_open("a", "x", None),
+        Event::breaker_forced("a", "auto", None),
+        Event::limit("a", 1, "x"),
+        Event::fallback("a", Class::Failure),
+        Event::coalesced("a"),
+        Event::cache("a", "hit"),
+        Event::fault_injected("a", "delay"),
+        Event::mirrored("ok"),
+        Event::hedged(2, time, "won"),
+    ]
+}
+
+/// Who adds an event adds it above.
+#[test]
+fn everything_is_everything() {
+    let path = "../tower-chassis-core/src/events/event.rs";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let text = fs::read_to_string(path).unwrap();
+    let (_, variants) = text.split_once("pub enum Event {").unwrap();
+    let (variants, _) = variants.split_once("\n}\n").unwrap();
+    let is_variant = |line: &&str| {
+        line.strip_prefix("    ")
+            .is_some_and(|rest| rest.starts_with(char::is_uppercase))
+    };
+    let variants = variants.lines().filter(is_variant).count();
+    let known: BTreeSet<String> = everything()
+        .iter()
+        .map(|event| {
+            let text = format!("{event:?}");
+            let end = text.find([' ', '{']).unwrap_or(text.len());
+            text[..end].to_owned()
+        })
+        .collect();
+    assert_eq!(known.len(), variants, "{known:?}");
+}
+
+/// The tables of the pages, what is described, and what is recorded are the same, with their kinds and labels.
+#[tokio::test]
+async fn the_tables_say_what_is_recorded() {
+    let mut rows = table("events.rs");
+    for (name, row) in table("metrics/mod.rs") {
+        assert!(rows.insert(name, row).is_none());
+    }
+
+    let noted = Arc::new(Noted::default());
+    let recorder = RecorderHandle::from(Arc::clone(&noted));
+    describe(&recorder);
+    let reports = Events::new();
+    events::record(&reports, recorder.clone());
+    for event in everything() {
+        reports.emit(|| event);
+    }
+    let layer = CallMetricsLayer::new().recorder(recorder.clone());
+    let calls = layer.layer(service_fn(async |_: Request<()>| {
+        Ok::<_, BoxError>(support::answer(200, ""))
+    }));
+    calls.oneshot(get("/x")).await.unwrap();
+    // What layers offer for reading: that they do, and nothing else, is for those who see the layers.
+    let read = [
+        "chassis_bulkhead_in_flight",
+        "chassis_bulkhead_queued",
+        "chassis_bulkhead_limit",
+        "chassis_shed_threshold",
+    ];
+    let owner = Arc::new(());
+    for metric in read {
+        reports.gauge(metric, "a", &owner, |()| 1.0);
+    }
+    events::sample(&reports, recorder);
+
+    assert_eq!(*noted.used.lock().unwrap(), rows);
+    let ours = noted.described.lock().unwrap().clone().into_iter();
+    let ours: BTreeMap<_, _> = ours
+        .filter(|(name, _)| name.starts_with("chassis_"))
+        .collect();
+    let kinds: BTreeMap<_, _> = rows
+        .into_iter()
+        .map(|(name, (kind, _))| (name, kind))
+        .collect();
+    assert_eq!(ours, kinds);
 }
 
 #[tokio::test]
