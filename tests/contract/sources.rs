@@ -53,7 +53,8 @@ fn layers_of(text: &str) -> BTreeSet<String> {
     .collect()
 }
 
-fn layers() -> BTreeSet<String> {
+/// The sources of this package and of its crates.
+fn sources() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
     rust_files(&root.join("src"), &mut files);
@@ -64,6 +65,10 @@ fn layers() -> BTreeSet<String> {
         }
     }
     files
+}
+
+fn layers() -> BTreeSet<String> {
+    sources()
         .iter()
         .flat_map(|file| layers_of(&fs::read_to_string(file).unwrap()))
         .filter(|layer| !NOT_LAYERS.contains(&&**layer))
@@ -120,5 +125,45 @@ fn layers_are_found_in_the_sources() {
     }
     for known in ["RescueLayer", "TimeoutLayer", "TraceLayer", "TrafficLayer"] {
         assert!(layers().contains(known), "{known}");
+    }
+}
+
+/// Our own metrics that `text` names.
+fn metrics_of(text: &str, pattern: &str) -> BTreeSet<String> {
+    let pattern = Regex::new(pattern).unwrap();
+    let found = pattern.captures_iter(text).map(|found| found[1].to_owned());
+    found.collect()
+}
+
+/// A metric that is named anywhere, in the code or in the README, has its row in a table of the pages of `observe`, whose
+/// own tests hold the tables to what is recorded.
+#[test]
+fn every_metric_has_its_row() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+    let rows: BTreeSet<String> = ["events.rs", "metrics/mod.rs"]
+        .into_iter()
+        .flat_map(|file| {
+            let text = read(&format!("tower-chassis-observe/src/{file}"));
+            metrics_of(&text, r"(?m)^//! \| `(chassis_\w+)`")
+        })
+        .collect();
+    assert!(rows.len() > 20, "{rows:?}");
+    let mut seen = BTreeSet::new();
+    for file in sources() {
+        // Tests make names up.
+        let mut parts = file.components();
+        if parts.any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        for metric in metrics_of(&text, r#""(chassis_\w+)""#) {
+            assert!(rows.contains(&metric), "{}: {metric}", file.display());
+            seen.insert(metric);
+        }
+    }
+    assert_eq!(seen, rows, "a row of a metric that nobody names");
+    for metric in metrics_of(&read("README.md"), r"`(chassis_\w+)`") {
+        assert!(rows.contains(&metric), "README.md: {metric}");
     }
 }
