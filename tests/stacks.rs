@@ -3,6 +3,7 @@
 
 use std::{
     convert::Infallible,
+    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -21,18 +22,20 @@ use tower::{
     util::BoxCloneSyncService,
 };
 use tower_chassis::{
-    Body, BoxError, Endpoint, ObserveLayer, RescueLayer,
+    Body, BoxError, Carrier, Endpoint, Invocation, ObserveLayer, RescueLayer,
     access_log::{AccessLogLayer, Format},
     balance::{Balance, MakeEndpoint, RoundRobin},
     breaker::{BreakerLayer, BreakerPolicy, State},
     bulkhead::{BulkheadLayer, BulkheadPolicy},
+    client::{Client, ClientPolicy},
     deadline::{DeadlineLayer, DeadlinePolicy},
     discover::{Discover, StaticDiscover},
     metrics::{ClientMetricsLayer, ServerMetricsLayer},
     prometheus::Prometheus,
     rate_limit::{RateLimitLayer, RateLimitPolicy},
-    retry::{RetryConfig, RetryLayer, RetryPolicy},
+    retry::{CallerAttemptLayer, RetryConfig, RetryLayer, RetryPolicy},
     router::{Router, get},
+    server::{Address, Drain, Server, ServerPolicy},
     stacks,
     timeout::{TimeoutLayer, TimeoutPolicy},
     trace::{ClientTraceLayer, TraceLayer},
@@ -404,4 +407,80 @@ async fn a_client_that_leaves_at_any_poll_leaves_nothing_behind() {
     }
     assert_eq!(most, [1, 1, 1], "each was in use");
     assert_eq!(circuit.state(), State::Closed);
+}
+
+async fn listen<S>(service: S) -> SocketAddr
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = BoxError, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    let server = Server::new(ServerPolicy::default()).listen("127.0.0.1:0");
+    let bound = server.bind().await.unwrap();
+    let Address::Tcp(address) = bound.addresses()[0].clone() else {
+        unreachable!()
+    };
+    let service = RescueLayer::new().layer(service);
+    tokio::spawn(bound.serve(service, Drain::new()));
+    address
+}
+
+/// A service that asks the next one, up to three times, and believes its callers or not.
+async fn hop(next: SocketAddr, believes: bool) -> SocketAddr {
+    let config = RetryConfig {
+        backoff_base: Duration::from_millis(1),
+        backoff_max: Duration::from_millis(1),
+        budget_min_per_second: 1_000.0,
+        ..RetryConfig::default()
+    };
+    let client = ServiceBuilder::new()
+        .layer(RetryLayer::new(RetryPolicy::try_from(config).unwrap()).rewrap::<Body>())
+        .service(Client::new(&ClientPolicy::default()));
+    let uri = format!("http://{next}/");
+    let asks = service_fn(move |incoming: Request<Body>| {
+        let (client, uri) = (client.clone(), uri.clone());
+        async move {
+            let mut request = Request::get(uri).body(Body::empty())?;
+            if let Some(invocation) = incoming.invocation() {
+                invocation.carry(&mut request);
+            }
+            client.oneshot(request).await
+        }
+    });
+    // By the address of the peer, not by what it says.
+    let ours = move |request: &Request<Body>| {
+        let client = request.invocation().and_then(Invocation::client);
+        believes && client.is_some_and(|client| client.ip().is_loopback())
+    };
+    let layers = ServiceBuilder::new().layer(CallerAttemptLayer::trusting(ours));
+    listen(layers.service(asks)).await
+}
+
+/// Three services one above another, and a fourth that fails.
+#[tokio::test]
+async fn over_sockets_retries_do_not_multiply_where_callers_are_believed() {
+    for (believes, calls) in [(true, 1 + 2 * 3), (false, 27)] {
+        let asked = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&asked);
+        let leaf = listen(service_fn(move |_: Request<Body>| {
+            count.fetch_add(1, Ordering::Relaxed);
+            async {
+                let down = Response::builder().status(503).body(Body::empty());
+                down.map_err(BoxError::from)
+            }
+        }))
+        .await;
+        let mut next = leaf;
+        for _ in 0..3 {
+            next = hop(next, believes).await;
+        }
+        let request = Request::get(format!("http://{next}/"));
+        let request = request.body(Body::empty()).unwrap();
+        let client = Client::new(&ClientPolicy::default());
+        let answer = client.oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(asked.load(Ordering::Relaxed), calls, "{believes}");
+    }
 }

@@ -27,7 +27,9 @@ use tower_chassis::{
         RateLimitLayer, RateLimitPolicy,
         remote::{Grant, Limit, Store},
     },
-    retry::{Buffered, PeekLayer, RetryConfig, RetryLayer, RetryPolicy, Rewrapped},
+    retry::{
+        Buffered, CallerAttemptLayer, PeekLayer, RetryConfig, RetryLayer, RetryPolicy, Rewrapped,
+    },
     router::rules::{Destination, Rule, TrafficLayer, TrafficPolicy},
     share::HttpKeys,
     shed::{Priority, ShedLayer, ShedPolicy},
@@ -84,6 +86,8 @@ rows! {
         || Case::new(RetryLayer::new(RetryPolicy::default()).seed(7).rewrap::<Body>());
     RetryLayer: retry_switched_off = || Case::new(RetryLayer::new(one_attempt())).calls_once();
     PeekLayer: retry_peek = || Case::new(PeekLayer::new().every()).calls_once();
+    CallerAttemptLayer: retry_caller_attempt =
+        || Case::new(CallerAttemptLayer::trusting(|_: &Request<Body>| true)).calls_once();
     HedgeLayer: hedge = || {
         let hedge = HedgeLayer::new(HedgePolicy::default()).rewrap::<Body>();
         let handle = hedge.handle();

@@ -29,7 +29,7 @@ use tower_chassis::{
     mirror::{MirrorHandle, MirrorLayer},
     rate_limit::{RateLimitHandle, RateLimitLayer},
     refusal::Fail,
-    retry::{Buffered, PeekLayer, RetryHandle, RetryLayer},
+    retry::{Buffered, CallerAttemptLayer, PeekLayer, RetryHandle, RetryLayer},
     settle::{UntilEnd, UntilHead},
     share::{Http, HttpKey, HttpKeys},
     shed::{self, Priority, ShedHandle, ShedLayer},
@@ -157,6 +157,7 @@ fn layers_services_and_futures() {
         IdleLayer;
         RetryLayer;
         PeekLayer;
+        CallerAttemptLayer<fn(&Request<Body>) -> bool>;
         FallbackLayer<Instead<fn(Failure) -> Response<Body>>>;
         FallbackLayer<Instead<fn(Failure) -> Response<Body>>, Auto, Marked>;
         CacheLayer<HttpKeys, HttpKey, Http>;

@@ -112,6 +112,7 @@ async fn shadow(_: Frame) -> Result<Reply, BoxError> {
 rows! { run;
     timeout: rows::timeout(),
     retry: rows::retry().with(RetryLayer::clone_body),
+    caller_attempt: rows::caller_attempt::<Frame>(),
     hedge: rows::hedge().with(HedgeLayer::clone_body),
     breaker: rows::breaker(),
     rate_limit: rows::rate_limit(),

@@ -30,7 +30,7 @@ use tower_chassis::{
     mirror::{MirrorLayer, MirrorPolicy},
     prometheus::Prometheus,
     rate_limit::{RateLimitLayer, RateLimitPolicy},
-    retry::{RetryLayer, RetryPolicy},
+    retry::{CallerAttemptLayer, RetryLayer, RetryPolicy},
     share::{Http, HttpKey, HttpKeys},
     shed::{self, Priority, PriorityClass, ShedLayer, ShedPolicy},
     timeout::{IdleLayer, TimeoutLayer, TimeoutPolicy},
@@ -151,6 +151,15 @@ pub(crate) fn retry() -> Row<RetryLayer> {
         layer,
         &[(Ask::One, Fine), (Ask::Flaky, Fine), (Ask::Flaky, Fine)],
         move |backend| backend.calls() == 5 && handle.retries() == 2,
+    )
+}
+
+pub(crate) fn caller_attempt<Req: 'static>()
+-> Row<CallerAttemptLayer<impl Fn(&Req) -> bool + Send + Sync + 'static>> {
+    Row::new(
+        CallerAttemptLayer::trusting(|_: &Req| true),
+        &[(Ask::One, Fine), (Ask::Two, Fine), (Ask::Broken, Broken)],
+        |backend| backend.calls() == 3,
     )
 }
 

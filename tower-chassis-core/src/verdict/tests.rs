@@ -1,6 +1,7 @@
 use ::http::Response;
 
 use super::*;
+use crate::Kind;
 
 #[test]
 fn verdict_is_eight_bytes() {

@@ -225,3 +225,15 @@ impl<B> fmt::Debug for ReplayBody<B> {
         })
     }
 }
+
+#[cfg(test)]
+impl<B: Send + 'static> ReplaySource<B> {
+    /// Tells whether nobody holds the lock of the tape.
+    pub(super) fn lock_is_free(&self) -> impl Fn() -> bool + Send + 'static {
+        let tape = self.tape.as_ref().map(Arc::downgrade);
+        move || {
+            let tape = tape.as_ref().and_then(std::sync::Weak::upgrade);
+            tape.is_none_or(|tape| tape.try_lock().is_ok())
+        }
+    }
+}

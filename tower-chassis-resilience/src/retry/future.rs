@@ -140,7 +140,7 @@ pub(super) struct Call<S, R: Replay<Req>, Req> {
     /// How many attempts it may have; a change of the policy leaves it as it is.
     attempts: u8,
     idempotent: bool,
-    /// The budget was empty when the call began, so nothing was copied.
+    /// When the call began the budget was empty, and no attempt would have been free: so nothing was copied.
     unfunded: bool,
     replay: R,
 }
@@ -195,6 +195,8 @@ impl<S, R: Replay<Req>, Req> Call<S, R, Req> {
     #[inline]
     pub(super) fn new(shared: Hold<Shared<S>>, state: &State, replay: R, attempts: u8) -> Self {
         let funded = state.budget.enter(|| clock::entered(|now| now));
+        // What never leaves us needs no token.
+        let unfunded = !funded && !state.is_fertile();
         Self {
             shared,
             source: None,
@@ -202,7 +204,7 @@ impl<S, R: Replay<Req>, Req> Call<S, R, Req> {
             more: None,
             attempts,
             idempotent: false,
-            unfunded: !funded,
+            unfunded,
             replay,
         }
     }

@@ -183,8 +183,8 @@
 //! With one attempt: a look for the invocation. Else a reference count in the lane of the thread, a few plain moves in a cell of its own, a
 //! reading of the clock for one call in 64 (for each where calls are rare or the budget is empty), and the copy of the
 //! head (or the clone of the request), which is not made for a request that cannot be tried again: its body is longer
-//! than the limit, or the budget is empty. The future is 272 bytes larger than the inner one with the head of an HTTP
-//! request, 32 and the clone with a request that is cloned; what a second attempt needs is made when the first has
+//! than the limit, or the budget is empty and nothing can be reached either. The future is 272 bytes larger than the
+//! inner one with the head of an HTTP request, 32 and the clone with a request that is cloned; what a second attempt needs is made when the first has
 //! failed. A request without an [`Invocation`](tower_chassis_core::Invocation) gets one (four allocations;
 //! see [`RetryLayer::untracked`]); one with a body pays for the record of it. The service below is cloned only for
 //! the second attempt, and the instance that was readied makes the first.

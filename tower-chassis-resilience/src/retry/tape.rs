@@ -24,6 +24,8 @@ const SMALL: usize = 4_096;
 pub(super) struct Tape<B> {
     limit: usize,
     memory: ReplayMemory,
+    /// What the body says of its length before it is read.
+    hint: SizeHint,
     state: State<B>,
 }
 
@@ -42,13 +44,37 @@ pub(super) fn lock<B>(tape: &Mutex<Tape<B>>) -> MutexGuard<'_, Tape<B>> {
     tape.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<B> Tape<B> {
-    pub(super) const fn new(body: B, limit: usize, memory: ReplayMemory) -> Self {
+impl<B: Body> Tape<B> {
+    pub(super) fn new(body: B, limit: usize, memory: ReplayMemory) -> Self {
         Self {
             limit,
             memory,
+            hint: body.size_hint(),
             state: State::Unread { body, held: true },
         }
+    }
+}
+
+// Bodies and bytes are foreign code: under the lock of a tape nobody asks or drops them.
+impl<B> Tape<B> {
+    /// The body, for who is to read it.
+    fn begin(&mut self) -> Option<B> {
+        let reel = Reel {
+            charge: Charge::on(self.memory.clone()),
+            ..Reel::default()
+        };
+        match mem::replace(&mut self.state, State::Reading(reel)) {
+            State::Unread { body, .. } => Some(body),
+            other => {
+                self.state = other;
+                None
+            }
+        }
+    }
+
+    /// What the body says of its length, if it was not read.
+    fn unread(&self) -> Option<SizeHint> {
+        matches!(self.state, State::Unread { .. }).then(|| self.hint.clone())
     }
 
     /// What can be sent again: `Some(Some(_))` is a recording, `Some(None)` the body itself, which the next
@@ -69,17 +95,13 @@ impl<B> Tape<B> {
         let State::Reading(reel) = &mut self.state else {
             return false;
         };
-        let fits = match frame.data_ref() {
+        match frame.data_ref() {
             Some(bytes) => reel.push(bytes, self.limit),
             None => {
                 reel.trailers = frame.trailers_ref().cloned();
                 true
             }
-        };
-        if !fits {
-            self.state = State::Lost;
         }
-        fits
     }
 
     fn finish(&mut self) {
@@ -88,8 +110,10 @@ impl<B> Tape<B> {
         }
     }
 
-    fn lose(&mut self) {
-        self.state = State::Lost;
+    /// What was kept of a body that is not wanted again, or cannot be.
+    #[must_use = "to be dropped outside of the lock"]
+    fn lose(&mut self) -> State<B> {
+        mem::replace(&mut self.state, State::Lost)
     }
 
     /// Nobody wants it again: what was kept. A body that was not read yet stays for whoever reads it.
@@ -117,7 +141,6 @@ struct Reel {
     frames: Vec<Bytes>,
     tail: BytesMut,
     len: usize,
-    exact: Option<u64>,
     trailers: Option<HeaderMap>,
     charge: Charge,
 }
@@ -173,13 +196,17 @@ pin_project! {
                 return;
             }
             let mut tape = lock(this.tape);
-            match &mut tape.state {
-                State::Unread { held, .. } => *held = false,
-                // hyper drops a body of known length after its last byte, without asking for its end.
-                State::Reading(reel) if reel.exact == Some(reel.len as u64) => tape.finish(),
-                State::Reading(_) => tape.lose(),
-                State::Done(_) | State::Lost => {}
-            }
+            let lost = match &mut tape.state {
+                State::Unread { held, .. } => {
+                    *held = false;
+                    None
+                }
+                // Also where all of its bytes were read: trailers may have followed.
+                State::Reading(_) => Some(tape.lose()),
+                State::Done(_) | State::Lost => None,
+            };
+            drop(tape);
+            drop(lost);
         }
     }
 }
@@ -201,19 +228,9 @@ impl<B: Body> Record<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let mut this = self.project();
         if this.body.is_none() {
-            let mut tape = lock(this.tape);
-            match mem::replace(&mut tape.state, State::Lost) {
-                State::Unread { body, .. } => {
-                    tape.state = State::Reading(Reel {
-                        exact: body.size_hint().exact(),
-                        charge: Charge::on(tape.memory.clone()),
-                        ..Reel::default()
-                    });
-                    this.body.set(Some(body));
-                    *this.keeping = true;
-                }
-                other => tape.state = other,
-            }
+            let body = lock(this.tape).begin();
+            *this.keeping = body.is_some();
+            this.body.set(body);
         }
         let Some(mut body) = this.body.as_mut().as_pin_mut() else {
             return Poll::Ready(None);
@@ -222,32 +239,28 @@ impl<B: Body> Record<B> {
         if !*this.keeping {
             return Poll::Ready(frame);
         }
-        let mut tape = lock(this.tape);
-        *this.keeping = match &frame {
-            // Whoever might have wanted it has gone: the answer is there, and the upload goes on.
-            _ if Arc::strong_count(this.tape) == 1 => {
-                tape.lose();
-                false
-            }
-            Some(Ok(frame)) => {
-                let kept = tape.keep(frame);
-                if kept && (frame.is_trailers() || body.is_end_stream()) {
-                    tape.finish();
-                    false
-                } else {
-                    kept
-                }
-            }
-            Some(Err(_)) => {
-                tape.lose();
-                false
-            }
-            None => {
-                tape.finish();
-                false
-            }
+        let is_last = match &frame {
+            Some(Ok(frame)) => frame.is_trailers() || body.is_end_stream(),
+            _ => true,
         };
+        let mut tape = lock(this.tape);
+        let kept = match &frame {
+            // Whoever might have wanted it has gone: the answer is there, and the upload goes on.
+            _ if Arc::strong_count(this.tape) == 1 => false,
+            Some(Ok(frame)) => tape.keep(frame),
+            Some(Err(_)) => false,
+            None => true,
+        };
+        let mut lost = None;
+        if !kept {
+            lost = Some(tape.lose());
+        } else if is_last {
+            // hyper drops a body that says so without asking for its end.
+            tape.finish();
+        }
         drop(tape);
+        drop(lost);
+        *this.keeping = kept && !is_last;
         Poll::Ready(frame)
     }
 
@@ -256,9 +269,9 @@ impl<B: Body> Record<B> {
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
-        match (&self.body, &lock(&self.tape).state) {
-            (Some(body), _) | (None, State::Unread { body, .. }) => body.size_hint(),
-            _ => SizeHint::default(),
+        match &self.body {
+            Some(body) => body.size_hint(),
+            None => lock(&self.tape).unread().unwrap_or_default(),
         }
     }
 }

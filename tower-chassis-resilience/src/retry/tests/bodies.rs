@@ -188,14 +188,110 @@ async fn what_a_finished_attempt_holds_is_let_go_before_the_body_is_wanted_again
     assert_eq!(calls.load(Ordering::Relaxed), 3);
 }
 
-/// hyper does not ask a body of known length for its end.
+/// hyper does not ask a body for its end that says that this was all.
 #[tokio::test(start_paused = true)]
-async fn a_body_of_known_length_is_over_with_its_last_byte() {
-    let mut body = frames(["hello", "never asked for"]);
+async fn a_body_that_knows_its_end_is_over_with_its_last_byte() {
+    let mut body = frames(["hello"]);
     body.exact = Some(5);
     let upstream = Upstream::always(503).reading(Reads::OneFrame);
     send(&layer(), &upstream, put(body)).await.unwrap();
     assert_eq!(upstream.bodies(), ["hello"; 3]);
+}
+
+/// An attempt that broke off before them has not read all of it: without them it would be another request.
+#[tokio::test(start_paused = true)]
+async fn trailers_that_nobody_read_are_not_left_out() {
+    for (reads, attempts) in [(Reads::All, 3), (Reads::OneFrame, 1)] {
+        let mut body = frames(["hello"]);
+        body.exact = Some(5);
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-sum", "7".parse().unwrap());
+        let frame = http_body::Frame::trailers(trailers.clone());
+        body.frames.push_back(Ok(frame));
+        let upstream = Upstream::always(503).reading(reads);
+        send(&layer(), &upstream, put(body)).await.unwrap();
+        assert_eq!(upstream.attempts(), attempts);
+        if reads == Reads::All {
+            let seen = upstream.seen.lock().unwrap();
+            assert!(
+                seen.iter()
+                    .all(|seen| seen.trailers == Some(trailers.clone()))
+            );
+        }
+    }
+}
+
+/// Says what a body is asked while the lock of its tape is held.
+struct Asks {
+    sent: bool,
+    tape: Arc<Mutex<Option<Shared>>>,
+}
+type Shared = Box<dyn Fn() -> bool + Send>;
+
+impl Asks {
+    fn is_free(&self) {
+        if let Some(is_free) = &*self.tape.lock().unwrap() {
+            assert!(is_free(), "under the lock of the tape");
+        }
+    }
+}
+
+impl http_body::Body for Asks {
+    type Data = Bytes;
+    type Error = BoxError;
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
+        self.is_free();
+        let tape = Arc::clone(&self.tape);
+        let first = !mem::replace(&mut self.sent, true);
+        // Bytes that run code when they are dropped.
+        let bytes = Bytes::from_owner(Owner(Asks { sent: true, tape }));
+        Poll::Ready(first.then(|| Ok(http_body::Frame::data(bytes))))
+    }
+    fn is_end_stream(&self) -> bool {
+        self.is_free();
+        false
+    }
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.is_free();
+        http_body::SizeHint::default()
+    }
+}
+
+struct Owner(Asks);
+impl AsRef<[u8]> for Owner {
+    fn as_ref(&self) -> &[u8] {
+        b"hello"
+    }
+}
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.is_free();
+    }
+}
+
+#[tokio::test]
+async fn foreign_code_does_not_run_under_the_lock_of_a_tape() {
+    for limit in [100, 3] {
+        let slot = Arc::new(Mutex::new(None));
+        let body = Asks {
+            sent: false,
+            tape: Arc::clone(&slot),
+        };
+        let (request, source) = Buffered::default().split(put(body), limit, true);
+        let source = source.unwrap();
+        let is_free = source.lock_is_free();
+        *slot.lock().unwrap() = Some(Box::new(is_free) as Shared);
+        let mut body = request.into_body();
+        let _ = http_body::Body::size_hint(&body);
+        // Half-way, or too long.
+        drop(body.frame().await);
+        drop(body);
+        drop(source);
+        *slot.lock().unwrap() = None;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -308,7 +308,8 @@ async fn what_cannot_be_tried_again_is_not_copied() {
     for (config, attempts, copies) in [
         (config(1, 100, 10.0), 1, 0),
         (config(3, 4, 10.0), 1, 0),
-        (config(3, 100, 0.0), 1, 0),
+        // Without a token, but an attempt that does not leave us needs none.
+        (config(3, 100, 0.0), 1, 1),
         // One for the source, one for the second attempt; the third takes the source.
         (config(3, 100, 10.0), 3, 2),
         (config(2, 5, 10.0), 2, 1),
@@ -325,6 +326,24 @@ async fn what_cannot_be_tried_again_is_not_copied() {
             (attempts, copies)
         );
     }
+}
+
+/// Nor where the budget is empty and nothing can be reached.
+#[tokio::test(start_paused = true)]
+async fn without_a_token_and_without_a_free_attempt_nothing_is_copied() {
+    let layer = layer().budget(Budget::new(&tokens(0.0, 0.0)));
+    let down = Upstream::new(|_| reject(Kind::Unreachable));
+    let mut copies = Vec::new();
+    for _ in 0..12 {
+        let made = Arc::new(AtomicUsize::new(0));
+        let mut request = get();
+        request.extensions_mut().insert(Counted(Arc::clone(&made)));
+        let _ = send(&layer, &down, request).await;
+        copies.push(made.load(Ordering::Relaxed));
+    }
+    assert_eq!(copies[..8], [2; 8]);
+    assert_eq!(copies[8..], [0; 4]);
+    assert_eq!(layer.handle().transparent(), 8);
 }
 
 /// Found in tower-resilience: 2,000 attempts for 1,000 calls, because a retry that succeeds pays back.

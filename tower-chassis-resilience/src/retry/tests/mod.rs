@@ -270,6 +270,10 @@ impl http_body::Body for Frames {
         Poll::Ready(self.frames.pop_front())
     }
 
+    fn is_end_stream(&self) -> bool {
+        self.exact.is_some() && self.frames.is_empty()
+    }
+
     fn size_hint(&self) -> http_body::SizeHint {
         self.exact
             .map_or_else(http_body::SizeHint::new, http_body::SizeHint::with_exact)
