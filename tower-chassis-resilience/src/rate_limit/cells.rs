@@ -111,3 +111,69 @@ impl Fetch<'_> {
             .compare_exchange(self.word, filled, Release, Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened(count: usize) -> Cells {
+        let cells = Cells::new(count);
+        cells.open();
+        cells
+    }
+
+    fn taken(cells: &Cells, at: usize) -> usize {
+        (0..1_000).take_while(|_| cells.take(at)).count()
+    }
+
+    #[test]
+    fn a_cell_gives_what_was_put_into_it() {
+        let cells = opened(4);
+        assert!(!cells.take(1));
+        for calls in [0, 1, 7, FETCHING - 1] {
+            cells.fetch(1).unwrap().fill(calls);
+            assert_eq!((taken(&cells, 0), taken(&cells, 1)), (0, calls as usize));
+        }
+        // Threads share them where there are more.
+        cells.fetch(5).unwrap().fill(2);
+        assert!(cells.take(1) && cells.take(9) && !cells.take(5));
+        let none = opened(0);
+        assert!(!none.take(0) && none.fetch(0).is_none());
+        assert_eq!((none.len(), cells.len()), (0, 4));
+    }
+
+    #[test]
+    fn one_fetches_at_a_time_and_only_for_an_empty_cell() {
+        let cells = opened(2);
+        let fetch = cells.fetch(0).unwrap();
+        assert!(cells.fetch(0).is_none() && !cells.take(0));
+        assert!(cells.fetch(1).is_some());
+        fetch.fill(2);
+        assert!(cells.fetch(0).is_none() && cells.take(0));
+        assert!(cells.fetch(0).is_none() && cells.take(0));
+        assert!(cells.fetch(0).is_some());
+    }
+
+    #[test]
+    fn closed_it_gives_and_takes_nothing() {
+        let cells = Cells::new(4);
+        assert!(!cells.take(0) && cells.fetch(0).is_none());
+        cells.open();
+        cells.fetch(0).unwrap().fill(3);
+        cells.fetch(1).unwrap().fill(FETCHING - 1);
+        let (late, lost) = (cells.fetch(2).unwrap(), cells.fetch(3).unwrap());
+        // What somebody fetches is not in it.
+        assert_eq!(cells.close(), 3 + FETCHING - 1);
+        assert_eq!(cells.close(), 0);
+        late.fill(5);
+        assert!((0..4).all(|at| taken(&cells, at) == 0 && cells.fetch(at).is_none()));
+        // Nor may it come later, although somebody fetches again.
+        cells.open();
+        let fetch = cells.fetch(3).unwrap();
+        lost.fill(5);
+        assert_eq!(taken(&cells, 3), 0);
+        fetch.fill(2);
+        assert_eq!(taken(&cells, 3), 2);
+        assert_eq!(cells.cells[0].0.load(Relaxed), 2 << EPOCH);
+    }
+}

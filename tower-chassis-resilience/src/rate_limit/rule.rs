@@ -312,3 +312,18 @@ impl At {
         .max(1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What fits into a word is the most that a bucket owes.
+    #[test]
+    fn a_number_has_its_bits_and_no_more() {
+        assert_eq!(MOST.count_ones(), BITS);
+        let slow = Rule::new(1 << 57, 100);
+        assert_eq!(slow.admit(MOST - 1, 0, 1, NEVER - 1), Ok((MOST, 0)));
+        assert_eq!(slow.at_least(0, MOST - 1, 1), MOST);
+        assert_eq!(slow.rescale(Rule::new(1, 1), MOST, MOST - 1), MOST);
+    }
+}
