@@ -299,10 +299,25 @@ mod tests {
             .header("x-forwarded-proto", "https")
             .header("x-forwarded-host", "evil")
             .header("forwarded", "for=6.6.6.6")
-            .header("x-chassis-attempt", "3")
             .header("x-real-ip", "6.6.6.6")
             .body(())
             .unwrap();
+        // Whoever is believed here says that retries are to stop, that nothing is to be done, or what is to break.
+        for name in [
+            "x-chassis-attempt",
+            "x-chassis-shadow",
+            "x-chassis-priority",
+            "x-chassis-fault-abort",
+            "x-chassis-fault-delay-ms",
+            "x-chassis-fault-ppm",
+            "x-chassis-fault-throttle",
+            "x-chassis-fault-truncate",
+            "x-chassis-of-tomorrow",
+        ] {
+            request
+                .headers_mut()
+                .insert(name, HeaderValue::from_static("1"));
+        }
         forwarded(&mut request, Some("[::ffff:10.0.0.1]:1".parse().unwrap()));
         assert_eq!(
             *request.headers(),

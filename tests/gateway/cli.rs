@@ -463,9 +463,17 @@ async fn headers_of_one_hop_stay_there() {
              Upgrade: websocket\r\n\
              X-Forwarded-For: 6.6.6.6\r\n\
              X-Forwarded-Proto: https\r\n\
-             X-Forwarded-Host: evil.example\r\n",
+             X-Forwarded-Host: evil.example\r\n\
+             X-Chassis-Attempt: 3\r\n\
+             X-Chassis-Shadow: 1\r\n\
+             X-Chassis-Priority: very-high\r\n\
+             X-Chassis-Fault-Abort: hang\r\n",
         )
         .await;
+        let ours = ["x-chassis-attempt", "x-chassis-shadow", "x-chassis-priority", "x-chassis-fault-abort"];
+        for name in ours {
+            assert_eq!(header(&got, name), None, "`{name}` has arrived: {got}");
+        }
         let gone = ["x-secret", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer", "upgrade"];
         for name in gone {
             assert_eq!(header(&got, name), None, "`{name}` has arrived: {got}");

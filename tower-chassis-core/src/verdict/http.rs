@@ -4,8 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
-use super::{Class, Ending, Outcome, Protocol, Verdict, retry_after::retry_after};
+use super::{
+    Class, Ending, Outcome, Protocol, Verdict,
+    retry_after::{refilled_after, retry_after},
+};
 
+static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 static GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
@@ -25,9 +29,12 @@ impl<B> Outcome for Response<B> {
         if verdict.class == Class::Success {
             return verdict;
         }
-        let text = headers.get(header::RETRY_AFTER);
-        let text = text.and_then(|value| value.to_str().ok());
-        match text.and_then(|text| retry_after(text.trim(), headers, SystemTime::now())) {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let wait = match text(&header::RETRY_AFTER) {
+            Some(text) => retry_after(text.trim(), headers, SystemTime::now()),
+            None => text(&RATE_LIMIT).and_then(refilled_after),
+        };
+        match wait {
             Some(wait) => verdict.with_retry_after(wait),
             None => verdict,
         }

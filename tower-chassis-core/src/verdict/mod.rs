@@ -189,7 +189,7 @@ impl Verdict {
         }
     }
 
-    /// How long the service asked to wait (`Retry-After`, `grpc-retry-pushback-ms`).
+    /// How long the service asked to wait (`Retry-After`, else `RateLimit`, or `grpc-retry-pushback-ms`).
     #[must_use]
     pub const fn retry_after(self) -> Option<Duration> {
         match self.retry_after_ms {

@@ -1,4 +1,4 @@
-//! `Retry-After`: seconds or a date.
+//! `Retry-After`: seconds or a date; and `RateLimit`, of one who does not say that.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,6 +17,28 @@ pub(super) fn retry_after(text: &str, headers: &HeaderMap, wall: SystemTime) -> 
         .and_then(|value| http_date(value.to_str().ok()?.trim()));
     let now = date.unwrap_or(wall);
     Some(until.duration_since(now).unwrap_or_default())
+}
+
+/// What a `RateLimit` (draft-ietf-httpapi-ratelimit-headers) says: when the last one of those quotas is filled again of which
+/// nothing is left, as in `"burst";r=0;t=2, "daily";r=70`.
+pub(super) fn refilled_after(text: &str) -> Option<Duration> {
+    let quotas = text.split(',').filter_map(|quota| {
+        let mut params = quota.split(';').skip(1);
+        let mut left = None;
+        let mut after = None;
+        params.try_for_each(|param| {
+            let (name, value) = param.split_once('=')?;
+            let value = number(value.trim(), u64::MAX);
+            match name.trim() {
+                "r" => left = Some(value?),
+                "t" => after = Some(value?),
+                _ => {}
+            }
+            Some(())
+        })?;
+        after.filter(|_| left == Some(0))
+    });
+    quotas.max().map(Duration::from_secs)
 }
 
 /// Reads the three forms of a date that RFC 9110, section 5.6.7, asks recipients to accept.
@@ -110,6 +132,30 @@ mod tests {
             ("Sun, 06 Nov 1994 08:49:37 GMT x", None),
         ] {
             assert_eq!(said(value), wait, "{value}");
+        }
+    }
+
+    #[test]
+    fn quotas_of_which_nothing_is_left() {
+        let secs = |secs| Some(Duration::from_secs(secs));
+        for (value, wait) in [
+            (r#""default";r=0;t=7"#, secs(7)),
+            (r#""default"; t=7 ; r=0"#, secs(7)),
+            (r#""default";r=1;t=7"#, None),
+            (r#""default";r=0"#, None),
+            (r#""default";t=7"#, None),
+            (r#""default";r=0;t=-7"#, None),
+            (r#""default";r=-0;t=7"#, None),
+            (r#""default";r=0;t=7;pk=:abc=:"#, secs(7)),
+            (
+                r#""burst";r=0;t=2, "hourly";r=0;t=90, "daily";r=5;t=9999"#,
+                secs(90),
+            ),
+            ("0", None),
+            ("r=0;t=7", None),
+            ("", None),
+        ] {
+            assert_eq!(refilled_after(value), wait, "{value}");
         }
     }
 

@@ -56,6 +56,15 @@ pub(super) fn write<Req: Carrier>(
     Some(promise)
 }
 
+/// Where the copy of a request promises more than is `left` by now, it promises that. What promises nothing stays so.
+pub(crate) fn shorten<Req: Carrier>(request: &mut Req, left: Duration) {
+    let grpc = request.is_grpc();
+    let told = read(request, false).ok().flatten();
+    if told.is_some_and(|told| told > promise(left, grpc)) {
+        write(request, left, grpc);
+    }
+}
+
 /// What is promised to the next hop of what is `left`: less, because the way there and back takes time too, and
 /// no more than can be written.
 pub(super) fn promise(left: Duration, grpc: bool) -> Duration {

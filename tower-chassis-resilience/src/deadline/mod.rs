@@ -131,9 +131,9 @@
 //!
 //! `propagate` on a client outermost, where it bounds all attempts and a retry reads the deadline; and once more
 //! directly above the transport (a clone of the layer that is told to [`tell_only`](DeadlineLayer::tell_only)), where it
-//! tells each attempt's endpoint what is left then. Without the inner one, a second attempt promises what the first
-//! one had. It is not the timeout of a try:
-//! that is [`timeout`](crate::timeout), which blames the endpoint.
+//! tells each attempt's endpoint what is left then. Without the inner one an attempt promises what was left when it was
+//! prepared: a [retry](crate::retry) and a [hedge](crate::hedge) write less into later ones. It is not the timeout of a
+//! try: that is [`timeout`](crate::timeout), which blames the endpoint.
 //!
 //! # Events and metrics
 //! Each refusal, and each call that it ends, is a `Refused` [event](tower_chassis_core::events::Event), if it was
@@ -159,7 +159,7 @@
 //! [`Kind::Timeout`]: tower_chassis_core::Kind::Timeout
 
 mod config;
-mod dialect;
+pub(crate) mod dialect;
 mod layer;
 mod service;
 mod side;

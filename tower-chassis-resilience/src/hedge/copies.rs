@@ -1,10 +1,15 @@
 //! The request of each attempt.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 use tower_chassis_core::{Carrier, Invocation, invocation::RouteSlot};
 
 use super::state::State;
-use crate::retry::{Replay, attempt};
+use crate::{
+    deadline::dialect,
+    retry::{Replay, attempt},
+};
 
 /// Makes the requests of the attempts after the first.
 pub(super) struct Copies<R: Replay<Req>, Req> {
@@ -55,11 +60,21 @@ impl<R: Replay<Req>, Req> Copies<R, Req> {
     }
 
     /// The request of one more attempt after `before` of them; `None` if its body is not all there (yet).
-    pub(super) fn again(&mut self, before: u32, last: bool) -> Option<R::Request> {
+    ///
+    /// So much is `left` until the deadline.
+    pub(super) fn again(
+        &mut self,
+        before: u32,
+        last: bool,
+        left: Option<Duration>,
+    ) -> Option<R::Request> {
         let mut request = self.replay.again(self.source.as_mut()?, last)?;
         if let Some(slot) = &self.made {
             let invocation = Invocation::again(slot);
             request.extensions_mut().insert(invocation);
+        }
+        if let Some(left) = left {
+            dialect::shorten(&mut request, left);
         }
         let number = self.first.saturating_add(before);
         if let Some(invocation) = request.extensions_mut().get_mut::<Invocation>() {

@@ -406,7 +406,9 @@ where
             return Prepared::Never;
         }
         let last = self.race.is_last();
-        let Some(request) = self.copies.again(u32::from(self.made), last) else {
+        let left = self.deadline.map(|deadline| deadline.remaining(now));
+        let (made, left) = (u32::from(self.made), left.flatten());
+        let Some(request) = self.copies.again(made, last, left) else {
             return Prepared::NotYet;
         };
         let Some(place) = shared.state.budget.try_withdraw(now) else {

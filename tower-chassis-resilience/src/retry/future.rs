@@ -29,6 +29,7 @@ use super::{
     rules::{Wait, Why, Wish, of_error, of_response, rejection_of},
     state::{Attempted, State},
 };
+use crate::deadline::dialect;
 
 pin_project! {
     /// The future of [`Retry`](super::Retry).
@@ -140,6 +141,8 @@ pub(super) struct Call<S, R: Replay<Req>, Req> {
     /// How many attempts it may have; a change of the policy leaves it as it is.
     attempts: u8,
     idempotent: bool,
+    /// It serves a retry of its caller, or is one of a retry further out.
+    under_retry: bool,
     /// When the call began the budget was empty, and no attempt would have been free: so nothing was copied.
     unfunded: bool,
     replay: R,
@@ -204,6 +207,7 @@ impl<S, R: Replay<Req>, Req> Call<S, R, Req> {
             more: None,
             attempts,
             idempotent: false,
+            under_retry: false,
             unfunded,
             replay,
         }
@@ -219,6 +223,7 @@ impl<S, R: Replay<Req>, Req> Call<S, R, Req> {
         if let Some(invocation) = request.invocation() {
             invoked = true;
             let serves = invocation.caller_attempt();
+            self.under_retry = serves > 1 || invocation.attempt() > 1;
             attempt::tell(&mut request, serves);
         }
         self.idempotent = state.is_idempotent(&request);
@@ -326,29 +331,38 @@ impl<S, R: Replay<Req>, Req> Call<S, R, Req> {
             Wait::Exactly(delay) => delay,
             Wait::AtLeast(delay) => state.spread(delay),
         };
-        let now = clock::now();
-        let counted = more.counted + u8::from(!free);
+        if self.under_retry && !free && !state.retries_under_retry() {
+            state.suppressed.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
         if self.unfunded {
             return state.refuse();
+        }
+        let now = clock::now();
+        let counted = more.counted + u8::from(!free);
+        let mut place = None;
+        if !free && !state.budget.is_funded(now) {
+            // A copy for nothing would cost more than to ask twice.
+            place = state.budget.try_withdraw(now);
+            if place.is_none() {
+                return state.refuse();
+            }
         }
         let Some(mut request) = self.again(counted >= self.attempts) else {
             return false;
         };
         let known = Known::of(&request);
-        if known.under_retry && !free && !state.retries_under_retry() {
-            state.suppressed.fetch_add(1, Ordering::Relaxed);
-            return false;
-        }
         if let Some(deadline) = known.deadline {
             let left = deadline.remaining(now).unwrap_or_default();
             if delay + state.min_attempt_time() > left {
                 return false;
             }
+            dialect::shorten(&mut request, left - delay);
         }
         if free {
             state.transparent.fetch_add(1, Ordering::Relaxed);
         } else {
-            more.place = state.budget.try_withdraw(now);
+            more.place = place.or_else(|| state.budget.try_withdraw(now));
             if more.place.is_none() {
                 return state.refuse();
             }
@@ -414,7 +428,6 @@ struct Known {
     first: u32,
     /// The attempt of the caller that it serves.
     serves: u32,
-    under_retry: bool,
 }
 
 impl Known {
@@ -426,7 +439,6 @@ impl Known {
             deadline: invocation.and_then(Invocation::deadline),
             first,
             serves,
-            under_retry: first > 1 || serves > 1,
         }
     }
 

@@ -10,7 +10,7 @@
 //!
 //! | outcome | tried again |
 //! |---|---|
-//! | no connection ([`Kind::Unreachable`]) | every request: nothing was sent; once at once and for nothing, then as the rest |
+//! | no connection, or the server did not look at the request (`REFUSED_STREAM`): [`Kind::Unreachable`] | every request, but one with a body that was read and is not idempotent; once at once and for nothing, then as the rest |
 //! | the gate of one endpoint was shut ([`Kind::CircuitOpen`]) | every request: nothing was sent |
 //! | connection broke ([`Kind::Reset`]), a try timed out ([`Kind::Timeout`]) | idempotent ones |
 //! | a status of the list (502, 503, 504), a gRPC code of the list (`UNAVAILABLE`) | idempotent ones |
@@ -146,7 +146,7 @@
 //! | [`untracked`](RetryLayer::untracked) | tracked | no [`Invocation`](tower_chassis_core::Invocation) is made |
 //!
 //! * **Wait.** What the verdict [asks for](tower_chassis_core::Verdict::retry_after) takes the place of the backoff:
-//!   `Retry-After` (seconds or a date; up to 10 % more) and `grpc-retry-pushback-ms` (exact; negative: no retry). A wait
+//!   `Retry-After` (seconds or a date; without one, the `t` of a `RateLimit` of which nothing is left; up to 10 % more) and `grpc-retry-pushback-ms` (exact; negative: no retry). A wait
 //!   that ends after the [deadline](tower_chassis_core::Invocation::deadline) or is above 30 s is not begun: the caller
 //!   gets the last result at once.
 //! * **Budget.** Tokens bound the rate of retries, places how many are under way; see [`Budget`] for both. What never left
@@ -180,14 +180,15 @@
 //! begins. A service that failed to be ready is dropped too, and the next attempt is made by a fresh clone.
 //!
 //! # Cost
-//! With one attempt: a look for the invocation. Else a reference count in the lane of the thread, a few plain moves in a cell of its own, a
-//! reading of the clock for one call in 64 (for each where calls are rare or the budget is empty), and the copy of the
-//! head (or the clone of the request), which is not made for a request that cannot be tried again: its body is longer
-//! than the limit, or the budget is empty and nothing can be reached either. The future is 272 bytes larger than the
-//! inner one with the head of an HTTP request, 32 and the clone with a request that is cloned; what a second attempt needs is made when the first has
-//! failed. A request without an [`Invocation`](tower_chassis_core::Invocation) gets one (four allocations;
-//! see [`RetryLayer::untracked`]); one with a body pays for the record of it. The service below is cloned only for
-//! the second attempt, and the instance that was readied makes the first.
+//! With one attempt: a look for the invocation. Else a reference count in the lane of the thread, a few plain moves in a
+//! cell of its own, a reading of the clock for one call in 64 (for each where calls are rare or the budget is empty), and
+//! the copy of the head (or the clone of the request), which is not made for a request that cannot be tried again: its
+//! body is longer than the limit, or the budget is empty and nothing can be reached either. The future is 272 bytes
+//! larger than the inner one with the head of an HTTP request, 32 and the clone with a request that is cloned; what a
+//! second attempt needs is made when the first has failed. A request without an
+//! [`Invocation`](tower_chassis_core::Invocation) gets one (four allocations; see [`RetryLayer::untracked`]); one with a
+//! body pays for the record of it. The service below is cloned only for the second attempt, and the instance that was
+//! readied makes the first.
 //!
 //! [`Carrier`]: tower_chassis_core::Carrier
 //! [`Carrier::is_idempotent`]: tower_chassis_core::Carrier::is_idempotent

@@ -209,6 +209,12 @@ mod tests {
         let least = Duration::from_millis(1);
         assert_eq!(after("0"), Some(Wait::AtLeast(least)));
         assert_eq!(after("1"), Some(Wait::AtLeast(SHORT)));
+        let quota = |value| response(429, &[("ratelimit", value)], true);
+        assert_eq!(quota(r#""default";r=0;t=1"#), Some(Wait::AtLeast(SHORT)));
+        assert_eq!(
+            (quota(r#""default";r=0;t=2"#), quota(r#""default";r=1;t=1"#)),
+            (None, None)
+        );
         assert_eq!(
             (after("2"), after("x"), response(429, &[], true)),
             (None, None, None)

@@ -9,6 +9,7 @@ use tower::{ServiceExt, service_fn};
 use tower_chassis_core::Body;
 
 use super::*;
+use crate::deadline::{DeadlineLayer, DeadlinePolicy};
 
 /// What each attempt was sent; the first is not answered.
 type Seen = Arc<Mutex<Vec<(HeaderMap, Bytes)>>>;
@@ -71,6 +72,31 @@ async fn under_a_retry_of_the_caller_every_attempt_says_so() {
         service.oneshot(request).await.unwrap();
         assert_eq!(*seen.lock().unwrap(), told);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_tells_what_is_left_by_then() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let service = service_fn(move |request: Request<Body>| {
+        let told = request.headers()["x-request-timeout-ms"].clone();
+        log.lock()
+            .unwrap()
+            .push(told.to_str().unwrap().parse::<u64>().unwrap());
+        async {
+            sleep(ms(1_000)).await;
+            Ok::<_, BoxError>(Response::new(Body::empty()))
+        }
+    });
+    let policy = HedgePolicy::after(ms(500)).unwrap();
+    let service = HedgeLayer::new(policy).rewrap::<Body>().layer(service);
+    let deadline = DeadlineLayer::propagate(DeadlinePolicy::default());
+    deadline
+        .layer(service)
+        .oneshot(Request::new(Body::empty()))
+        .await
+        .unwrap();
+    assert_eq!(*seen.lock().unwrap(), [14_995, 14_495]);
 }
 
 #[tokio::test(start_paused = true)]

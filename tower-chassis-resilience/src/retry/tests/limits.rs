@@ -341,6 +341,7 @@ async fn without_a_token_and_without_a_free_attempt_nothing_is_copied() {
         let _ = send(&layer, &down, request).await;
         copies.push(made.load(Ordering::Relaxed));
     }
+    // That of the call and that of the free attempt.
     assert_eq!(copies[..8], [2; 8]);
     assert_eq!(copies[8..], [0; 4]);
     assert_eq!(layer.handle().transparent(), 8);

@@ -4,6 +4,7 @@ use tower::{ServiceExt, service_fn};
 use tower_chassis_core::{Carrier, Deadline, Verdict};
 
 use super::*;
+use crate::deadline::{DeadlineLayer, DeadlinePolicy};
 
 fn with(change: impl FnOnce(&mut RetryConfig)) -> RetryLayer {
     let mut config = RetryConfig {
@@ -158,6 +159,11 @@ async fn under_a_retry_of_the_caller_nothing_is_tried_again() {
     let told = upstream.seen.lock().unwrap()[0].headers["x-chassis-attempt"].clone();
     assert_eq!(told, "2");
     assert_eq!(layer.handle().suppressed(), 1);
+    // It is not wanted, so it is not missing in the budget either.
+    let broke = layer.clone().budget(Budget::new(&tokens(0.0, 0.0)));
+    assert_eq!(made(&broke, under(2), |_| status(503)).await, 1);
+    let handle = broke.handle();
+    assert_eq!((handle.suppressed(), handle.exhausted()), (1, 0));
     // What never left us is no load on anybody.
     assert_eq!(
         made(&layer, under(2), |_| reject(Kind::Unreachable)).await,
@@ -424,4 +430,50 @@ proptest::proptest! {
 fn a_verdict_of_a_rule_is_copied() {
     // Eight bytes and three words: a rule is told by value.
     assert!(size_of::<Attempted>() <= 24 && size_of::<Verdict>() == 8);
+}
+
+/// A later attempt does not promise the time of the first.
+#[tokio::test(start_paused = true)]
+async fn each_attempt_tells_what_is_left_by_then() {
+    for (kind, header) in [
+        ("text/plain", "x-request-timeout-ms"),
+        ("application/grpc", "grpc-timeout"),
+    ] {
+        let retry = with(|config| {
+            config.backoff_base = ms(1_000);
+            config.jitter = Jitter::Exponential;
+        });
+        let deadline = DeadlineLayer::propagate(DeadlinePolicy::default());
+        let upstream = Upstream::always(503);
+        let service = deadline.layer(retry.layer(upstream.clone()));
+        let mut request = get();
+        let headers = request.headers_mut();
+        headers.insert("content-type", kind.parse().unwrap());
+        let start = Instant::now();
+        service.oneshot(request).await.unwrap();
+        let seen = upstream.seen.lock().unwrap();
+        assert_eq!(seen.len(), 3);
+        for seen in &*seen {
+            let text = seen.headers[header].to_str().unwrap();
+            let told = match header {
+                "grpc-timeout" => Deadline::parse_grpc_timeout(text),
+                _ => Deadline::parse_millis(text),
+            };
+            let (told, left) = (told.unwrap(), ms(15_000) - (seen.at - start));
+            assert!(told <= left && told + ms(7) >= left, "{told:?} of {left:?}");
+        }
+    }
+    // What was promised by nobody is promised by nobody.
+    let upstream = Upstream::always(503);
+    let mut request = get();
+    let deadline = Deadline::after(Instant::now(), ms(5_000));
+    request.invocation_mut().limit_deadline(deadline);
+    send(&layer(), &upstream, request).await.unwrap();
+    let seen = upstream.seen.lock().unwrap();
+    assert!(
+        seen.len() == 3
+            && seen
+                .iter()
+                .all(|seen| !seen.headers.contains_key("x-request-timeout-ms"))
+    );
 }
