@@ -13,14 +13,16 @@ use tower_chassis_core::{
 };
 use tower_chassis_observe::ObserveLayer;
 use tower_chassis_resilience::{
+    adaptive::AdaptiveLayer,
     breaker::BreakerLayer,
     bulkhead::{BulkheadLayer, Deadlines},
     deadline::{Accept, DeadlineLayer, Propagate},
     rate_limit::RateLimitLayer,
+    shed::ShedLayer,
     stack,
     timeout::TimeoutLayer,
 };
-use tower_layer::Stack;
+use tower_layer::{Identity, Stack};
 
 /// A bulkhead whose permits last to the end of the body.
 pub type Held = BulkheadLayer<UntilEnd<OkIsSuccess>>;
@@ -28,25 +30,81 @@ pub type Held = BulkheadLayer<UntilEnd<OkIsSuccess>>;
 /// The same, in whose queue nobody waits past the deadline of its call.
 pub type Dated<J = UntilEnd<OkIsSuccess>> = BulkheadLayer<J, Deadlines>;
 
-/// What [`server`] makes.
-pub type ServerStack<P, L> =
-    Stack<L, Stack<Dated, Stack<DeadlineLayer<Accept>, Stack<RescueLayer, ObserveLayer<P>>>>>;
+/// What refuses the calls of a [`server`] that matter least: a [`ShedLayer`], or [`Identity`], which leaves the place
+/// empty.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not shed load",
+    label = "a `ShedLayer` is expected here",
+    note = "the arguments are: observe, deadline, shed, limit, rate limit; `Identity::new()` leaves the place empty; a layer of your own says `impl Sheds for {Self} {{}}`"
+)]
+pub trait Sheds {}
 
-/// Around a whole server: `observe → rescue → deadline → shed → rate limit → …`.
+impl Sheds for Identity {}
+impl<P, J> Sheds for ShedLayer<P, J> {}
+
+/// What bounds the calls of a [`server`] at once: a [`BulkheadLayer`], or an [`AdaptiveLayer`] that finds the bound.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not bound the calls at once",
+    label = "a `BulkheadLayer` or an `AdaptiveLayer` is expected here",
+    note = "the arguments are: observe, deadline, shed, limit, rate limit; what judges and how long permits last is said by the stack"
+)]
+pub trait Bounds: sealed::Sealed {
+    /// The same, whose permits last to the end of the body.
+    type Held;
+    /// Makes it.
+    fn held(self) -> Self::Held;
+}
+
+impl Bounds for BulkheadLayer {
+    type Held = Dated;
+    fn held(self) -> Dated {
+        self.until_end().deadlines()
+    }
+}
+
+impl Bounds for AdaptiveLayer {
+    type Held = AdaptiveLayer<UntilEnd>;
+    fn held(self) -> Self::Held {
+        self.until_end()
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::BulkheadLayer {}
+    impl Sealed for super::AdaptiveLayer {}
+}
+
+/// What [`server`] makes.
+pub type ServerStack<P, S, B, L> = Stack<
+    L,
+    Stack<
+        <B as Bounds>::Held,
+        Stack<S, Stack<DeadlineLayer<Accept>, Stack<RescueLayer, ObserveLayer<P>>>>,
+    >,
+>;
+
+/// Around a whole server: `observe → rescue → deadline → shed → limit → rate limit → …`.
 ///
 /// `observe` is trace, access log and metrics as one layer: they see every answer, also those that the layers inside
-/// refuse. `shed` bounds the calls at once, to the end of their bodies; in its queue nobody waits past the deadline of its
-/// call. Inside come authentication, body limits
-/// and the router. Behind it nothing fails: what is refused is an answer.
-pub fn server<P, F, K>(
+/// refuse. `limit` bounds the calls at once, to the end of their bodies; in the queue of a bulkhead nobody waits past the
+/// deadline of its call. `shed` [watches](ShedLayer::watch) it, and refuses what matters least before the queue is full of
+/// it; [`Identity`] where all calls are alike. Inside come authentication, body limits and the router. Behind it nothing
+/// fails: what is refused is an answer.
+pub fn server<P, S, B, F, K>(
     observe: ObserveLayer<P>,
     deadline: DeadlineLayer<Accept>,
-    shed: BulkheadLayer,
+    shed: S,
+    limit: B,
     rate_limit: RateLimitLayer<F, K>,
-) -> ServerStack<P, RateLimitLayer<F, K>> {
+) -> ServerStack<P, S, B, RateLimitLayer<F, K>>
+where
+    S: Sheds,
+    B: Bounds,
+{
     let rescue = Stack::new(RescueLayer::new(), observe);
-    let shed = Stack::new(shed.until_end().deadlines(), Stack::new(deadline, rescue));
-    Stack::new(rate_limit, shed)
+    let shed = Stack::new(shed, Stack::new(deadline, rescue));
+    Stack::new(rate_limit, Stack::new(limit.held(), shed))
 }
 
 /// What [`route`] makes.

@@ -24,6 +24,7 @@ use tower::{
 use tower_chassis::{
     Body, BoxError, Carrier, Endpoint, Invocation, ObserveLayer, RescueLayer,
     access_log::{AccessLogLayer, Format},
+    adaptive::{AdaptiveLayer, AdaptivePolicy},
     balance::{Balance, MakeEndpoint, RoundRobin},
     breaker::{BreakerLayer, BreakerPolicy, State},
     bulkhead::{BulkheadLayer, BulkheadPolicy},
@@ -36,6 +37,7 @@ use tower_chassis::{
     retry::{CallerAttemptLayer, RetryConfig, RetryLayer, RetryPolicy},
     router::{Router, get},
     server::{Address, Drain, Server, ServerPolicy},
+    shed::{Priority, PriorityClass, ShedLayer, ShedPolicy},
     stacks,
     timeout::{TimeoutLayer, TimeoutPolicy},
     trace::{ClientTraceLayer, TraceLayer},
@@ -58,8 +60,8 @@ async fn a_server_answers_sheds_limits_and_counts() {
     let prometheus = Prometheus::new();
     let log = Arc::new(Mutex::new(Vec::new()));
     let lines = Arc::clone(&log);
-    let shed = limit(2);
-    let in_flight = shed.handle();
+    let bound = limit(2);
+    let in_flight = bound.handle();
     let route = stacks::route(TimeoutLayer::total(timeout(50)), limit(1));
     let router = Router::new()
         .route("/", get(async || "hello"))
@@ -81,7 +83,8 @@ async fn a_server_answers_sheds_limits_and_counts() {
                 ServerMetricsLayer::new().recorder(prometheus.recorder()),
             )),
             DeadlineLayer::accept(DeadlinePolicy::default()),
-            shed,
+            Identity::new(),
+            bound,
             rate(7),
         ))
         .service(router.build().unwrap());
@@ -160,6 +163,78 @@ async fn a_server_answers_sheds_limits_and_counts() {
     assert_eq!(log.lock().unwrap().len(), 11, "one line for each");
     let metrics = prometheus.render();
     assert!(metrics.contains(r#"http_route="/slow""#), "{metrics}");
+}
+
+/// One call at once, and four may wait: the first that comes, and then only those that matter most, if who says so is
+/// trusted. A macro, because nobody writes the type of a stack.
+macro_rules! what_matters_most_waits {
+    ($limit:expr) => {{
+        let limit = $limit;
+        let (bound, policy) = (limit.handle(), ShedPolicy::default());
+        let policy = policy.with(|config| config.full = 1.0).unwrap();
+        let shed = ShedLayer::new(policy)
+            .watch(limit.handle())
+            .priority(|request: &Request<Body>| match request.uri().path() {
+                "/pay" => Priority::VERY_HIGH,
+                _ => Priority::NORMAL,
+            })
+            .trusted(|request: &Request<Body>| request.headers().contains_key("mesh"));
+        let handle = shed.handle();
+        let router = Router::new()
+            .route("/", get(async || "hello"))
+            .route("/pay", get(async || "paid"));
+        let server = ServiceBuilder::new()
+            .layer(stacks::server(
+                ObserveLayer::new(ServerMetricsLayer::new()),
+                DeadlineLayer::accept(DeadlinePolicy::default()),
+                shed,
+                limit,
+                rate(100),
+            ))
+            .service(router.build().unwrap());
+        let send = |path: &str, headers: &[(&'static str, &'static str)]| {
+            let mut request = Request::get(path).body(Body::empty()).unwrap();
+            for (name, value) in headers {
+                let value = http::HeaderValue::from_static(value);
+                request.headers_mut().insert(*name, value);
+            }
+            tokio::spawn(server.clone().oneshot(request))
+        };
+        let first = send("/", &[]).await.unwrap().unwrap();
+        assert_eq!((first.status(), bound.in_flight()), (StatusCode::OK, 1));
+        let mut waiting = vec![send("/", &[])];
+        tokio::task::yield_now().await;
+        let high = ("x-chassis-priority", "very-high");
+        for headers in [&[][..], &[high], &[("mesh", "yes")]] {
+            let refused = send("/", headers).await.unwrap().unwrap();
+            assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(refused.headers()["x-chassis-reject"], "overloaded");
+        }
+        waiting.push(send("/pay", &[]));
+        waiting.push(send("/", &[high, ("mesh", "yes")]));
+        tokio::task::yield_now().await;
+        assert_eq!((bound.in_flight(), bound.queued()), (1, 3));
+        assert_eq!(handle.refused(PriorityClass::Normal), 3);
+        assert_eq!(handle.refused(PriorityClass::VeryHigh), 0);
+        // To the end of the body.
+        drop(first);
+        for call in waiting {
+            assert_eq!(call.await.unwrap().unwrap().status(), StatusCode::OK);
+        }
+        assert_eq!((bound.in_flight(), bound.queued()), (0, 0));
+    }};
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_a_server_what_matters_most_may_wait() {
+    let wait = Duration::from_secs(1);
+    let policy = BulkheadPolicy::throttle(1, 4, wait).unwrap();
+    what_matters_most_waits!(BulkheadLayer::new(policy));
+    let policy = AdaptivePolicy::default().with(|config| {
+        (config.start, config.min, config.max) = (1, 1, 1);
+        (config.queue, config.max_wait) = (4.0, wait);
+    });
+    what_matters_most_waits!(AdaptiveLayer::new(policy.unwrap()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -350,6 +425,7 @@ async fn a_client_that_leaves_at_any_poll_leaves_nothing_behind() {
                 ServerMetricsLayer::new().recorder(prometheus.recorder()),
             )),
             DeadlineLayer::accept(DeadlinePolicy::default()),
+            ShedLayer::new(ShedPolicy::default()).watch(shed.handle()),
             shed,
             rate(1_000_000),
         ))

@@ -44,6 +44,7 @@ use tower_chassis::{
     prometheus::Prometheus,
     rate_limit::{RateLimitLayer, RateLimitPolicy},
     server::{Address, Drain, Drained, Server, ServerConfig, ServerPolicy},
+    shed::{ShedLayer, ShedPolicy},
     stacks,
     trace::TraceLayer,
 };
@@ -92,12 +93,13 @@ macro_rules! stack {
             move |line: &str| lines.lock().unwrap().push(line.to_owned())
         };
         let breaker = BreakerLayer::new(BreakerPolicy::default());
-        let shed = BulkheadLayer::new(BulkheadPolicy::new(10).unwrap());
+        let limit = BulkheadLayer::new(BulkheadPolicy::new(10).unwrap());
+        let shed = ShedLayer::new(ShedPolicy::default()).watch(limit.handle());
         let seen = Seen {
             prometheus: prometheus.clone(),
             lines,
             breaker: breaker.handle(),
-            shed: shed.handle(),
+            shed: limit.handle(),
         };
         let layers = ServiceBuilder::new()
             .layer(stacks::server(
@@ -108,6 +110,7 @@ macro_rules! stack {
                 )),
                 DeadlineLayer::accept(DeadlinePolicy::default()),
                 shed,
+                limit,
                 RateLimitLayer::new(RateLimitPolicy::default()),
             ))
             // Its errors are rescued too.
