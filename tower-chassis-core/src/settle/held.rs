@@ -1,4 +1,4 @@
-use std::mem::{self, ManuallyDrop};
+use std::mem::ManuallyDrop;
 
 use tokio::time::Instant;
 
@@ -18,12 +18,14 @@ pub(crate) struct Held<G: Observe> {
 }
 
 /// Marks what unwinds past it.
-struct Panics<'a>(&'a mut bool);
+struct Panics<'a>(Option<&'a mut bool>);
 
 impl Drop for Panics<'_> {
-    #[cold]
+    #[inline]
     fn drop(&mut self) {
-        *self.0 = true;
+        if let Some(panicked) = self.0.take() {
+            *panicked = true;
+        }
     }
 }
 
@@ -40,9 +42,7 @@ impl<G: Observe> Held<G> {
     #[inline]
     #[allow(clippy::expect_used, reason = "it is there until it is dropped")]
     pub(crate) fn release(mut self) -> G {
-        let guard = self.guard.take();
-        mem::forget(self);
-        guard.expect("held")
+        self.guard.take().expect("held")
     }
 
     /// The ticket, if it was not told yet.
@@ -54,9 +54,9 @@ impl<G: Observe> Held<G> {
     /// Runs what the ticket watches.
     #[inline]
     pub(crate) fn run<R>(&mut self, run: impl FnOnce() -> R) -> R {
-        let panics = Panics(&mut self.panicked);
+        let mut panics = Panics(Some(&mut self.panicked));
         let ran = self.guard.within(run);
-        mem::forget(panics);
+        panics.0 = None;
         ran
     }
 
@@ -67,7 +67,6 @@ impl<G: Observe> Held<G> {
     #[inline]
     pub(super) fn done(mut self, verdict: Verdict, now: Instant) {
         self.guard.take().done(verdict, now);
-        mem::forget(self);
     }
 }
 
