@@ -182,8 +182,8 @@ impl Circuit {
     }
 
     /// Takes back the pass of a call that succeeded in its first poll, when it began or nearly so. `false` if there is
-    /// more to it.
-    #[inline]
+    /// more to it. Not inlined, so that who calls it can be: what it is given is in registers.
+    #[inline(never)]
     pub(super) fn finish_at_once(&self, pass: Pass) -> bool {
         let rules = self.rules.load(Relaxed);
         if !pass.is_at_once() || !pass.is_counted() || rules & BY_SLOWNESS != 0 {
@@ -195,8 +195,8 @@ impl Circuit {
         true
     }
 
-    /// One success more. Not inlined: what it is given is in registers, and so need not be in memory before.
-    #[inline(never)]
+    /// One success more.
+    #[inline]
     fn finish_well(&self, pass: Pass, rules: u32, now: u64) {
         self.run.end(pass.generation);
         if rules != 0 {

@@ -510,7 +510,8 @@ impl<H: Held> Observe for Ticket<H> {
         self.finish(verdict, now);
     }
 
-    #[inline]
+    /// Always inlined, or the ticket is written to memory in other pieces than it was just read in.
+    #[inline(always)]
     fn done_at_head(mut self, verdict: Verdict, now: Instant) {
         let held = &*self.held;
         let plain = verdict.is_success() && held.setup.trip_on.is_none();
