@@ -1,6 +1,6 @@
 use std::{fmt, hash::Hash, sync::Arc};
 
-use tower_chassis_core::{Events, Live, Respond, refusal::Fail};
+use tower_chassis_core::{Events, Live, Respond, refusal::Fail, striped::Striped};
 use tower_layer::Layer;
 
 use super::{
@@ -21,7 +21,7 @@ const MAX_KEYS: usize = 100_000;
 #[doc(alias = "TokenBucket")]
 #[doc(alias = "httprate")]
 pub struct RateLimitLayer<F = One, K = (), J = Fail> {
-    shared: Arc<Shared<F, K>>,
+    shared: Striped<Shared<F, K>>,
     answer: J,
 }
 
@@ -36,7 +36,7 @@ impl RateLimitLayer {
             seed: None,
         };
         Self {
-            shared: Shared::new(Arc::new(One), policy.into(), setup),
+            shared: Striped::of_arc(Shared::new(Arc::new(One), policy.into(), setup)),
             answer: Fail,
         }
     }
@@ -57,8 +57,9 @@ impl<J> RateLimitLayer<One, (), J> {
     {
         let mut setup = self.shared.setup.clone();
         setup.max_keys = Some(MAX_KEYS);
+        let shared = Shared::new(Arc::new(By::new(f)), self.shared.live.clone(), setup);
         RateLimitLayer {
-            shared: Shared::new(Arc::new(By::new(f)), self.shared.live.clone(), setup),
+            shared: Striped::of_arc(shared),
             answer: self.answer,
         }
     }
@@ -93,7 +94,7 @@ where
         };
         let (live, setup) = (self.shared.live.clone(), self.shared.setup.clone());
         RateLimitLayer {
-            shared: Shared::new(Arc::new(key), live, setup),
+            shared: Striped::of_arc(Shared::new(Arc::new(key), live, setup)),
             answer: self.answer,
         }
     }
@@ -147,18 +148,18 @@ where
         J: Clone,
     {
         Self {
-            shared: self.shared.fresh(),
+            shared: Striped::of_arc(self.shared.fresh()),
             answer: self.answer.clone(),
         }
     }
 
-    pub(super) fn into_parts(self) -> (Arc<Shared<F, K>>, J) {
+    pub(super) fn into_parts(self) -> (Striped<Shared<F, K>>, J) {
         (self.shared, self.answer)
     }
 
     fn set_up(self, change: impl FnOnce(&mut Setup)) -> Self {
         Self {
-            shared: self.shared.fresh_with(change),
+            shared: Striped::of_arc(self.shared.fresh_with(change)),
             answer: self.answer,
         }
     }
@@ -210,7 +211,7 @@ where
     pub fn handle(&self) -> RateLimitHandle<K> {
         RateLimitHandle {
             live: self.shared.live.clone(),
-            control: Arc::<Shared<F, K>>::clone(&self.shared),
+            control: Arc::<Shared<F, K>>::clone(self.shared.arc()),
         }
     }
 }
@@ -218,7 +219,7 @@ where
 impl<F, K, J: Clone> Clone for RateLimitLayer<F, K, J> {
     fn clone(&self) -> Self {
         Self {
-            shared: Arc::clone(&self.shared),
+            shared: self.shared.keep(),
             answer: self.answer.clone(),
         }
     }
@@ -236,6 +237,6 @@ impl<S, F, K, J: Clone> Layer<S> for RateLimitLayer<F, K, J> {
     type Service = RateLimit<S, F, K, J>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        RateLimit::new(inner, Arc::clone(&self.shared), self.answer.clone())
+        RateLimit::new(inner, self.shared.keep(), self.answer.clone())
     }
 }

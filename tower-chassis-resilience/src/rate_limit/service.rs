@@ -6,7 +6,7 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tower_chassis_core::{clock, refusal::Fail};
+use tower_chassis_core::{clock, refusal::Fail, striped::Striped};
 use tower_service::Service;
 
 use super::{
@@ -21,12 +21,12 @@ use crate::keyed::{KeyOf, One};
 /// The service of a [`RateLimitLayer`](super::RateLimitLayer).
 pub struct RateLimit<S, F = One, K = (), J = Fail> {
     inner: S,
-    shared: Arc<Shared<F, K>>,
+    shared: Striped<Shared<F, K>>,
     answer: J,
 }
 
 impl<S, F, K, J> RateLimit<S, F, K, J> {
-    pub(super) const fn new(inner: S, shared: Arc<Shared<F, K>>, answer: J) -> Self {
+    pub(super) const fn new(inner: S, shared: Striped<Shared<F, K>>, answer: J) -> Self {
         Self {
             inner,
             shared,
@@ -37,11 +37,7 @@ impl<S, F, K, J> RateLimit<S, F, K, J> {
 
 impl<S: Clone, F, K, J: Clone> Clone for RateLimit<S, F, K, J> {
     fn clone(&self) -> Self {
-        Self::new(
-            self.inner.clone(),
-            Arc::clone(&self.shared),
-            self.answer.clone(),
-        )
+        Self::new(self.inner.clone(), self.shared.clone(), self.answer.clone())
     }
 }
 
@@ -97,17 +93,27 @@ impl<S, F, K, J> RateLimit<S, F, K, J> {
                 let inner = call(&mut self.inner, request, read);
                 RateLimitFuture::called(inner, J::note(quota))
             }
-            Turn::Refused(rejection) => RateLimitFuture::refused(rejection, J::is_grpc(&request)),
+            Turn::Refused(rejection) => {
+                self.unready();
+                RateLimitFuture::refused(rejection, J::is_grpc(&request))
+            }
             Turn::Wait { wait, held, quota } => {
-                // Who waits does not hold what the inner service has reserved.
+                self.unready();
                 let later = self.inner.clone();
-                self.inner = self.inner.clone();
-                let shared = Arc::clone(&self.shared);
+                let shared = Arc::clone(self.shared.arc());
                 let since = read.unwrap_or_else(clock::now);
                 let waiting = Waiting::new(later, request, shared, held, since, wait);
                 RateLimitFuture::waiting(waiting, J::note(quota))
             }
         }
+    }
+}
+
+impl<S: Clone, F, K, J> RateLimit<S, F, K, J> {
+    /// Lets go of what readiness reserved: who waits or is refused does not hold it.
+    #[cold]
+    fn unready(&mut self) {
+        self.inner = self.inner.clone();
     }
 }
 

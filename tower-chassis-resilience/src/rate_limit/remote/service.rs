@@ -79,9 +79,12 @@ where
                 Decision::Go => State::Called {
                     inner: self.inner.call(request),
                 },
-                Decision::Refuse(wait) => State::Refused {
-                    rejection: Some(Box::new(shared.state().refuse(wait, cost))),
-                },
+                Decision::Refuse(wait) => {
+                    let rejection = Some(Box::new(shared.state().refuse(wait, cost)));
+                    // Who is refused does not hold what the inner service has reserved.
+                    self.inner = self.inner.clone();
+                    State::Refused { rejection }
+                }
                 Decision::Ask => {
                     let asked = Arc::clone(shared).ask(seat, shared.name(&request), cost);
                     // Who asks does not hold what the inner service has reserved.

@@ -4,6 +4,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -255,4 +256,74 @@ async fn a_key_is_dropped_outside_of_locks() {
     }
     layer.handle().reset_key(Key(3));
     layer.handle().reset();
+}
+
+/// Reserves a slot when it is readied, and gives it back when it is called or dropped.
+struct Reserves {
+    slots: Arc<AtomicUsize>,
+    readied: bool,
+}
+
+impl Clone for Reserves {
+    fn clone(&self) -> Self {
+        Self {
+            slots: Arc::clone(&self.slots),
+            readied: false,
+        }
+    }
+}
+
+impl Reserves {
+    fn let_go(&mut self) -> bool {
+        let readied = std::mem::take(&mut self.readied);
+        self.slots.fetch_sub(readied.into(), Ordering::Relaxed);
+        readied
+    }
+}
+
+impl Drop for Reserves {
+    fn drop(&mut self) {
+        self.let_go();
+    }
+}
+
+impl Service<u32> for Reserves {
+    type Response = u32;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<u32, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        let more = !std::mem::replace(&mut self.readied, true);
+        self.slots.fetch_add(more.into(), Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, n: u32) -> Self::Future {
+        assert!(self.let_go(), "called unready");
+        std::future::ready(Ok(n))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_or_waits_holds_nothing_of_the_inner_service() {
+    for wait in [Duration::ZERO, Duration::from_secs(1)] {
+        let policy = RateLimitPolicy::new(10.0, 1).unwrap();
+        let policy = policy.with(|config| config.max_wait = wait).unwrap();
+        let slots = Arc::new(AtomicUsize::new(0));
+        let reserves = Reserves {
+            slots: Arc::clone(&slots),
+            readied: false,
+        };
+        let mut service = RateLimitLayer::new(policy).layer(reserves);
+        assert_eq!(service.ready().await.unwrap().call(1).await.unwrap(), 1);
+        service.ready().await.unwrap();
+        assert_eq!(slots.load(Ordering::Relaxed), 1);
+        let call = service.call(2);
+        assert_eq!(slots.load(Ordering::Relaxed), 0, "{wait:?}");
+        assert_eq!(call.await.is_ok(), !wait.is_zero());
+        assert_eq!(slots.load(Ordering::Relaxed), 0, "{wait:?}");
+        // It is readied anew.
+        time::advance(Duration::from_secs(1)).await;
+        assert_eq!(service.ready().await.unwrap().call(3).await.unwrap(), 3);
+    }
 }
