@@ -58,11 +58,12 @@ impl<F, K> Keys<F, K> {
         K: Hash + Eq,
     {
         let Some(key) = self.key.key_of(request) else {
-            return enter(Arc::clone(&self.one), || D::deadline(request));
+            let one = || Arc::clone(&self.one);
+            return enter(&self.one, one, || D::deadline(request));
         };
         let now = || clock::entered(|now| now);
         let limit = self.limits.get(key, now, || self.one.for_key());
-        enter(limit, || D::deadline(request))
+        enter(&limit, || Arc::clone(&limit), || D::deadline(request))
     }
 }
 

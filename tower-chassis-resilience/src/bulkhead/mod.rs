@@ -153,7 +153,7 @@
 //! # Cost
 //!
 //! While a permit is free and nobody waits: no lock, no allocation, no timer, no look at the clock; one
-//! compare-and-swap to take it, one to give it back, one reference count in the lane of the core. The future is the
+//! compare-and-swap to take it, one to give it back, and no reference count. The future is the
 //! inner one and 16 bytes; a call that waits allocates once. A limit of four per core or more is spread over
 //! the cores (16 at the most), which then do not meet; one that finds its share used up looks for a
 //! permit in the others before it is refused. There, a refusal may come one permit too early when that
@@ -161,8 +161,11 @@
 //! A refusal without a queue, or with a full one, takes no lock and allocates its error alone. Who waits, and who gives back while
 //! somebody waits, takes one for some operations of constant time.
 //!
-//! With keys, each call hashes its key and takes the lock of a shard to find its limit; a key that is new allocates some 400 bytes and now and then looks for idle ones in
-//! its shard. The permits of a key are in one word, whatever the limit: exact, and never spread over
+//! The permits of a limit, some 400 bytes and 256 for each core, are not freed with it but used again by the next one.
+//!
+//! With keys, each call hashes its key, takes the lock of a shard to find its limit, and counts itself in and out of its
+//! users; a key that is new allocates some 400 bytes, if no limit was given up before, and now and then looks for idle
+//! ones in its shard. The permits of a key are in one word, whatever the limit: exact, and never spread over
 //! the cores. A queue that was used keeps 72 bytes for each of its places, up to 1,024, until its key
 //! is forgotten.
 
@@ -173,6 +176,7 @@ mod handle;
 mod keyed;
 mod later;
 mod layer;
+mod lent;
 mod patience;
 pub(crate) mod permits;
 pub(crate) mod queue;

@@ -210,6 +210,14 @@ impl Permits {
         self.hand_over(slow, at, now);
     }
 
+    /// Forgets what was of one limit, before the next: that it was shut, how its queue went. Nobody may wait.
+    pub(crate) fn forget(&self, at: usize) {
+        let mut slow = self.lock();
+        slow.shut = false;
+        slow.queue = Queue::new();
+        self.publish(&mut slow, at);
+    }
+
     pub(crate) fn is_shut(&self) -> bool {
         self.lock().shut
     }
@@ -248,7 +256,6 @@ impl Permits {
     }
 
     /// Over how many words the permits can be spread.
-    #[cfg(test)]
     pub(crate) const fn width(&self) -> usize {
         self.width
     }

@@ -80,7 +80,11 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let grpc = J::is_grpc(&request);
-        let turn = enter(self.shared.hold(), || D::deadline(&request));
+        let turn = enter(
+            &self.shared,
+            || self.shared.hold(),
+            || D::deadline(&request),
+        );
         self.inner.begin(turn, request, &self.settle, grpc)
     }
 }

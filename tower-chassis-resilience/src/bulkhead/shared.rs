@@ -1,6 +1,7 @@
 //! What a layer, its services, their calls and its handles share.
 
 use std::{
+    fmt,
     ops::Deref,
     sync::{
         Arc,
@@ -21,6 +22,7 @@ use tower_chassis_core::{
 use super::{
     BulkheadConfig, BulkheadPolicy, QueueOrder,
     codel::Discipline,
+    lent::{Core, Lent},
     permits::{Comer, Entry, Permits},
     queue::Place,
 };
@@ -28,14 +30,13 @@ use super::{
 /// A limit: its permits, its queue, its settings.
 #[derive(Debug)]
 pub struct Shared {
-    pub(super) permits: Permits,
+    pub(super) permits: Lent,
     pub(super) common: Arc<Common>,
 }
 
 /// What the limits of all keys have in common.
 #[derive(Debug)]
 pub(super) struct Common {
-    made: Instant,
     waits: Waits,
     pub(super) live: Live<BulkheadPolicy>,
     pub(super) setup: Setup,
@@ -98,9 +99,8 @@ impl Shared {
         let policy = live.load();
         let config = policy.config();
         let shared = Arc::new(Self {
-            permits: Permits::new(config.limit, config.queue, striped::stripes()),
+            permits: Lent::new(config.limit, config.queue, striped::stripes()),
             common: Arc::new(Common {
-                made: clock::now(),
                 waits: Waits::default(),
                 live,
                 setup,
@@ -142,7 +142,7 @@ impl Shared {
         let policy = self.common.live.load();
         let config = policy.config();
         Arc::new(Self {
-            permits: Permits::new(config.limit, config.queue, 1),
+            permits: Lent::new(config.limit, config.queue, 1),
             common: Arc::clone(&self.common),
         })
     }
@@ -178,51 +178,109 @@ impl Shared {
     }
 }
 
-/// What a call holds a limit by: a [`Hold`], or the `Arc` of that of a key. One word: a future that has it is moved
-/// through the layers outside.
-pub trait Held: Deref<Target = Shared> + Clone + Send + 'static {}
+/// What one who waits holds a limit by: a [`Hold`], or the `Arc` of that of a key.
+pub trait Held: Deref<Target = Shared> + Clone + Send + 'static {
+    /// What a call holds a permit by. One word: a future that has it is moved through the layers outside.
+    type Permit: Permit;
 
-impl Held for Hold<Shared> {}
+    /// A permit that was taken. `hold` makes another hold of the limit, for those that need it.
+    fn permit(shared: &Shared, hold: impl FnOnce() -> Self) -> Self::Permit;
+}
 
-impl Held for Arc<Shared> {}
+/// What a permit is given back to.
+pub trait Permit: fmt::Debug + Send + 'static {
+    /// Any time.
+    fn made(&self) -> Instant;
+    /// Gives it back.
+    fn give_back(&self);
+}
+
+impl Held for Hold<Shared> {
+    type Permit = &'static Core;
+
+    #[inline]
+    fn permit(shared: &Shared, _: impl FnOnce() -> Self) -> &'static Core {
+        shared.permits.core()
+    }
+}
+
+impl Permit for &'static Core {
+    #[inline]
+    fn made(&self) -> Instant {
+        self.made
+    }
+    #[inline]
+    fn give_back(&self) {
+        self.permits.release(here(), clock::now);
+    }
+}
+
+impl Held for Arc<Shared> {
+    /// Who looks for keys that nobody uses asks who holds their limits.
+    type Permit = Self;
+
+    #[inline]
+    fn permit(_: &Shared, hold: impl FnOnce() -> Self) -> Self {
+        hold()
+    }
+}
+
+impl Permit for Arc<Shared> {
+    #[inline]
+    fn made(&self) -> Instant {
+        self.permits.core().made
+    }
+    #[inline]
+    fn give_back(&self) {
+        self.permits.release(here(), clock::now);
+    }
+}
 
 /// A call begins, or waits. `deadline` is asked if no permit is free.
 #[inline]
-pub(super) fn enter<H: Held>(held: H, deadline: impl FnOnce() -> Option<Instant>) -> Turn<H> {
+pub(super) fn enter<H: Held>(
+    shared: &Shared,
+    hold: impl FnOnce() -> H,
+    deadline: impl FnOnce() -> Option<Instant>,
+) -> Turn<H> {
     let mut patience = None;
     let comer = || Comer {
         now: clock::entered(|now| now),
         deadline: *patience.insert(deadline()),
-        discipline: held.common.waits.discipline(),
+        discipline: shared.common.waits.discipline(),
     };
-    match held.permits.enter(here(), comer) {
-        Entry::Permit => Turn::Now(Ticket(held)),
+    match shared.permits.enter(here(), comer) {
+        Entry::Permit => Turn::Now(Ticket(H::permit(shared, hold))),
         Entry::Queued(place, until) => Turn::Wait(Waiter {
-            held,
+            held: hold(),
             place: Some(place),
             until,
             deadline: patience.flatten(),
         }),
-        Entry::Full => Turn::Refused(held.refuse(Kind::Overloaded)),
-        Entry::Late => Turn::Refused(held.refuse(Kind::DeadlineExceeded)),
+        Entry::Full => Turn::Refused(shared.refuse(Kind::Overloaded)),
+        Entry::Late => Turn::Refused(shared.refuse(Kind::DeadlineExceeded)),
     }
 }
 
 /// A permit of a call. Gives it back when it is dropped.
 #[derive(Debug)]
-pub struct Ticket<H: Held = Hold<Shared>>(H);
+pub struct Ticket<H: Held = Hold<Shared>>(H::Permit);
 
 impl<H: Held> Observe for Ticket<H> {
+    #[inline]
     fn now(&self) -> Instant {
-        self.0.common.made
+        self.0.made()
     }
+    #[inline]
     fn done(self, _: Verdict, _: Instant) {}
+    #[inline]
+    fn done_at_head(self, _: Verdict, _: Instant) {}
 }
 
 impl<H: Held> Drop for Ticket<H> {
     #[inline]
     fn drop(&mut self) {
-        self.0.permits.release(here(), clock::now);
+        self.0.give_back();
     }
 }
 
@@ -268,7 +326,7 @@ impl<H: Held> Waiter<H> {
     fn give_up(&mut self) -> Option<Ticket<H>> {
         let place = self.place.take()?;
         let granted = self.held.permits.leave(place, here());
-        granted.then(|| Ticket(self.held.clone()))
+        granted.then(|| Ticket(H::permit(&self.held, || self.held.clone())))
     }
 }
 

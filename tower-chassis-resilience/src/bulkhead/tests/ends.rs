@@ -372,3 +372,37 @@ fn who_waits_when_it_is_opened_again_gets_what_is_free() {
     permits.release(0, Instant::now);
     assert_eq!(permits.in_use(), 0);
 }
+
+/// The permits of a limit that is gone are another's only when nothing of them is in use.
+#[tokio::test(start_paused = true)]
+async fn what_a_limit_left_behind_does_not_reach_the_next() {
+    for round in 0..20 {
+        let layer = BulkheadLayer::new(policy(1, 1));
+        let mut service = layer.layer(service_fn(async |_: u32| {
+            std::future::pending::<Result<u32, Infallible>>().await
+        }));
+        let call = service.ready().await.unwrap().call(1);
+        let (handle, shut) = (layer.handle(), round % 2 == 0);
+        if shut {
+            handle.shut();
+        }
+        drop((service, layer, handle));
+        let next = BulkheadLayer::new(policy(1, 0));
+        let handle = next.handle();
+        assert_eq!((handle.limit(), counts(&handle)), (1, (0, 0)));
+        assert!(!handle.is_shut());
+        let service = next.layer(service_fn(async |_: u32| {
+            std::future::pending::<Result<u32, Infallible>>().await
+        }));
+        let of_next = service.clone().ready_oneshot().await.unwrap().call(2);
+        assert_eq!(counts(&handle), (1, 0));
+        drop(call);
+        assert_eq!(counts(&handle), (1, 0));
+        assert_eq!(
+            kind(&send(&service, 3).await.unwrap_err()),
+            Kind::Overloaded
+        );
+        drop(of_next);
+        assert_eq!(counts(&handle), (0, 0));
+    }
+}

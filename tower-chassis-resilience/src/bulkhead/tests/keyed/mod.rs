@@ -167,7 +167,7 @@ fn only_what_nobody_uses_is_idle() {
     let layer = keyed(policy(1, 1));
     let handle = layer.handle();
     let limit = handle.one().0.for_key();
-    let come = |limit: &Arc<Shared>| enter(Arc::clone(limit), || None);
+    let come = |limit: &Arc<Shared>| enter(limit, || Arc::clone(limit), || None);
     let idle = |limit: &Shared| limit.is_idle(Instant::now());
     assert!(idle(&limit));
     let Turn::Now(ticket) = come(&limit) else {
