@@ -19,6 +19,7 @@ use tower_service::Service;
 use super::{
     BulkheadFuture, BulkheadHandle, BulkheadLayer, NoDeadlines, Patience,
     future::Settled,
+    permits::Permits,
     service::Inner,
     shared::{Setup, Shared, Turn, enter},
 };
@@ -52,6 +53,14 @@ impl Forget for Shared {
 }
 
 impl<F, K> Keys<F, K> {
+    /// Of all keys, one shard after the other.
+    fn sum(&self, read: impl Fn(&Permits) -> u32) -> f64 {
+        let mut sum = 0;
+        self.limits
+            .for_all(|limit| sum += u64::from(read(&limit.permits)));
+        sum as f64
+    }
+
     fn enter<Req, D: Patience<Req>>(&self, request: &Req) -> Turn<Arc<Shared>>
     where
         F: KeyOf<Req, K>,
@@ -126,6 +135,17 @@ where
         live.bind(&shared, |keys, policy| {
             keys.limits.for_all(|limit| limit.apply(policy));
         });
+        // Beside those of calls without a key: what has one name is summed up. The limit is that of each.
+        type Read = fn(&Permits) -> u32;
+        let gauges: [(_, Read); 2] = [
+            ("chassis_bulkhead_in_flight", Permits::in_use),
+            ("chassis_bulkhead_queued", Permits::queued),
+        ];
+        let Setup { name, events } = &shared.one.common.setup;
+        for (gauge, read) in gauges {
+            let read = move |keys: &Keys<F, K>| keys.sum(read);
+            events.gauge(gauge, Arc::clone(name), &shared, read);
+        }
         Self::with(shared, settle)
     }
 }

@@ -141,8 +141,9 @@
 //! [deadline](BulkheadLayer::deadlines) was over first it is `DeadlineExceeded` (504).
 //!
 //! What changes with every call is not reported but [read](tower_chassis_core::Events::read), at no cost for the calls:
-//! `chassis_bulkhead_in_flight`, `chassis_bulkhead_queued` and `chassis_bulkhead_limit` by `name` (of keys: those of
-//! the calls without one). [`BulkheadHandle`] reads the same, and for how long the first who waits has.
+//! `chassis_bulkhead_in_flight`, `chassis_bulkhead_queued` and `chassis_bulkhead_limit` by `name`. With keys, the first
+//! two are those of all keys together, and the limit is that of each: which keys there are is up to clients, so none of
+//! them is a label. [`BulkheadHandle`] reads the same, and for how long the first who waits has.
 //!
 //! # Cancellation
 //!

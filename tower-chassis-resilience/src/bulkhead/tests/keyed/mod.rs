@@ -373,3 +373,33 @@ fn what_is_shared_is_send_and_sync() {
     check::<KeyedBulkheadHandle<Key, std::cell::Cell<u32>>>();
     check::<KeyedBulkhead<Inner, Key, std::cell::Cell<u32>>>();
 }
+
+#[tokio::test(start_paused = true)]
+async fn gauges_tell_of_all_keys_together() {
+    let events = Events::new();
+    let layer = keyed(policy(1, 1)).named("stock").events(events.clone());
+    let gauges = || {
+        let mut gauges = Vec::new();
+        events.read(|metric, name, value| {
+            let metric = metric.trim_start_matches("chassis_bulkhead_");
+            gauges.push((metric, name.to_string(), value));
+        });
+        gauges.sort_by_key(|gauge| gauge.0);
+        gauges
+    };
+    let of = |in_flight, queued| {
+        ["in_flight", "limit", "queued"]
+            .into_iter()
+            .zip([in_flight, 1.0, queued])
+            .map(|(metric, value)| (metric, "stock".to_owned(), value))
+            .collect::<Vec<_>>()
+    };
+    let mut service = layer.layer(service_fn(hang));
+    let mut held = Vec::new();
+    for key in [None, Some(1), Some(2), Some(2)] {
+        held.push(service.ready().await.unwrap().call((key, 0)));
+    }
+    assert_eq!(gauges(), of(3.0, 1.0));
+    drop(held);
+    assert_eq!(gauges(), of(0.0, 0.0));
+}
