@@ -92,6 +92,73 @@ pub fn the_last_one_has_the_call() {
     });
 }
 
+/// The one who began it puts it down, as another comes by: that one polls it, with a waker that reaches all.
+pub fn who_comes_by_as_it_is_put_down_polls_it() {
+    explore(|| {
+        let (flight, _) = Flight::new();
+        let flight = Arc::new(flight);
+        let second = flight.join().unwrap();
+        let (own, other) = (Arc::new(Woken::default()), Arc::clone(&flight));
+        let waker = Waker::from(own);
+        let thread = thread::spawn(move || other.deposit(7, waker));
+        let woken = Arc::new(Woken::default());
+        if poll(&flight, &second, &woken) == Turn::Wait {
+            thread.join().unwrap();
+            assert_eq!(woken.count(), 1, "not woken");
+            assert_eq!(poll(&flight, &second, &woken), Turn::Drive(7));
+        } else {
+            thread.join().unwrap();
+        }
+    });
+}
+
+/// It can move on while the one who drove it gives it back and is not polled again: another is woken and polls it.
+pub fn nobody_waits_for_one_that_is_parked() {
+    explore(|| {
+        let (flight, _) = Flight::new();
+        let flight = Arc::new(flight);
+        let second = flight.join().unwrap();
+        let parked = flight.deposit(7, Waker::from(Arc::<Woken>::default()));
+        assert_eq!(poll(&flight, &parked, &Arc::default()), Turn::Drive(7));
+        let other = Arc::clone(&flight);
+        let gives = thread::spawn(move || other.give(8));
+        let other = Arc::clone(&flight);
+        let moves = thread::spawn(move || other.wake());
+        let woken = Arc::new(Woken::default());
+        let turn = poll(&flight, &second, &woken);
+        gives.join().unwrap();
+        moves.join().unwrap();
+        match turn {
+            Turn::Drive(call) => assert_eq!(call, 8),
+            Turn::Wait => {
+                assert!(woken.count() >= 1, "not woken");
+                assert_eq!(poll(&flight, &second, &woken), Turn::Drive(8));
+            }
+            Turn::Over => panic!("nobody ended it"),
+        }
+    });
+}
+
+/// The one who was woken goes, while it can move on once more: another is woken.
+pub fn one_that_goes_passes_on_what_it_was_woken_for() {
+    explore(|| {
+        let (flight, _) = Flight::new();
+        let flight = Arc::new(flight);
+        let second = flight.join().unwrap();
+        let first = flight.deposit(7, Waker::from(Arc::<Woken>::default()));
+        let woken = Arc::new(Woken::default());
+        assert_eq!(poll(&flight, &first, &Arc::default()), Turn::Drive(7));
+        assert_eq!(poll(&flight, &second, &woken), Turn::Wait);
+        flight.give(8);
+        let other = Arc::clone(&flight);
+        let moves = thread::spawn(move || other.wake());
+        assert_eq!(flight.leave(first), None);
+        moves.join().unwrap();
+        assert!(woken.count() >= 1, "not woken");
+        assert_eq!(poll(&flight, &second, &woken), Turn::Drive(8));
+    });
+}
+
 /// It ends while one begins to wait: that one sees the end, or is woken once.
 pub fn the_end_is_not_missed() {
     explore(|| {

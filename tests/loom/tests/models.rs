@@ -58,6 +58,9 @@ models! {
     coalesce::an_heir_that_goes_passes_it_on
     coalesce::the_last_one_has_the_call
     coalesce::the_end_is_not_missed
+    coalesce::who_comes_by_as_it_is_put_down_polls_it
+    coalesce::nobody_waits_for_one_that_is_parked
+    coalesce::one_that_goes_passes_on_what_it_was_woken_for
     coalesce::whoever_joins_at_the_end_is_told_of_it
     coalesce::whoever_joins_as_the_last_one_goes_is_not_left_alone
 

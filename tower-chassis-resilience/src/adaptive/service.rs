@@ -5,7 +5,7 @@ use std::{
 };
 
 use tower_chassis_core::{
-    clock,
+    clock::{self, Entered},
     refusal::{IsGrpc, Refusal},
     settle::{Settle, UntilHead},
 };
@@ -138,9 +138,11 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let grpc = J::is_grpc(&request);
-        let entered = clock::enter();
+        let shared = self.limits.of(&request);
+        // Whoever is further in reads the clock itself if it must.
+        let entered = shared.meter.measures().then(clock::enter);
         let settle = self.settle.clone();
-        match self.limits.of(&request).enter(entered.now()) {
+        match shared.enter(entered.as_ref().map(Entered::now)) {
             Turn::Now(ticket) if self.readied => {
                 (self.readied, self.asked) = (false, false);
                 let inner = self.inner.call(request);

@@ -139,16 +139,22 @@ impl Shared {
         at.saturating_duration_since(self.made).as_nanos() as Nanos
     }
 
-    pub(super) fn enter(self: Arc<Self>, now: Instant) -> Turn {
+    /// Takes a permit, or a place in the queue. `measured` is the time, of a call that is measured.
+    #[inline]
+    pub(super) fn enter(self: Arc<Self>, measured: Option<Instant>) -> Turn {
+        let now = || measured.unwrap_or_else(clock::now);
         let comer = || Comer {
-            now,
+            now: now(),
             deadline: None,
             discipline: self.common.live.load().config().discipline(),
         };
         match self.permits.enter(here(), comer) {
-            Entry::Permit => Turn::Now(Ticket::new(self, now)),
+            Entry::Permit => Turn::Now(match measured {
+                Some(now) => Ticket::new(self, now),
+                None => Ticket::unmeasured(self),
+            }),
             Entry::Queued(place, until) => {
-                self.full(now);
+                self.full(now());
                 Turn::Wait(Waiter {
                     shared: self,
                     place: Some(place),
@@ -156,7 +162,7 @@ impl Shared {
                 })
             }
             Entry::Full | Entry::Late => {
-                self.full(now);
+                self.full(now());
                 Turn::Refused(self.refuse())
             }
         }
@@ -182,6 +188,7 @@ impl Shared {
     #[cold]
     fn full(&self, now: Instant) {
         self.meter.used(self.permits.limit());
+        self.meter.measure_all();
         let now = self.nanos(now);
         // A call that never ends must not keep a forced limit in force.
         if self.meter.is_due(now) {
@@ -262,6 +269,14 @@ impl Ticket {
         Self { shared, began }
     }
 
+    /// Of a call that is not measured: nothing is told of it.
+    const fn unmeasured(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            began: TOLD,
+        }
+    }
+
     const fn is(&self, bit: Nanos) -> bool {
         self.began & bit != 0
     }
@@ -282,7 +297,7 @@ impl Ticket {
 
 impl Observe for Ticket {
     fn head(&mut self, verdict: Verdict, now: Instant) {
-        if Weight::of(verdict) == Weight::Answered {
+        if !self.is(TOLD) && Weight::of(verdict) == Weight::Answered {
             let now = self.shared.nanos(now);
             self.shared.ended(Weight::Answered, self.began, now);
             self.began |= HEADED;
@@ -290,7 +305,7 @@ impl Observe for Ticket {
     }
 
     fn now(&self) -> Instant {
-        if self.is(HEADED) {
+        if self.is(HEADED | TOLD) {
             self.shared.made
         } else {
             clock::now()
@@ -298,7 +313,9 @@ impl Observe for Ticket {
     }
 
     fn done(mut self, verdict: Verdict, now: Instant) {
-        self.end(verdict, now);
+        if !self.is(TOLD) {
+            self.end(verdict, now);
+        }
     }
 }
 

@@ -1,13 +1,15 @@
 //! A call that is shared, with its result, and a caller's part in it.
 
 use std::{
+    any::Any,
     error::Error,
     fmt,
     future::Future,
     hash::Hash,
+    mem,
     pin::Pin,
-    sync::{Arc, OnceLock},
-    task::{Context, Poll, ready},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    task::{Context, Poll, Wake, Waker, ready},
 };
 
 use pin_project_lite::pin_project;
@@ -15,7 +17,7 @@ use tower_chassis_core::{BoxError, Kind, Rejection, striped::Hold};
 use tower_service::Service;
 
 use super::{
-    flight::{DRIVER, Flight, Member, Turn},
+    flight::{BEGINNER, Flight, Member, Turn},
     state::{Row, Slot, State},
 };
 use crate::{
@@ -89,6 +91,15 @@ pub(super) struct Call<F, T> {
     pub(super) flight: Flight<Inner<F>>,
     /// What those get who did not drive.
     done: OnceLock<Done<T>>,
+    /// What the one gets who began it, if it is for that one alone and another drove: a `Result` in a box, because few do.
+    left: Mutex<Left>,
+}
+
+enum Left {
+    Nothing,
+    Answer(Box<dyn Any + Send>),
+    /// Whom it would be for has gone.
+    Gone,
 }
 
 enum Done<T> {
@@ -109,17 +120,61 @@ pub(super) enum Ended<T, R> {
 }
 
 impl<F, T> Call<F, T> {
-    /// One that somebody drives.
+    /// One that the one who began it has in hand.
     pub(super) fn driven() -> Self {
         Self {
             flight: Flight::new().0,
             done: OnceLock::new(),
+            left: Mutex::new(Left::Nothing),
+        }
+    }
+
+    /// Takes what was left for the one who began it, and leaves `instead`. What it takes is dropped outside of the lock.
+    fn replace_left(&self, instead: Left) -> Left {
+        mem::replace(&mut self.left(), instead)
+    }
+
+    fn left(&self) -> MutexGuard<'_, Left> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves what is for the one alone who began it, if it still waits.
+    fn leave_for_beginner(&self, answer: Box<dyn Any + Send>) {
+        let mut left = self.left();
+        // What is not left is dropped after the lock, as a parameter is.
+        if matches!(*left, Left::Nothing) {
+            *left = Left::Answer(answer);
         }
     }
 
     fn end(&self, done: Done<T>) {
         let _ = self.done.set(done);
         self.flight.landed();
+    }
+}
+
+/// Who polls a call that others wait for polls it with this.
+impl<F: Send + 'static, T: Send + Sync + 'static> Wake for Call<F, T> {
+    fn wake(self: Arc<Self>) {
+        self.flight.wake();
+    }
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.flight.wake();
+    }
+}
+
+impl<F, T> Call<F, T> {
+    /// What was left for the one who began it.
+    fn answer<R: 'static>(&self) -> Ended<T, R> {
+        if let Left::Answer(answer) = self.replace_left(Left::Gone)
+            && let Ok(answer) = answer.downcast::<Result<R, BoxError>>()
+        {
+            return match *answer {
+                Ok(own) => Ended::Own(own),
+                Err(error) => Ended::Failed(error),
+            };
+        }
+        Ended::Failed(Rejection::new(Kind::Internal, "coalesce").into())
     }
 }
 
@@ -137,15 +192,16 @@ impl<F, T: Clone> Call<F, T> {
     }
 }
 
-/// A caller's part in a call. Dropped, it hands the call on if it drove.
+/// A caller's part in a call. Dropped, it leaves the call to the others.
 pub(super) struct Seat<K: Hash + Eq, F: 'static, T: 'static> {
     state: Hold<State<K>>,
     slot: Slot,
-    /// None for the one who began it, who learns at the end whether there are others.
+    /// None for the one who began it, before it waits.
     call: Option<Arc<Call<F, T>>>,
     /// None once the call is over for it.
     member: Option<Member>,
-    driving: Option<Inner<F>>,
+    /// The call, before it was polled for the first time.
+    begun: Option<Inner<F>>,
 }
 
 impl<K: Hash + Eq, F: 'static, T: 'static> Seat<K, F, T> {
@@ -161,7 +217,7 @@ impl<K: Hash + Eq, F: 'static, T: 'static> Seat<K, F, T> {
             slot,
             call: Some(call),
             member: Some(member),
-            driving: None,
+            begun: None,
         }
     }
 
@@ -175,7 +231,7 @@ impl<K: Hash + Eq, F: 'static, T: 'static> Seat<K, F, T> {
         make: impl FnOnce() -> F,
     ) -> Self {
         let bail = Bail::<K, F, T>::new(&state, slot, None);
-        let driving = match spare {
+        let begun = match spare {
             Some(mut spare) => {
                 spare.set(Some(make()));
                 spare
@@ -187,8 +243,8 @@ impl<K: Hash + Eq, F: 'static, T: 'static> Seat<K, F, T> {
             state,
             slot,
             call: None,
-            member: Some(DRIVER),
-            driving: Some(driving),
+            member: Some(BEGINNER),
+            begun: Some(begun),
         }
     }
 
@@ -196,10 +252,14 @@ impl<K: Hash + Eq, F: 'static, T: 'static> Seat<K, F, T> {
         let Some(member) = self.member.take() else {
             return;
         };
-        let last = match (self.driving.take(), &self.call) {
-            (Some(inner), Some(call)) => call.flight.hand_back(member, inner),
-            (Some(inner), None) => return self.state.abandon::<F, T>(self.slot, member, inner),
-            (None, Some(call)) => call.flight.leave(member),
+        let last = match (self.begun.take(), &self.call) {
+            (Some(inner), _) => return self.state.abandon::<F, T>(self.slot, member, inner),
+            (None, Some(call)) => {
+                if call.flight.was_begun_by(&member) {
+                    drop(call.replace_left(Left::Gone));
+                }
+                call.flight.leave(member)
+            }
             // It panicked, and those who wait have heard.
             (None, None) => None,
         };
@@ -214,43 +274,74 @@ impl<K, F, T> Seat<K, F, T>
 where
     K: Hash + Eq,
     F: Send + 'static,
-    T: Clone + 'static,
+    T: Clone + Send + Sync + 'static,
 {
     #[inline]
     pub(super) fn poll<R>(&mut self, cx: &mut Context<'_>) -> Poll<Ended<T, R>>
     where
         F: Future<Output = Result<Collected<T, R>, BoxError>>,
+        R: Send + 'static,
     {
-        let mut inner = match (self.driving.take(), &self.call, &self.member) {
-            (Some(inner), ..) => inner,
-            (None, Some(call), Some(member)) => match call.flight.poll(member, cx.waker()) {
-                Turn::Wait => return Poll::Pending,
-                Turn::Drive(inner) => inner,
-                Turn::Over => {
-                    let ended = call.result();
-                    self.leave();
-                    return Poll::Ready(ended);
-                }
-            },
-            _ => return Poll::Pending,
+        let Some(mut inner) = self.begun.take() else {
+            return self.poll_again(cx);
         };
         // Out of the seat: if it panics it is dropped, and not handed on.
-        let bail = Bail::new(&self.state, self.slot, self.call.as_deref());
-        let polled = match inner.as_mut().as_pin_mut() {
-            Some(future) => future.poll(cx),
-            None => Poll::Pending,
-        };
-        let Poll::Ready(result) = polled else {
-            bail.disarm();
-            self.driving = Some(inner);
+        let bail = Bail::new(&self.state, self.slot, None);
+        if let Poll::Ready(result) = poll(&mut inner, cx) {
+            let ended = bail.finish(result, inner, true);
+            self.member = None;
+            return Poll::Ready(ended);
+        }
+        bail.disarm();
+        let (call, member) = self.state.deposit(self.slot, inner, cx.waker());
+        (self.call, self.member) = (Some(call), Some(member));
+        Poll::Pending
+    }
+
+    fn poll_again<R>(&mut self, cx: &mut Context<'_>) -> Poll<Ended<T, R>>
+    where
+        F: Future<Output = Result<Collected<T, R>, BoxError>>,
+        R: Send + 'static,
+    {
+        let (Some(call), Some(member)) = (&self.call, &self.member) else {
             return Poll::Pending;
         };
-        inner.set(None);
-        let ended = bail.finish(result, inner);
+        let mut inner = match call.flight.poll(member, cx.waker()) {
+            Turn::Wait => return Poll::Pending,
+            Turn::Drive(inner) => inner,
+            Turn::Over => {
+                let ended = match call.result() {
+                    Ended::Apart if call.flight.was_begun_by(member) => call.answer(),
+                    ended => ended,
+                };
+                self.leave();
+                return Poll::Ready(ended);
+            }
+        };
+        let waker = Waker::from(Arc::clone(call));
+        // Out of the flight: if it panics it is dropped, and not handed on.
+        let bail = Bail::new(&self.state, self.slot, Some(call));
+        let Poll::Ready(result) = poll(&mut inner, &mut Context::from_waker(&waker)) else {
+            bail.disarm();
+            call.flight.give(inner);
+            return Poll::Pending;
+        };
+        let ended = bail.finish(result, inner, call.flight.was_begun_by(member));
         // Nobody looks at the members any more.
         self.member = None;
         Poll::Ready(ended)
     }
+}
+
+/// Polls a call, and empties its box if that is over.
+#[inline]
+fn poll<F: Future>(inner: &mut Inner<F>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    let output = match inner.as_mut().as_pin_mut() {
+        Some(future) => ready!(future.poll(cx)),
+        None => return Poll::Pending,
+    };
+    inner.set(None);
+    Poll::Ready(output)
 }
 
 impl<K: Hash + Eq, F: 'static, T: 'static> Drop for Seat<K, F, T> {
@@ -267,6 +358,14 @@ fn is_about_one(error: &BoxError) -> bool {
     let kind = Rejection::find(&**error).map(Rejection::kind);
     // The deadline that was over is that of the one who leads.
     kind.is_some_and(|kind| kind.status().is_client_error() || kind == Kind::DeadlineExceeded)
+}
+
+/// Whether what a call came to says something of the one alone who began it.
+fn is_for_one<T, R>(result: &Result<Collected<T, R>, BoxError>) -> bool {
+    match result {
+        Ok(collected) => matches!(collected, Collected::Apart(_)),
+        Err(error) => is_about_one(error),
+    }
 }
 
 /// While foreign code runs: if it panics, those who wait hear of it.
@@ -305,12 +404,17 @@ impl<'a, K: Hash + Eq, F: 'static, T: 'static> Bail<'a, K, F, T> {
         mut self,
         result: Result<Collected<T, R>, BoxError>,
         spare: Inner<F>,
+        began: bool,
     ) -> Ended<T, R>
     where
         F: Send,
         T: Clone,
+        R: Send + 'static,
     {
         self.row = self.state.end(self.slot, spare);
+        if !began && is_for_one(&result) {
+            return self.finish_for_another(result);
+        }
         // Who is alone has nobody to lay out a result for.
         let Some(call) = self.known().filter(|call| !call.flight.land()) else {
             self.disarm();
@@ -333,6 +437,27 @@ impl<'a, K: Hash + Eq, F: 'static, T: 'static> Bail<'a, K, F, T> {
         call.end(done);
         self.disarm();
         ended
+    }
+
+    /// What it came to is for the one alone who began it, and not for the one who drove.
+    #[cold]
+    fn finish_for_another<R: Send + 'static>(
+        self,
+        result: Result<Collected<T, R>, BoxError>,
+    ) -> Ended<T, R> {
+        if let Some(call) = self.known() {
+            call.flight.land();
+            match result {
+                Ok(Collected::Apart(own)) => {
+                    call.leave_for_beginner(Box::new(Ok::<R, BoxError>(own)))
+                }
+                Err(error) => call.leave_for_beginner(Box::new(Err::<R, BoxError>(error))),
+                Ok(Collected::Shared(_)) => {}
+            }
+            call.end(Done::Apart);
+        }
+        self.disarm();
+        Ended::Apart
     }
 
     #[cold]

@@ -281,6 +281,7 @@ where
     S::Error: Into<BoxError>,
     S::Future: Send,
     H: Share<S::Response> + Send + 'static,
+    H::Response: Send + 'static,
     H::Collect: Send,
     K: Hash + Eq,
 {

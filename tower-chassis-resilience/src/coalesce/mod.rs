@@ -64,14 +64,17 @@
 //! | is refused for what it is or who sent it: a rejection that is a 4xx, or `DeadlineExceeded` | make their own calls, each for itself |
 //! | panics | are refused with `Internal`; the panic is that of whoever polled |
 //!
-//! A call belongs to all who wait for it. If the one who polls it is dropped, it is handed to another of them as it is, not begun anew;
-//! only when the last of them is gone is it dropped. Whoever comes after the answer was there makes a new one.
+//! A call belongs to all who wait for it, and any of them may poll it. If the one who polls it is dropped, another goes on with it as
+//! it is; only when the last of them is gone is it dropped. Whoever comes after the answer was there makes a new one.
 //!
 //! It is the request of the first one that is made, with all that is not part of the key: its headers, its trace, its
 //! [deadline](crate::deadline). Layers inside that obey a deadline end the call for all when that of the first is over.
 //!
-//! The call moves on as the one who polls it is polled. A future that was polled once and then is neither polled nor
-//! dropped, as by a `select!` in a loop that does something else, makes the others wait.
+//! A future may be neither polled nor dropped for long, as behind a `select!` in a loop that does something else. That holds nobody
+//! up: when the call can move on, two are woken, the one who polled it last and one more, and whichever is polled
+//! goes on with it. If both of them are such futures, the others wait until one of the two is dropped, any of the others is polled for
+//! another reason, or one more caller of the key is polled. A call that was made and not polled even once is waited for
+//! until it is, or is dropped: so do not `await` the second of two calls of one key before the first was polled.
 //!
 //! # Configuration
 //! [`CoalesceConfig`] → [`CoalescePolicy`] → [`Live`](tower_chassis_core::Live), through [`CoalesceHandle::update`] too.
@@ -79,7 +82,7 @@
 //! | field | default | means |
 //! |---|---|---|
 //! | `enabled` | yes | no: each call is made for itself |
-//! | `max_keys` | 10,000 | keys in flight; over it calls are made each for itself. Each of up to sixteen shards has its share, and at least one |
+//! | `max_keys` | 10,000 | keys in flight, of any length; over it calls are made each for itself. Each of up to sixteen shards has its share |
 //!
 //! | setter | default | means |
 //! |---|---|---|
@@ -109,10 +112,10 @@
 //!
 //! # Cost
 //! One that nobody joins: two short locks of one of up to 16 shards, and no allocation: the box in which a call is made is
-//! kept for the next one of its shard (one type of call for each shard; others allocate it). The first that joins it makes
-//! what they share, one allocation; each that joins another for its request, a lock of the shard, two or three of the call,
+//! kept for the next one of its shard (one type of call for each shard; others allocate it). One that is not over at its first
+//! poll makes what is shared, or the first that joins does: one allocation. Each that joins another for its request, a lock of the shard, two or three of the call,
 //! and a clone of the inner service, for the case that it has to make its own call. With HTTP, one more for the key, and
-//! two for the answer. Each is polled twice, or three times if it takes the call over, and woken once at the end. The
+//! two for the answer. Each is polled twice, and woken once at the end; two are woken each time that the call moves on. The
 //! future is as large as that of the inner service, and 88 bytes at the least. An HTTP body is read to its end before
 //! anybody gets the head.
 

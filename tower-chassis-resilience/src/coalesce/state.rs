@@ -2,13 +2,15 @@
 
 use std::{
     any::{Any, TypeId},
-    collections::{HashMap, hash_map},
+    collections::HashMap,
     fmt,
     hash::{BuildHasher, BuildHasherDefault, Hash},
+    mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
+    task::Waker,
 };
 
 use foldhash::quality::RandomState;
@@ -21,11 +23,19 @@ use super::{
 };
 use crate::keyed::hash::AsItIs;
 
-/// The most locks for the keys. Fewer where they would have less than [`PER_SHARD`] keys each.
+/// How many locks there are for the keys. Fewer are in use where they would have less than [`PER_SHARD`] keys each.
 const SHARDS: usize = 16;
 const PER_SHARD: usize = 64;
+/// Above this bit of the bounds.
+const SHARDS_AT: u32 = 32;
 
-struct Shard<K> {
+/// On cache lines of its own; two, because they are fetched in pairs.
+#[repr(align(128))]
+struct Shard<K>(Mutex<Table<K>>);
+
+struct Table<K> {
+    /// One of the rows, with the hash of its key: where calls are short there is no other.
+    front: Option<(u64, Row<K>)>,
     /// By the hash of the key: of two keys with one hash, the second is not shared.
     rows: HashMap<u64, Row<K>, BuildHasherDefault<AsItIs>>,
     led: u64,
@@ -40,7 +50,7 @@ struct Spare<F>(Option<Inner<F>>);
 /// A key in flight.
 pub(super) struct Row<K> {
     key: K,
-    /// Calls of one key that came after one another are told apart.
+    /// Calls of one key that came after one another are told apart. Its lowest bits are the number of the shard.
     id: u64,
     /// Of which type its call is.
     kind: TypeId,
@@ -65,10 +75,10 @@ pub(super) struct Setup {
 /// What all services of a layer share.
 pub(super) struct State<K> {
     live: Live<CoalescePolicy>,
-    /// Of a shard; 0 where nothing is shared.
-    max_keys: AtomicUsize,
+    /// How many keys a shard may have, 0 where nothing is shared; and above [`SHARDS_AT`] the shards in use, less one.
+    bounds: AtomicU64,
     hasher: RandomState,
-    shards: Box<[Mutex<Shard<K>>]>,
+    shards: Box<[Shard<K>]>,
     pub(super) setup: Setup,
 }
 
@@ -84,9 +94,8 @@ pub(super) enum Entry<F, T> {
 
 impl<K: Send + Sync + 'static> State<K> {
     pub(super) fn new(live: Live<CoalescePolicy>, setup: Setup) -> Striped<Self> {
-        let max_keys = live.load().config().max_keys;
-        let count = 1 << (max_keys / PER_SHARD).clamp(1, SHARDS).ilog2();
-        let shard = || Shard {
+        let shard = |_| Table {
+            front: None,
             rows: HashMap::default(),
             led: 0,
             joined: 0,
@@ -94,16 +103,23 @@ impl<K: Send + Sync + 'static> State<K> {
         };
         let state = Arc::new(Self {
             live: live.clone(),
-            max_keys: AtomicUsize::new(0),
+            bounds: AtomicU64::new(0),
             hasher: RandomState::default(),
-            shards: (0..count).map(|_| Mutex::new(shard())).collect(),
+            shards: (0..SHARDS).map(|at| Shard(Mutex::new(shard(at)))).collect(),
             setup,
         });
         live.bind(&state, |state, policy| {
             let config = policy.config();
-            let max_keys = (config.max_keys / state.shards.len()).max(1);
-            let max_keys = if config.enabled { max_keys } else { 0 };
-            state.max_keys.store(max_keys, Relaxed);
+            // Few keys have few shards, so that together they are never over the bound. A call that is in flight stays where
+            // it is, and one of its key that comes after the change may find itself the first.
+            let count = 1 << (config.max_keys / PER_SHARD).clamp(1, SHARDS).ilog2();
+            let max_keys = if config.enabled {
+                (config.max_keys / count) as u64
+            } else {
+                0
+            };
+            let bounds = max_keys | ((count - 1) as u64) << SHARDS_AT;
+            state.bounds.store(bounds, Relaxed);
         });
         Striped::of_arc(state)
     }
@@ -114,18 +130,18 @@ impl<K> State<K> {
         &self.live
     }
 
-    fn count(&self, of: impl Fn(&Shard<K>) -> u64) -> u64 {
+    fn count(&self, of: impl Fn(&Table<K>) -> u64) -> u64 {
         self.shards.iter().map(|shard| of(&lock(shard))).sum()
     }
 
-    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard<K>> {
-        // The map indexes by the lowest bits and marks by the highest: the shard takes some in between.
-        lock(&self.shards[(hash >> 48) as usize & (self.shards.len() - 1)])
+    /// Where a call was put.
+    fn shard(&self, slot: Slot) -> MutexGuard<'_, Table<K>> {
+        lock(&self.shards[slot.id as usize & (SHARDS - 1)])
     }
 }
 
-fn lock<K>(shard: &Mutex<Shard<K>>) -> MutexGuard<'_, Shard<K>> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<K>(shard: &Shard<K>) -> MutexGuard<'_, Table<K>> {
+    shard.0.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<K: Hash + Eq> State<K> {
@@ -135,61 +151,81 @@ impl<K: Hash + Eq> State<K> {
         F: Send + 'static,
         T: Send + Sync + 'static,
     {
-        let max_keys = self.max_keys.load(Relaxed);
+        let bounds = self.bounds.load(Relaxed);
+        let max_keys = bounds & u64::from(u32::MAX);
         if max_keys == 0 {
             return Entry::Alone;
         }
-        let hash = self.hasher.hash_one(&key);
+        let (hash, kind) = (self.hasher.hash_one(&key), TypeId::of::<Call<F, T>>());
+        // The map indexes by the lowest bits and marks by the highest: the shard takes some in between.
+        let at = (hash >> 48) & (bounds >> SHARDS_AT);
         // Dropped after the lock, as the key is.
         let _old;
-        let mut shard = self.shard(hash);
-        let Shard {
-            rows,
-            led,
-            joined,
-            spare,
-        } = &mut *shard;
-        let (len, kind) = (rows.len(), TypeId::of::<Call<F, T>>());
-        let new = |key| Row {
+        let mut shard = lock(&self.shards[at as usize]);
+        if let Some(row) = shard.get(hash) {
+            // Of another service under this layer, which answers something else, or another key.
+            if row.kind != kind || row.key != key {
+                return Entry::Alone;
+            }
+            let slot = Slot { hash, id: row.id };
+            let made = row
+                .call
+                .get_or_insert_with(|| Arc::new(Call::<F, T>::driven()));
+            if let Ok(call) = Arc::clone(made).downcast::<Call<F, T>>()
+                && let Some(member) = call.flight.join()
+            {
+                shard.joined += 1;
+                drop(shard);
+                let setup = &self.setup;
+                setup
+                    .events
+                    .emit(|| Event::coalesced(Arc::clone(&setup.name)));
+                return Entry::Follow(slot, call, member);
+            }
+            // One that nobody is left for and that was not taken away yet leaves its room.
+        } else if shard.len() as u64 >= max_keys {
+            return Entry::Alone;
+        }
+        let id = shard.led << SHARDS.ilog2() | at;
+        shard.led += 1;
+        let row = Row {
             key,
-            id: *led,
+            id,
             kind,
             call: None,
         };
-        let slot = Slot { hash, id: *led };
-        match rows.entry(hash) {
-            hash_map::Entry::Vacant(_) if len >= max_keys => return Entry::Alone,
-            hash_map::Entry::Vacant(room) => {
-                room.insert(new(key));
-            }
-            hash_map::Entry::Occupied(mut there) => {
-                let row = there.get_mut();
-                // Of another service under this layer, which answers something else, or another key.
-                if row.kind != kind || row.key != key {
-                    return Entry::Alone;
-                }
-                let slot = Slot { hash, id: row.id };
-                let made = row
-                    .call
-                    .get_or_insert_with(|| Arc::new(Call::<F, T>::driven()));
-                if let Ok(call) = Arc::clone(made).downcast::<Call<F, T>>()
-                    && let Some(member) = call.flight.join()
-                {
-                    *joined += 1;
-                    drop(shard);
-                    let setup = &self.setup;
-                    setup
-                        .events
-                        .emit(|| Event::coalesced(Arc::clone(&setup.name)));
-                    return Entry::Follow(slot, call, member);
-                }
-                // One that nobody is left for and that was not taken away yet leaves its room.
-                _old = there.insert(new(key));
-            }
-        }
-        *led += 1;
-        let spare = spare.as_mut().and_then(|spare| spare.downcast_mut());
-        Entry::Lead(slot, spare.and_then(|Spare(spare)| spare.take()))
+        _old = shard.put(hash, row);
+        let spare = shard.spare.as_mut().and_then(|spare| spare.downcast_mut());
+        let spare = spare.and_then(|Spare(spare)| spare.take());
+        Entry::Lead(Slot { hash, id }, spare)
+    }
+
+    /// The one who began a call has polled it, and waits for it from now on, as others may.
+    #[cold]
+    pub(super) fn deposit<F, T>(
+        &self,
+        slot: Slot,
+        inner: Inner<F>,
+        waker: &Waker,
+    ) -> (Arc<Call<F, T>>, Member)
+    where
+        F: Send + 'static,
+        T: Send + Sync + 'static,
+    {
+        let waker = waker.clone();
+        let mut shard = self.shard(slot);
+        let row = shard.get(slot.hash).filter(|row| row.id == slot.id);
+        let made = row.map(|row| {
+            let made = row
+                .call
+                .get_or_insert_with(|| Arc::new(Call::<F, T>::driven()));
+            Arc::clone(made)
+        });
+        drop(shard);
+        let call = made.and_then(|call| call.downcast().ok());
+        let call = call.unwrap_or_else(|| Arc::new(Call::driven()));
+        let member = call.flight.deposit(inner, waker);
+        (call, member)
     }
 
     /// A call is over: the next one of its key is a new one. What others have left there.
@@ -197,7 +233,7 @@ impl<K: Hash + Eq> State<K> {
     pub(super) fn end<F: Send + 'static>(&self, slot: Slot, spare: Inner<F>) -> Option<Row<K>> {
         // Dropped after the lock.
         let mut mine = Some(spare);
-        let mut shard = self.shard(slot.hash);
+        let mut shard = self.shard(slot);
         let row = shard.remove(slot);
         match shard.spare.as_mut().map(|spare| spare.downcast_mut()) {
             Some(Some(Spare(none @ None))) => *none = mine.take(),
@@ -210,7 +246,7 @@ impl<K: Hash + Eq> State<K> {
 
     /// A call goes with nobody left for it.
     pub(super) fn remove(&self, slot: Slot) -> Option<Row<K>> {
-        self.shard(slot.hash).remove(slot)
+        self.shard(slot).remove(slot)
     }
 
     /// The one who began a call goes before its end: it goes with it, unless others wait for it.
@@ -221,8 +257,8 @@ impl<K: Hash + Eq> State<K> {
         member: Member,
         inner: Inner<F>,
     ) {
-        let mut shard = self.shard(slot.hash);
-        let row = shard.rows.get(&slot.hash).filter(|row| row.id == slot.id);
+        let mut shard = self.shard(slot);
+        let row = shard.get(slot.hash).filter(|row| row.id == slot.id);
         let Some(call) = row.and_then(|row| row.call.clone()) else {
             let row = shard.remove(slot);
             drop(shard);
@@ -240,13 +276,43 @@ impl<K: Hash + Eq> State<K> {
     }
 }
 
-impl<K> Shard<K> {
+impl<K> Table<K> {
+    fn len(&self) -> usize {
+        usize::from(self.front.is_some()) + self.rows.len()
+    }
+
+    #[inline]
+    fn get(&mut self, hash: u64) -> Option<&mut Row<K>> {
+        match &mut self.front {
+            Some((there, row)) if *there == hash => Some(row),
+            _ if self.rows.is_empty() => None,
+            _ => self.rows.get_mut(&hash),
+        }
+    }
+
+    /// In place of what was there.
+    #[inline]
+    fn put(&mut self, hash: u64, row: Row<K>) -> Option<Row<K>> {
+        if let Some(there) = self.get(hash) {
+            return Some(mem::replace(there, row));
+        }
+        if self.front.is_none() {
+            self.front = Some((hash, row));
+            return None;
+        }
+        self.rows.insert(hash, row)
+    }
+
+    /// Unless the next one of the key began already.
     #[inline]
     fn remove(&mut self, slot: Slot) -> Option<Row<K>> {
-        match self.rows.entry(slot.hash) {
-            hash_map::Entry::Occupied(row) if row.get().id == slot.id => Some(row.remove()),
-            // The next one of the key began already.
-            _ => None,
+        if self.get(slot.hash)?.id != slot.id {
+            return None;
+        }
+        let front = self.front.take_if(|(there, _)| *there == slot.hash);
+        match front {
+            Some((_, row)) => Some(row),
+            None => self.rows.remove(&slot.hash),
         }
     }
 }
@@ -273,11 +339,7 @@ impl<K> CoalesceHandle<K> {
     /// How many keys are in flight. Takes a lock for each shard.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.0
-            .shards
-            .iter()
-            .map(|shard| lock(shard).rows.len())
-            .sum()
+        self.0.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
     /// How many calls were the first of their key. Takes a lock for each shard.

@@ -8,7 +8,7 @@ use crate::adaptive::{Algorithm, Reason};
 
 /// A window is at least so long, and so long if it has so many samples. It ends at the latest after [`LONGEST`], if
 /// it has [`FEWEST`]; with fewer it goes on.
-const SHORTEST: Nanos = 100 * MILLIS;
+pub(super) const SHORTEST: Nanos = 100 * MILLIS;
 const ENOUGH: u64 = 250;
 const LONGEST: Nanos = SECOND;
 const FEWEST: u64 = 20;
@@ -21,8 +21,10 @@ const BACKOFF: f64 = 0.9;
 /// Of so many calls one may find the service overloaded that is not. Some fail at any load: a tail that runs into a
 /// timeout, one tenant that is over its quota, a route whose own upstream is down.
 const FEW: f64 = 10.0;
+/// What fails at any load, at the most, is one in so many.
+const USUAL: f64 = 20.0;
 /// So many calls say which share that is.
-const TELLING: f64 = 100.0;
+const TELLING: f64 = 400.0;
 
 /// What a user can set.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -54,7 +56,7 @@ pub(in super::super) struct Controller {
     due: Nanos,
     /// What is counted until then comes from calls of an older limit.
     settling: bool,
-    /// A call that was let in before says nothing of the limit now.
+    /// A call that was let in before this says nothing of the limit now: the instant after it was lowered.
     lowered: Nanos,
     /// The latest calls in windows that are over, and how many of them found the service overloaded.
     calls: f64,
@@ -113,7 +115,13 @@ impl Controller {
     /// Whether so many calls of this window that found the service overloaded, beside so many that were answered, are
     /// more than fail at any load.
     pub(in super::super) fn are_many(&self, overloaded: u32, samples: u64) -> bool {
-        (self.failed + f64::from(overloaded)) * FEW >= self.calls + samples as f64
+        let (failed, calls) = (
+            self.failed + f64::from(overloaded),
+            self.calls + samples as f64,
+        );
+        // Of a few calls one in ten fails by chance, where one in twenty does in the long run: three deviations above that.
+        let usual = calls / USUAL;
+        failed >= calls / FEW && failed >= usual + 3.0 * usual.sqrt()
     }
 
     /// A window is over that had so many of both.
@@ -122,12 +130,20 @@ impl Controller {
             let kept = (1.0 - samples as f64 / TELLING).max(0.0);
             self.calls = self.calls * kept + samples as f64;
             self.failed = self.failed * kept + f64::from(overloaded);
+            // A window of many counts as one of those.
+            let share = (TELLING / self.calls).min(1.0);
+            (self.calls, self.failed) = (self.calls * share, self.failed * share);
         }
     }
 
     /// No window ends before.
     pub(in super::super) const fn due(&self) -> Nanos {
         self.due
+    }
+
+    /// How long the window has lasted.
+    pub(in super::super) const fn lasted(&self, now: Nanos) -> Nanos {
+        now.saturating_sub(self.began)
     }
 
     /// Whether the window is over, at `now`, with so many samples. If it is not, it is to be asked again
@@ -238,7 +254,8 @@ impl Controller {
 
     fn lower(&mut self, to: f64, now: Nanos) {
         self.limit = self.limit.min(to);
-        self.lowered = now;
+        // Whoever was let in at that very instant found the old limit, or came by a clock too coarse to tell.
+        self.lowered = now.saturating_add(1);
     }
 
     /// The next window begins when those have gone that were let in before.

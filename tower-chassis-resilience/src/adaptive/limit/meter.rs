@@ -10,7 +10,13 @@ use std::sync::{
     },
 };
 
-use super::{Change, Controller, Histogram, Nanos};
+use super::{Change, Controller, Histogram, Nanos, controller::SHORTEST};
+
+/// A window of [`SHORTEST`] with more than twice so many measured calls is as good with half of them, and one with less than
+/// half of it wants more. Below 40,000 calls a second each of them is measured.
+const PLENTY: u64 = 2_048;
+/// At the most one call in so many is measured, less one.
+const THINNEST: u32 = 15;
 
 /// Of the calls in a bucket, one in so many looks at how many are in flight.
 const LOOKS: u32 = 8;
@@ -26,6 +32,8 @@ pub(in super::super) struct Meter {
     /// How many did in this window, of those let in not before.
     overloaded: AtomicU32,
     lowered: AtomicU64,
+    /// Of the calls, one in so many and one is measured: which ones is left to chance, so that those are a fair sample of all.
+    mask: AtomicU32,
     /// A call that was given up after so long is one that was slow.
     slow: AtomicU64,
     limit: AtomicU32,
@@ -41,9 +49,26 @@ impl Meter {
             dropped: AtomicU64::new(0),
             overloaded: AtomicU32::new(0),
             lowered: AtomicU64::new(0),
+            mask: AtomicU32::new(0),
             slow: AtomicU64::new(Nanos::MAX),
             limit: AtomicU32::new(control.now().limit),
             control: Mutex::new(control),
+        }
+    }
+
+    /// Whether a call that begins is measured. One that is not reads no clock, and says nothing here whatever comes of it.
+    #[inline]
+    pub(in super::super) fn measures(&self) -> bool {
+        match self.mask.load(Relaxed) {
+            0 => true,
+            mask => fastrand::u32(..) & mask == 0,
+        }
+    }
+
+    /// Measures every call from now on: the limit is in the way, and what comes next counts.
+    pub(in super::super) fn measure_all(&self) {
+        if self.mask.load(Relaxed) != 0 {
+            self.mask.store(0, Relaxed);
         }
     }
 
@@ -125,7 +150,12 @@ impl Meter {
             _ => None,
         };
         let mut window = None;
-        if control.is_over(self.histogram.count(), now) {
+        let lasted = control.lasted(now);
+        let count = self.histogram.count();
+        if lasted >= SHORTEST {
+            self.thin(count, lasted);
+        }
+        if control.is_over(count, now) {
             let seen = self.histogram.take(self.peak.swap(0, Relaxed));
             control.count(self.overloaded.swap(0, Relaxed), seen.samples);
             window = control.window(&seen, now);
@@ -133,6 +163,19 @@ impl Meter {
         }
         self.publish(control);
         [expired, overloaded, window]
+    }
+
+    /// So many calls were measured in a window up to now.
+    fn thin(&self, count: u64, lasted: Nanos) {
+        let mask = self.mask.load(Relaxed);
+        let measured = u128::from(count) * u128::from(SHORTEST) / u128::from(lasted);
+        let mask = match measured as u64 {
+            many if many > 2 * PLENTY => (mask << 1 | 1).min(THINNEST),
+            few if few < PLENTY / 4 => 0,
+            few if few < PLENTY / 2 => mask >> 1,
+            _ => return,
+        };
+        self.mask.store(mask, Relaxed);
     }
 
     fn are_many(&self, control: &Controller) -> bool {

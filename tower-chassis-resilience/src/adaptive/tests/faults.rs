@@ -115,6 +115,19 @@ fn fault_16_a_burst_of_failures_lowers_the_limit_once() {
     }
 }
 
+#[test]
+fn a_call_let_in_at_the_very_instant_of_a_fall_says_nothing_of_the_new_limit() {
+    for algorithm in [Algorithm::Gradient, Algorithm::Aimd] {
+        let mut controller = controller(algorithm, 100);
+        assert!(controller.overloaded(0, 0).is_some());
+        assert!(controller.overloaded(0, SECOND).is_none());
+        assert!(controller.overloaded(SECOND, SECOND).is_some());
+        assert!(controller.overloaded(SECOND, 2 * SECOND).is_none());
+        assert_eq!(controller.now().limit, 81, "{algorithm:?}");
+        assert!(controller.overloaded(SECOND + 1, 2 * SECOND).is_some());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn fault_16_a_burst_of_failures_lowers_the_limit_once_around_a_service() {
     let layer = AdaptiveLayer::new(policy(|config| config.start = 100));

@@ -63,7 +63,7 @@ impl Plain {
         if self.forced.is_none() {
             if window.p90 > 5_000.0 * MILLIS as f64 {
                 self.limit *= 0.9;
-                self.lowered = now;
+                self.lowered = now + 1;
             } else if f64::from(window.peak) >= 0.6 * self.limit {
                 self.limit += 1.0;
             }
@@ -81,7 +81,7 @@ impl Plain {
     fn overloaded(&mut self, began: u64, now: u64) {
         if began >= self.lowered && self.forced.is_none() {
             self.limit = (self.limit * 0.9).max(self.min);
-            self.lowered = now;
+            self.lowered = now + 1;
         }
     }
 }

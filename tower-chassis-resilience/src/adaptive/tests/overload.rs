@@ -202,3 +202,67 @@ fn the_same_seed_is_the_same_run() {
     assert_eq!(run(1), run(1));
     assert_ne!(run(1), run(2));
 }
+
+/// What seeds other than those that the constants were found with come to: their spread, printed. Only with `CHASSIS_LONG=1`.
+#[test]
+fn other_seeds_are_no_worse() {
+    if std::env::var_os("CHASSIS_LONG").is_none() {
+        return;
+    }
+    for work in [
+        Work::Exponential,
+        Work::LogNormal(0.5),
+        Work::LogNormal(1.0),
+        Work::Fixed,
+    ] {
+        for max_wait in [5, 100] {
+            let shape = shape(20, 20 * MS);
+            let (mut goodputs, mut p99s, mut limits) = (Vec::new(), Vec::new(), Vec::new());
+            for seed in 4..=20 {
+                let world = World::new(shape, work, 2.0, 30 * SECOND, seed);
+                let config = AdaptiveConfig {
+                    max_wait: std::time::Duration::from_millis(max_wait),
+                    ..AdaptiveConfig::default()
+                };
+                let record = run(&world, &mut Limited::new(config, seed)).part(10, 30);
+                goodputs.push(record.goodput() / capacity(shape));
+                p99s.push(record.p99() as f64 / work.p99(shape.mean) as f64);
+                limits.push(record.limit().0 / f64::from(shape.servers));
+            }
+            let spread = |values: &mut Vec<f64>| {
+                values.sort_by(f64::total_cmp);
+                (
+                    values[0],
+                    values[values.len() / 2],
+                    values[values.len() - 1],
+                )
+            };
+            let [goodput, p99, limit] = [&mut goodputs, &mut p99s, &mut limits].map(spread);
+            println!(
+                "{work:?}, wait {max_wait} ms: goodput {goodput:.2?}, p99 {p99:.2?}, limit {limit:.2?}"
+            );
+            assert!(goodput.0 >= 0.88, "{goodput:?}");
+            assert!(
+                p99.2
+                    <= if matches!(work, Work::Fixed) {
+                        8.0
+                    } else {
+                        2.2
+                    },
+                "{p99:?}"
+            );
+            assert!(limit.0 >= 0.7 && limit.2 <= 1.8, "{limit:?}");
+        }
+    }
+    // Few calls in a window, and a limit that is nearly in the way from the first of them on.
+    let shape = shape(20, 500 * MS);
+    let mut shares: Vec<_> = (4..=20)
+        .map(|seed| {
+            let world = World::new(shape, Work::Exponential, 0.7, 60 * SECOND, seed);
+            let record = run(&world, &mut limited(seed)).part(20, 60);
+            record.goodput() / (0.7 * capacity(shape))
+        })
+        .collect();
+    shares.sort_by(f64::total_cmp);
+    println!("slow, 0.7 of what it can: goodput {shares:.2?}");
+}

@@ -445,3 +445,86 @@ async fn a_key_of_which_the_limit_is_forced_is_not_forgotten() {
     assert_eq!([1, 2, 3].map(forced), [Some(1), Some(1), None]);
     assert!(handle.get(3).is_none());
 }
+
+/// A layer whose calls are so many that one in sixteen is measured.
+fn thinned(change: impl FnOnce(&mut super::super::AdaptiveConfig)) -> AdaptiveLayer {
+    let layer = AdaptiveLayer::new(policy(change));
+    let meter = &layer.handle().0.meter;
+    let mut now = 0;
+    for _ in 0..8 {
+        for _ in 0..10_000 {
+            now += 10_000;
+            if meter.answered(now - 5_000, now, || 1) {
+                meter.turn(now, |_| {});
+            }
+        }
+    }
+    layer
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_calls_few_are_measured_and_all_are_counted() {
+    use tower_chassis_core::clock::readings;
+    let layer = thinned(|config| (config.start, config.max, config.queue) = (10, 10, 0.0));
+    let handle = layer.handle();
+    let service = layer.layer(service_fn(echo));
+    let before = readings();
+    for _ in 0..1_600 {
+        let mut call = pin!(service.clone().oneshot(5));
+        let mut cx = Context::from_waker(Waker::noop());
+        // It is dropped while it waits.
+        let _ = call.as_mut().poll(&mut cx);
+        assert_eq!(counts(&handle), (1, 0));
+    }
+    assert_eq!(counts(&handle), (0, 0));
+    for _ in 0..1_600 {
+        service.clone().oneshot(0).await.unwrap();
+    }
+    // Two for each that is measured, which are two hundred, give or take.
+    let read = readings() - before;
+    assert!((200..700).contains(&read), "{read}");
+    assert_eq!(counts(&handle), (0, 0));
+
+    // The limit holds, and once it is in the way every call is measured.
+    let calls: Vec<_> = (0..10)
+        .map(|_| tokio::spawn(service.clone().oneshot(10)))
+        .collect();
+    tokio::task::yield_now().await;
+    assert_eq!(counts(&handle), (10, 0));
+    assert!(service.clone().oneshot(0).await.is_err());
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    let before = readings();
+    for _ in 0..100 {
+        service.clone().oneshot(0).await.unwrap();
+    }
+    assert_eq!(readings() - before, 200);
+}
+
+/// Where calls become few again, each is measured before they are too few to notice.
+#[tokio::test(start_paused = true)]
+async fn few_calls_are_all_measured() {
+    let layer = thinned(|_| {});
+    let service = layer.layer(service_fn(echo));
+    let handle = layer.handle();
+    assert!((0..100).any(|_| !handle.0.meter.measures()));
+    for _ in 0..200 {
+        sleep(10 * MS).await;
+        service.clone().oneshot(1).await.unwrap();
+    }
+    assert!((0..100).all(|_| handle.0.meter.measures()));
+}
+
+/// A service that becomes overloaded while few of its calls are measured is found out as fast.
+#[tokio::test(start_paused = true)]
+async fn a_sample_shows_an_overload() {
+    let layer = thinned(|config| (config.start, config.max) = (100, 100));
+    let handle = layer.handle();
+    let service = layer.layer(service_fn(async |_: u32| {
+        sleep(MS).await;
+        Ok::<_, Infallible>(Answer(Verdict::http(http::StatusCode::SERVICE_UNAVAILABLE)))
+    }));
+    load(&service, 50, 0, 400).await;
+    assert!(handle.limit() <= 60, "{}", handle.limit());
+}

@@ -25,27 +25,39 @@ impl Gate for SomeFail {
     }
 }
 
-/// A few that fail for reasons of their own do not refuse the others: one in a hundred. One in twenty still does.
+/// A few that fail for reasons of their own, up to one in twenty, do not lower the limit, and do not refuse the others.
 #[test]
 fn a_few_that_fail_at_any_load_do_not_lower_the_limit() {
-    for seed in [1, 2, 3] {
+    let seeds = match std::env::var_os("CHASSIS_LONG") {
+        Some(_) => 1..=20,
+        None => 1..=3,
+    };
+    for seed in seeds {
         for (servers, mean, load) in [(20, 20 * MS, 0.5), (100, 10 * MS, 0.8), (20, 500 * MS, 0.7)]
         {
             let shape = Shape { servers, mean };
-            let goodput = |share| {
+            let run = |share| {
                 let world = World::new(shape, Work::Exponential, load, 60 * SECOND, seed);
                 let rng = fastrand::Rng::with_seed(seed);
                 let limited = Limited::new(AdaptiveConfig::default(), seed);
-                let record = run(&world, &mut SomeFail(limited, share, rng)).part(20, 60);
-                let (limit, goodput) = (record.limit().0, record.goodput());
-                println!("{share} of {load} x {servers} fail: {goodput:.1}/s, limit {limit:.1}");
-                goodput
+                let mut gate = SomeFail(limited, share, rng);
+                let record = run(&world, &mut gate).part(20, 60);
+                let (limit, goodput, lowered) =
+                    (record.limit().0, record.goodput(), gate.0.lowered);
+                println!(
+                    "{share} of {load} x {servers} fail, seed {seed}: {goodput:.1}/s, limit {limit:.1}, lowered {lowered}"
+                );
+                (goodput, lowered)
             };
-            let without = goodput(0.0);
-            for share in [0.001, 0.01] {
-                let part = goodput(share) / without;
-                assert!(part >= 0.9, "{share}: {part}");
+            let (without, _) = run(0.0);
+            for share in [0.001, 0.01, 0.05] {
+                let (goodput, lowered) = run(share);
+                assert!(lowered <= 2, "{share}: lowered {lowered} times");
+                // Where there are few calls in a window, what the gradient makes of them is left to chance.
+                assert!(mean > 100 * MS || goodput >= 0.9 * without, "{share}");
             }
+            let (_, lowered) = run(0.3);
+            assert!(lowered >= 5, "lowered {lowered} times");
         }
     }
 }

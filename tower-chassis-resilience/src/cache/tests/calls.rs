@@ -460,7 +460,6 @@ async fn what_is_driven_out_is_reported_and_counted() {
         }
         evicted
     };
-    rig.handle.update(|config| config.max_entries = 1).unwrap();
     rig.get("/1").await;
     // A new answer in place of an old one, and one that is taken away by hand, drive nothing out.
     advance(20 * SECOND).await;

@@ -22,7 +22,7 @@ use tower_chassis_core::{
 use tower_layer::Layer;
 
 use super::{
-    super::{CoalesceLayer, CoalescePolicy, SharedError},
+    super::{CoalesceHandle, CoalesceLayer, CoalescePolicy, SharedError},
     rig,
 };
 use crate::share::HttpKeys;
@@ -51,8 +51,10 @@ fn many_wait_for_one_call_and_each_is_polled_twice() {
     }
     assert_eq!(rig.inner.control().counts().calls, 1);
     rig.inner.control().release();
-    // Only the one who drives hears of it.
-    assert_eq!(hands.iter().filter(|hand| hand.is_woken()).count(), 1);
+    // Only two hear of it, of whom one drives.
+    assert_eq!(hands.iter().filter(|hand| hand.is_woken()).count(), 2);
+    let driver = hands.iter().position(Hand::is_woken).unwrap();
+    hands.swap(0, driver);
     assert_eq!(ready(hands[0].poll()).unwrap(), 7);
     for hand in &mut hands[1..] {
         assert!(hand.is_woken());
@@ -81,11 +83,17 @@ fn a_call_is_handed_on_until_nobody_is_left() {
         pending(hand.poll());
     }
     for left in (1..4).rev() {
-        hands.remove(0);
+        // The one who drives: it is woken as the call moves on.
+        control.nudge();
+        let driver = hands.iter().position(Hand::is_woken).unwrap();
+        pending(hands[driver].poll());
+        hands.remove(driver);
         assert_eq!((control.counts().in_flight, control.counts().calls), (1, 1));
-        let mut woken = hands.iter_mut().filter(|hand| hand.is_woken());
-        pending(woken.next().unwrap().poll());
-        assert!(woken.next().is_none());
+        for hand in &mut hands {
+            if hand.is_woken() {
+                pending(hand.poll());
+            }
+        }
         assert_eq!(hands.len(), left);
     }
     control.release();
@@ -114,7 +122,8 @@ fn an_heir_that_is_dropped_passes_it_on() {
     for hand in &mut hands {
         pending(hand.poll());
     }
-    hands.remove(0);
+    // The second drives: it was the first to come by after the call had begun.
+    hands.remove(1);
     let heir = hands.iter().position(Hand::is_woken).unwrap();
     hands.remove(heir);
     assert!(hands[0].is_woken());
@@ -137,7 +146,7 @@ fn a_panic_ends_the_wait_of_all_and_frees_the_key() {
             pending(hand.poll());
         }
         if taken_over {
-            hands.remove(0);
+            hands.remove(1);
             let heir = hands.iter().position(Hand::is_woken).unwrap();
             hands.swap(0, heir);
             pending(hands[0].poll());
@@ -285,7 +294,10 @@ fn answers(
     service_fn(move |_: Request<Body>| {
         calls.fetch_add(1, Relaxed);
         async move {
-            tokio::task::yield_now().await;
+            // Whoever joins may poll it.
+            for _ in 0..4 {
+                tokio::task::yield_now().await;
+            }
             Ok(make())
         }
     })
@@ -429,4 +441,189 @@ async fn what_is_refused_to_one_caller_is_not_refused_to_others() {
         ),
         (431, 200)
     );
+}
+
+/// A call that takes so many steps, each of which is allowed from outside.
+fn steps(
+    count: usize,
+) -> (
+    tokio::sync::mpsc::UnboundedSender<()>,
+    CoalesceHandle<u32>,
+    impl Service<u32, Response = u32, Error = BoxError, Future: 'static> + Clone,
+) {
+    let (step, steps) = tokio::sync::mpsc::unbounded_channel();
+    let steps = Arc::new(tokio::sync::Mutex::new(steps));
+    let layer = CoalesceLayer::new(CoalescePolicy::default(), |key: &u32| Some(*key));
+    let service = layer.layer(service_fn(move |n: u32| {
+        let steps = Arc::clone(&steps);
+        async move {
+            let mut steps = steps.lock().await;
+            for _ in 0..count {
+                steps.recv().await;
+            }
+            Ok::<_, Infallible>(n)
+        }
+    }));
+    (step, layer.handle(), service)
+}
+
+fn called<S>(service: &S) -> Hand<Result<u32, BoxError>>
+where
+    S: Service<u32, Response = u32, Error = BoxError, Future: 'static> + Clone,
+{
+    let mut service = service.clone();
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(service.poll_ready(&mut cx).is_ready());
+    Hand::new(service.call(7))
+}
+
+/// Whichever of them is neither polled nor dropped from some time on, as behind a `select!` that does something else.
+#[test]
+fn one_that_is_parked_holds_nobody_up() {
+    for (members, steps_) in [(2, 1), (2, 4), (3, 2), (5, 3)] {
+        for parked in 0..members {
+            for since in 0..=steps_ {
+                let (step, handle, service) = steps(steps_);
+                let mut hands: Vec<_> = (0..members).map(|_| called(&service)).collect();
+                let mut done = vec![false; members];
+                for hand in &mut hands {
+                    pending(hand.poll());
+                }
+                for n in 1..=steps_ {
+                    step.send(()).unwrap();
+                    // Each is polled when it is woken, and not else.
+                    while let Some(at) = (0..members).find(|at| {
+                        !done[*at] && hands[*at].is_woken() && !(*at == parked && n > since)
+                    }) {
+                        match hands[at].poll() {
+                            Polled::Pending => assert_eq!(hands[at].self_wakes(), 0),
+                            Polled::Ready(answer) => {
+                                assert_eq!(answer.unwrap(), 7);
+                                done[at] = true;
+                            }
+                            Polled::Panicked => panic!("panicked"),
+                        }
+                    }
+                }
+                for (at, done) in done.iter().enumerate() {
+                    assert!(*done || (at == parked && since < steps_), "{at} waits");
+                }
+                if since < steps_ {
+                    assert_eq!(ready(hands[parked].poll()).unwrap(), 7);
+                }
+                assert_eq!((handle.in_flight(), handle.led()), (0, 1));
+            }
+        }
+    }
+}
+
+/// What is woken is two. If both are parked, the others wait until one of all is polled for another reason, one of the two is
+/// dropped, or one more comes.
+#[test]
+fn of_two_that_are_parked_anybody_takes_over_who_comes_by() {
+    for by in ["a poll", "a drop", "a newcomer"] {
+        let (step, _, service) = steps(1);
+        let mut hands: Vec<_> = (0..5).map(|_| called(&service)).collect();
+        for hand in &mut hands {
+            pending(hand.poll());
+        }
+        step.send(()).unwrap();
+        let mut parked = Vec::new();
+        while let Some(at) = hands.iter().position(Hand::is_woken) {
+            parked.push(hands.remove(at));
+        }
+        assert_eq!((parked.len(), hands.len()), (2, 3));
+        match by {
+            "a poll" => assert_eq!(ready(hands.remove(0).poll()).unwrap(), 7),
+            "a drop" => drop(parked.pop()),
+            _ => assert_eq!(ready(called(&service).poll()).unwrap(), 7),
+        }
+        while let Some(at) = hands.iter().position(Hand::is_woken) {
+            assert_eq!(ready(hands.remove(at).poll()).unwrap(), 7);
+        }
+        assert!(hands.is_empty(), "{by}");
+        for mut hand in parked {
+            assert_eq!(ready(hand.poll()).unwrap(), 7);
+        }
+    }
+}
+
+/// A call that was made and never polled is with the one who made it: who joined waits until that one is polled or dropped.
+#[test]
+fn a_call_that_was_never_polled_is_waited_for() {
+    for dropped in [false, true] {
+        let rig = rig(100);
+        let (mut first, mut second) = (rig.call(1), rig.call(1));
+        pending(second.poll());
+        assert!(!second.is_woken());
+        if dropped {
+            drop(first);
+            assert_eq!(ready(second.poll()).unwrap(), 7);
+        } else {
+            assert_eq!(ready(first.poll()).unwrap(), 7);
+            assert_eq!(ready(second.poll()).unwrap(), 7);
+        }
+        assert_eq!(rig.inner.control().counts().calls, 1);
+    }
+}
+
+/// However few keys there may be, and however many there were before.
+#[test]
+fn a_bound_that_is_lowered_holds() {
+    let rig = rig(10_000);
+    let control = rig.inner.control();
+    control.plan(Plan::answer().held());
+    for most in [1, 5, 15, 16, 100, 1_000, 3] {
+        rig.handle.update(|config| config.max_keys = most).unwrap();
+        let hands: Vec<_> = (1..=5_000).map(|key| rig.call(key)).collect();
+        assert!(rig.handle.in_flight() <= most, "{}", rig.handle.in_flight());
+        assert!(
+            rig.handle.in_flight() >= most / 2,
+            "{}",
+            rig.handle.in_flight()
+        );
+        drop(hands);
+        assert_eq!(rig.handle.in_flight(), 0);
+    }
+}
+
+/// What is for the one alone who began a call is not given to another who happened to poll it, nor is it lost.
+#[tokio::test]
+async fn whoever_polls_gets_only_what_is_for_all() {
+    for leaves in [false, true] {
+        let layer = CoalesceLayer::http(CoalescePolicy::default(), HttpKeys::new());
+        let service = layer.layer(service_fn(async |request: Request<Body>| {
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+            }
+            let of = request.headers()["x-of"].clone();
+            Response::builder()
+                .header("set-cookie", of)
+                .body(Body::empty())
+        }));
+        let get = |of: &'static str| {
+            let request = Request::get("/").header("x-of", of).body(Body::empty());
+            Box::pin(service.clone().oneshot(request.unwrap()))
+        };
+        let (mut ann, mut bob) = (get("ann"), get("bob"));
+        assert!(is_pending(&mut ann) && is_pending(&mut bob));
+        let ann = if leaves {
+            drop(ann);
+            None
+        } else {
+            Some(ann)
+        };
+        // It polls the call of the first to its end, and then its own.
+        let answer = bob.await.unwrap();
+        assert_eq!(answer.headers()["set-cookie"], "bob");
+        if let Some(ann) = ann {
+            assert_eq!(ann.await.unwrap().headers()["set-cookie"], "ann");
+        }
+        assert_eq!(layer.handle().in_flight(), 0);
+    }
+}
+
+fn is_pending<F: Future>(call: &mut std::pin::Pin<Box<F>>) -> bool {
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    call.as_mut().poll(&mut cx).is_pending()
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{Entry, Gate, Nanos};
 use crate::{
     adaptive::{
-        AdaptiveConfig,
+        AdaptiveConfig, Reason,
         limit::{Controller, Meter},
     },
     bulkhead::permits::{Comer, Entry as Turned, Permits},
@@ -37,6 +37,8 @@ pub(in super::super) struct Limited {
     zero: Instant,
     waiting: HashMap<u32, Place>,
     woken: Arc<Woken>,
+    /// How often calls that found the service overloaded lowered the limit.
+    pub(in super::super) lowered: u32,
 }
 
 impl Limited {
@@ -48,12 +50,17 @@ impl Limited {
             zero: Instant::now(),
             waiting: HashMap::new(),
             woken: Arc::default(),
+            lowered: 0,
         }
     }
 
     fn turn(&mut self, now: Nanos) {
         let (mut changed, at) = (None, self.zero + Duration::from_nanos(now));
-        self.meter.turn(now, |change| changed = Some(change));
+        let lowered = &mut self.lowered;
+        self.meter.turn(now, |change| {
+            *lowered += u32::from(change.reason == Reason::Overloaded);
+            changed = Some(change);
+        });
         if let Some(change) = changed {
             let places = self.config.places(change.limit);
             self.permits.apply(change.limit, places, 0, || at);
