@@ -174,8 +174,8 @@ impl Rule {
     /// The number under this rule that leaves the same share of the bucket as `state` did under
     /// `old`. Never less than an empty bucket.
     pub(super) fn rescale(self, old: Self, state: u64, now: u64) -> u64 {
-        if self == old || old.idle_at(state, now) <= now {
-            return if self == old { state } else { self.full(now) };
+        if self == old {
+            return state;
         }
         if let (
             Self::Window { length, limit },
@@ -216,21 +216,7 @@ impl Rule {
             }
             Self::Window { length, limit } => At {
                 now: share(limit.into()) as u64,
-                ..At::of(self.full(now), now, length)
-            }
-            .pack(),
-        }
-    }
-
-    /// The number of a bucket from which nothing was taken.
-    fn full(self, now: u64) -> u64 {
-        match self {
-            Self::Gcra { .. } => 0,
-            Self::Window { length, .. } => At {
-                id: (now / length.max(1)) & ID,
-                elapsed: 0,
-                now: 0,
-                before: 0,
+                ..At::empty(now, length)
             }
             .pack(),
         }
@@ -262,24 +248,39 @@ struct At {
 }
 
 impl At {
-    fn of(state: u64, now: u64, length: u64) -> Self {
+    fn empty(now: u64, length: u64) -> Self {
         let length = length.max(1);
-        let (id, elapsed) = ((now / length) & ID, now % length);
+        Self {
+            id: (now / length) & ID,
+            elapsed: now % length,
+            now: 0,
+            before: 0,
+        }
+    }
+
+    fn of(state: u64, now: u64, length: u64) -> Self {
+        let empty = Self::empty(now, length);
         let stored = state >> (2 * COUNT_BITS) & ID;
         let (current, before) = (state >> COUNT_BITS & COUNT, state & COUNT);
-        let (id, elapsed, now, before) = match id.wrapping_sub(stored) & ID {
-            0 => (id, elapsed, current, before),
-            1 => (id, elapsed, 0, current),
+        match empty.id.wrapping_sub(stored) & ID {
+            0 => Self {
+                now: current,
+                before,
+                ..empty
+            },
+            1 => Self {
+                before: current,
+                ..empty
+            },
             // A time that was read earlier: as it was at the start of the window that is on. What seems to be much
             // later than now is of so long ago that the ids have come round.
-            ago if ID - ago < (LATE / length).clamp(1, ID / 2) => (stored, 0, current, before),
-            _ => (id, elapsed, 0, 0),
-        };
-        Self {
-            id,
-            elapsed,
-            now,
-            before,
+            ago if ID - ago < (LATE / length.max(1)).clamp(1, ID / 2) => Self {
+                id: stored,
+                elapsed: 0,
+                now: current,
+                before,
+            },
+            _ => empty,
         }
     }
 
@@ -316,6 +317,142 @@ impl At {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const WINDOW: Rule = Rule::Window {
+        length: 100,
+        limit: 10,
+    };
+
+    const fn window(length: u64, limit: u32) -> Rule {
+        Rule::Window { length, limit }
+    }
+
+    /// In window 5, so many calls in it and so many in the one before.
+    const fn counts(now: u64, before: u64) -> u64 {
+        At {
+            id: 5,
+            elapsed: 0,
+            now,
+            before,
+        }
+        .pack()
+    }
+
+    fn left(rule: Rule, state: u64, now: u64) -> u32 {
+        rule.standing(state, now).remaining
+    }
+
+    #[test]
+    fn a_window_stands_until_it_ends() {
+        for (now, remaining, reset) in [
+            (500, 2, 100),
+            (530, 3, 70),
+            (599, 6, 1),
+            (600, 7, 100),
+            (650, 8, 50),
+        ] {
+            let standing = WINDOW.standing(counts(3, 5), now);
+            assert_eq!(standing, Standing { remaining, reset }, "{now}");
+        }
+        assert_eq!(WINDOW.standing(counts(3, 9), 500).remaining, 0);
+    }
+
+    #[test]
+    fn a_number_is_idle_when_nothing_of_it_counts() {
+        for (state, now, idle) in [
+            (counts(0, 0), 530, 530),
+            (counts(0, 1), 530, 600),
+            (counts(1, 0), 530, 700),
+            (counts(1, 1), 599, 700),
+            // The one before, by now; and one of long ago.
+            (counts(1, 1), 600, 700),
+            (counts(0, 1), 600, 600),
+            (counts(1, 1), 700, 700),
+        ] {
+            assert_eq!(WINDOW.idle_at(state, now), idle, "{state:x} {now}");
+        }
+        assert_eq!(Rule::new(10, 5).idle_at(77, 5), 77);
+    }
+
+    /// What seems to be later than that is of so long ago that the ids have come round.
+    #[test]
+    fn a_time_may_have_been_read_ten_seconds_ago() {
+        const SECOND: u64 = 1_000_000_000;
+        for (length, most) in [(SECOND, 10), (60 * SECOND, 1), (1, ID / 2)] {
+            let at = 3 * ID + 100;
+            let used = At {
+                now: 4,
+                before: 3,
+                ..At::empty(at * length, length)
+            };
+            let left = |ago: u64| left(window(length, 10), used.pack(), (at - ago) * length);
+            assert_eq!((left(0), left(1), left(most)), (3, 3, 3), "{length}");
+            assert_eq!(left(most + 1), 10, "{length}");
+        }
+    }
+
+    #[test]
+    fn another_limit_keeps_the_share_of_both_windows() {
+        assert_eq!(
+            window(100, 100).rescale(WINDOW, counts(3, 4), 500),
+            counts(30, 40)
+        );
+        assert_eq!(
+            window(100, 5).rescale(WINDOW, counts(3, 4), 500),
+            counts(2, 2)
+        );
+        // What was too much before stays within the limit.
+        assert_eq!(
+            window(100, 5).rescale(WINDOW, counts(30, 11), 500),
+            counts(5, 5)
+        );
+        assert_eq!(
+            window(100, 7).rescale(window(100, 0), counts(1, 0), 500),
+            counts(7, 0)
+        );
+    }
+
+    #[test]
+    fn another_rule_keeps_the_share_that_is_left() {
+        let gcra = Rule::new(10, 20);
+        // 3 + 4 * 70 / 100 of 10.
+        let state = gcra.rescale(WINDOW, counts(3, 4), 530);
+        assert_eq!(state, 530 + 116);
+        assert_eq!(gcra.rescale(WINDOW, counts(0, 0), 530), 530);
+        assert_eq!(left(WINDOW, WINDOW.rescale(gcra, 530 + 116, 530), 530), 4);
+        assert_eq!(left(WINDOW, WINDOW.rescale(gcra, 529, 530), 530), 10);
+        assert_eq!(left(WINDOW, WINDOW.rescale(gcra, 5_000, 530), 530), 0);
+        assert_eq!(Rule::new(5, 20).rescale(gcra, 530 + 116, 530), 530 + 58);
+        assert_eq!(
+            Rule::new(5, 20).rescale(Rule::new(0, 0), 531, 530),
+            530 + 100
+        );
+        // The same one changes nothing, not even a debt that callers wait for.
+        assert_eq!(gcra.rescale(gcra, 5_000, 530), 5_000);
+        // In the window of now, also where its id has more bits than there are.
+        let late = (ID + 7) * 200 + 50;
+        let state = window(200, 10).rescale(gcra, late + 100, late);
+        assert_eq!(
+            (state >> (2 * COUNT_BITS), state >> COUNT_BITS & COUNT),
+            (6, 5)
+        );
+    }
+
+    #[test]
+    fn shares_of_numbers_that_are_very_large() {
+        let day = 86_400_000_000_000;
+        let large = window(day, MOST_IN_A_WINDOW);
+        let used = At {
+            now: 500_000,
+            ..At::empty(day, day)
+        };
+        for (to, state) in [
+            (Rule::new(1 << 10, 1 << 10), day + (1 << 19)),
+            (Rule::new(1 << 43, 1 << 20), MOST),
+        ] {
+            assert_eq!(to.rescale(large, used.pack(), day), state);
+        }
+    }
 
     /// What fits into a word is the most that a bucket owes.
     #[test]

@@ -357,11 +357,11 @@ mod tests {
     fn a_tenth_of_the_last_hundred_calls_is_many() {
         let mut control = controller(AIMD);
         assert!(control.are_many(1, 0) && control.are_many(1, 10) && !control.are_many(1, 11));
-        control.count(5, 50);
         control.count(10, 50);
-        // 75 calls count, and 12.5 of them.
-        assert!(control.are_many(0, 50) && !control.are_many(0, 51));
-        assert!(control.are_many(1, 60) && !control.are_many(1, 61));
+        control.count(10, 50);
+        // 75 calls count, and 15 of them.
+        assert!(control.are_many(0, 75) && !control.are_many(0, 76));
+        assert!(control.are_many(1, 85) && !control.are_many(1, 86));
         control.count(0, 100);
         assert!(control.are_many(10, 0) && !control.are_many(9, 0));
         control.count(1, 300);
