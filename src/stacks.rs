@@ -89,8 +89,9 @@ pub type ServerStack<P, S, B, L> = Stack<
 /// `observe` is trace, access log and metrics as one layer: they see every answer, also those that the layers inside
 /// refuse. `limit` bounds the calls at once, to the end of their bodies; in the queue of a bulkhead nobody waits past the
 /// deadline of its call. `shed` [watches](ShedLayer::watch) it, and refuses what matters least before the queue is full of
-/// it; [`Identity`] where all calls are alike. Inside come authentication, body limits and the router. Behind it nothing
-/// fails: what is refused is an answer.
+/// it; [`Identity`] where all calls are alike. Inside come authentication, body limits and the router, and, where the
+/// callers are services of ours, a [`CallerAttemptLayer`](tower_chassis_resilience::retry::CallerAttemptLayer). Behind it
+/// nothing fails: what is refused is an answer.
 pub fn server<P, S, B, F, K>(
     observe: ObserveLayer<P>,
     deadline: DeadlineLayer<Accept>,

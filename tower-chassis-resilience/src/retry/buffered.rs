@@ -22,8 +22,9 @@ use super::{
 /// Keeps what the first attempt reads of an HTTP body while it reads it. The default.
 ///
 /// Nothing is read ahead and nothing is kept of a body that is empty. Frames are kept, trailers too; a body that
-/// turns out longer than the limit goes on, and the retry is given up. A body that was never polled comes back
-/// whole, however long it is. All layers together keep 64 MiB at the most, or what [`within`](Self::within) says.
+/// turns out longer than the limit goes on, and the retry is given up. So it is where an attempt did not read it to its
+/// end, which is there when the body says so ([`Body::is_end_stream`]) or was asked for it: trailers may follow. A body
+/// that was never polled comes back whole, however long it is. All layers together keep 64 MiB at the most, or what [`within`](Self::within) says.
 #[derive(Clone, Debug, Default)]
 pub struct Buffered {
     memory: ReplayMemory,
