@@ -63,6 +63,7 @@ rows! { run;
     rate_limit: rows::rate_limit().rescued(),
     balance: rows::balance().rescued(),
     adaptive: rows::adaptive().rescued(),
+    shed: rows::shed().rescued(),
     bulkhead: rows::bulkhead().rescued(),
     bulkhead_until_end: rows::bulkhead().with(BulkheadLayer::until_end).rescued(),
     bulkhead_deadlines: rows::bulkhead().with(BulkheadLayer::deadlines).rescued(),

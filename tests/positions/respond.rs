@@ -21,6 +21,7 @@ use tower::{
 };
 use tower_chassis::{
     Body, BoxError, Class, ObserveLayer, Respond, Verdict,
+    adaptive::{AdaptiveLayer, AdaptivePolicy},
     balance::{Balance, RoundRobin},
     bulkhead::{BulkheadLayer, BulkheadPolicy},
     settle::{Observe, UntilHead},
@@ -139,6 +140,8 @@ refused! {
         [One Broken] Slow => 504, "timeout", Timeout;
     deadline: rows::accept().layer.respond(),
         [One Broken] Slow => 504, "timeout", Timeout;
+    shed: rows::shed().layer.respond(),
+        [One Broken Two] Two => 503, "overloaded", Refused;
     balance: RespondingBalanceLayer,
         [] One => 503, "no-endpoint", Refused;
 }
@@ -161,7 +164,21 @@ impl<S: Clone + Send + Sync + 'static> Layer<S> for RespondingBalanceLayer {
 #[tokio::test(start_paused = true)]
 async fn bulkhead() {
     let policy = BulkheadPolicy::new(2).unwrap();
-    let app = App::new(BulkheadLayer::new(policy).respond());
+    two_at_once(App::new(BulkheadLayer::new(policy).respond())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn adaptive() {
+    let policy = AdaptivePolicy::default().with(|config| {
+        (config.start, config.min, config.max) = (2, 2, 2);
+        config.queue = 0.0;
+    });
+    let layer = AdaptiveLayer::new(policy.unwrap());
+    two_at_once(App::new(layer.clone().respond())).await;
+    two_at_once(App::new(layer.fresh().until_end().respond())).await;
+}
+
+async fn two_at_once(app: App) {
     app.passes(Ask::One).await;
     app.passes(Ask::Broken).await;
     let mut held = [app.call(Ask::Slow), app.call(Ask::Slow)].map(Box::pin);
@@ -226,6 +243,9 @@ async fn errors_from_inside_pass_as_they_are() {
     passes_errors(rows::rate_limit().layer.keyed(by_host).respond()).await;
     passes_errors(rows::bulkhead().layer.respond()).await;
     passes_errors(rows::bulkhead().layer.until_end().respond()).await;
+    passes_errors(rows::adaptive().layer.respond()).await;
+    passes_errors(rows::adaptive().layer.until_end().respond()).await;
+    passes_errors(rows::shed().layer.respond()).await;
     passes_errors(rows::timeout().layer.respond()).await;
     passes_errors(rows::accept().layer.respond()).await;
     passes_errors(rows::propagate().layer.respond()).await;

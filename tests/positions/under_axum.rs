@@ -77,6 +77,8 @@ rows! { run;
     breaker_until_end: rows::breaker().with(BreakerLayer::until_end).rescued(),
     rate_limit: rows::rate_limit().rescued(),
     adaptive: rows::adaptive().rescued(),
+    shed: rows::shed().rescued(),
+    fault: rows::fault().rescued(),
     bulkhead: rows::bulkhead().rescued(),
     bulkhead_until_end: rows::bulkhead().with(BulkheadLayer::until_end).rescued(),
     bulkhead_deadlines: rows::bulkhead().with(BulkheadLayer::deadlines).rescued(),
