@@ -117,6 +117,8 @@
 //! | [`watch`](ShedLayer::watch) | nothing | where the pressure is read |
 //! | [`seed`](ShedLayer::seed) | 0 for users, chance for what is drawn | levels that repeat |
 //! | [`respond`](ShedLayer::respond) | fail | answers its own refusals |
+//! | [`named`](ShedLayer::named) | `shed` | its name in events and gauges |
+//! | [`events`](ShedLayer::events) | nobody | who hears of refusals, and reads the threshold |
 //!
 //! [`ShedHandle::force`] holds the threshold, for an operator who knows better, with an end if one is given;
 //! [`ShedHandle::disable`] lets everything pass.

@@ -127,6 +127,35 @@ async fn a_user_is_in_or_out() {
     assert!((450..550).contains(&same), "{same}");
 }
 
+/// With `rotate` the levels of today are not those of another day, and a change of it counts from the next call on.
+#[tokio::test(start_paused = true)]
+async fn users_do_not_keep_their_levels_for_ever() {
+    let layer = plain();
+    let handle = layer.handle();
+    handle.force(250_u16);
+    let service = layer.layer(service_fn(echo));
+    let passing = async || {
+        let mut passing = Vec::new();
+        for user in 0..1_000 {
+            let priority = Priority::NORMAL.user(format!("user-{user}"));
+            passing.push(send(&service, priority).await.is_ok());
+        }
+        passing
+    };
+    let same = |one: &[bool], two: &[bool]| one.iter().zip(two).filter(|(a, b)| a == b).count();
+    let for_ever = passing().await;
+    let day = SECOND * 24 * 60 * 60;
+    handle.update(|config| config.rotate = 30 * day).unwrap();
+    let of_the_month = passing().await;
+    let found = same(&for_ever, &of_the_month);
+    assert!((400..600).contains(&found), "{found}");
+    handle.update(|config| config.rotate = 360 * day).unwrap();
+    let found = same(&of_the_month, &passing().await);
+    assert!((400..600).contains(&found), "{found}");
+    handle.update(|config| config.rotate = SECOND * 0).unwrap();
+    assert_eq!(for_ever, passing().await);
+}
+
 /// The same on every machine, in every version: computed once, from XXH64 and SplitMix64.
 #[tokio::test(start_paused = true)]
 async fn levels_of_users_are_the_same_everywhere() {
@@ -168,6 +197,18 @@ async fn a_level_is_what_is_said_and_is_refused_in_part() {
     }
     let passed = pass(&service, Priority::NORMAL.level(50)).await;
     assert!((430..570).contains(&passed), "{passed}");
+}
+
+/// Also by the finest step: one draw in 65,536 is at the very edge.
+#[tokio::test(start_paused = true)]
+async fn what_is_at_the_threshold_passes() {
+    let handle = plain().handle();
+    let now = clock::now();
+    handle.force(130_u16);
+    for _ in 0..400_000 {
+        assert!(handle.0.admits(Priority::LOW.level(30), now));
+        assert!(!handle.0.admits(Priority::LOW.level(29), now));
+    }
 }
 
 #[tokio::test(start_paused = true)]

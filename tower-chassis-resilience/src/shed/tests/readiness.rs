@@ -212,6 +212,29 @@ async fn it_is_live_and_can_be_disabled() {
     assert!(send(&service, ()).await.is_err());
 }
 
+/// What an instance was told is for its next call, and for no clone.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_of_one_call() {
+    let layer = ShedLayer::new(policy(|_| {}));
+    let handle = layer.handle();
+    let (mut service, control) = over(&layer);
+    control.close();
+    assert!(ready(&mut service, Waker::noop()).is_ready());
+    let mut clone = service.clone();
+    // From now on all of them wait, but who was told that it may call may do so.
+    handle.disable();
+    assert!(ready(&mut service, Waker::noop()).is_ready());
+    assert!(ready(&mut clone, Waker::noop()).is_pending());
+    assert!(is_shed(&service.call(()).await.unwrap_err()));
+    assert!(ready(&mut service, Waker::noop()).is_pending());
+    control.open();
+    for mut service in [service, clone] {
+        assert!(ready(&mut service, Waker::noop()).is_ready());
+        assert!(service.call(()).await.is_ok());
+    }
+    assert_eq!(handle.refused_unready(), 1);
+}
+
 /// Dropped at each poll, at each place: nothing stays reserved in the inner service, and nothing is counted.
 #[tokio::test(start_paused = true)]
 async fn dropped_at_any_poll_nothing_is_left() {
