@@ -69,14 +69,14 @@
 //! * The threshold follows with the time constant `reaction`, in both directions, so that it does not swing.
 //! * From `full` on only `VeryHigh` passes. Where what is watched has a queue, that is so at once, for each call and
 //!   before the threshold has followed: in a burst, or when an adaptive limit falls, the others leave the rest of the
-//!   queue to it. With `full` at 1 nothing else ever waits.
+//!   queue to it. With `full` at 1 nothing else waits there, but the one call that found the limit reached.
 //! * `VeryHigh` is never refused while the pressure is below `highest`. Above, once nearly everything else is refused and
 //!   that does not help, a share of it is that grows as that of the others did, up to nine tenths.
 //! * It is a balance: at three times what a service can do, two thirds are refused, and the pressure stays where that
 //!   is so, which is 1.6 with the defaults. What is watched must be able to go there: give the bulkhead a queue of
 //!   twice its limit. One without a queue refuses by itself at 1, blindly: in front of it say `start` 0.5, `full` 1.
 //! * An adaptive limit is above what the service can work on at once, and its queue is for bursts: who waits in it for
-//!   long is refused there, whatever its class. In front of it say `full` 1, so that nobody waits there but `VeryHigh`.
+//!   long is refused there, whatever its class. In front of it say `full` 1, so that its queue is for `VeryHigh`.
 //!   Where that needs more than half of the service by itself, also say `min`, what it needs, give the queue the order
 //!   `fifo` and a `target` of what a call takes, and for more throughput `full` 1.2: the limit falls by a third or more
 //!   at times, while as many calls are in flight.
@@ -85,9 +85,9 @@
 //!
 //! | calls | limit inside | of `VeryHigh` passes | of `High`, `Normal`, the rest | served, of the capacity |
 //! |---|---|---|---|---|
-//! | 2 × the capacity, a tenth of them `VeryHigh`, the others `Normal` | adaptive, `full` 1 | 100 % | 40 to 45 % of `Normal` | 101 % |
-//! | 3 × the capacity, five classes alike | bulkhead, the defaults | 100 % | 60 %, 5 %, below 0.5 % | 98 % or more |
-//! | the same | adaptive, `full` 1.2, `min`, `fifo` as above | 100 % | 45 %, 11 %, below 1.5 % | 90 % or more |
+//! | 2 × the capacity, a tenth of them `VeryHigh`, the others `Normal` | adaptive, `full` 1 | 100 % | about 44 % of `Normal` | 101 % |
+//! | 3 × the capacity, five classes alike | bulkhead, the defaults | 100 % | about 60 %, 5 %, below 0.5 % | 98 % or more |
+//! | the same | adaptive, `full` 1.2, `min`, `fifo` as above | 100 % | about 48 %, 8 %, below 1 % | 90 % or more |
 //!
 //! In the first row 99 of 100 calls of `VeryHigh` take at most 1.8 times as long as without overload
 //! (`examples/simulations`).
