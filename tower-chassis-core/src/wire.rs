@@ -60,8 +60,9 @@ pub trait Admit<Req> {
     /// Admits a call.
     ///
     /// # Errors
-    /// The refusal, which becomes the error of the call.
-    fn admit(&self, request: &mut Req, now: Instant) -> Result<Self::Ticket, Rejection>;
+    /// The refusal, which becomes the error of the call. In a box: tickets are many, refusals are few, and what may be
+    /// either is as large as the larger one.
+    fn admit(&self, request: &mut Req, now: Instant) -> Result<Self::Ticket, Box<Rejection>>;
 
     /// Whether every call would be refused now, so that the inner service need not be made ready.
     /// Cheap, may be wrong in either direction for an instant.
@@ -181,30 +182,20 @@ where
                         .call(|| self.inner.call(request), self.settle.clone()),
                 },
             },
-            admitted => self.not_called(admitted, J::is_grpc(&request)),
+            // It opened between readiness and the call, but the inner service was not readied.
+            Ok(ticket) => {
+                drop(Held::new(ticket));
+                GatedFuture::refused(Box::new(self.policy.too_early()), J::is_grpc(&request))
+            }
+            Err(rejection) => GatedFuture::refused(rejection, J::is_grpc(&request)),
         }
     }
 }
 
-impl<S, P, J> Gated<S, P, J> {
+impl<F, G: Observe, J> GatedFuture<F, G, J> {
     #[cold]
-    fn not_called<Req, F>(
-        &self,
-        admitted: Result<P::Ticket, Rejection>,
-        grpc: bool,
-    ) -> GatedFuture<F, P::Ticket, J>
-    where
-        P: Admit<Req>,
-    {
-        let rejection = match admitted {
-            // It opened between readiness and the call, but the inner service was not readied.
-            Ok(ticket) => {
-                drop(Held::new(ticket));
-                self.policy.too_early()
-            }
-            Err(rejection) => rejection,
-        };
-        GatedFuture {
+    const fn refused(rejection: Box<Rejection>, grpc: bool) -> Self {
+        Self {
             state: State::Refused {
                 rejection: Some(rejection),
                 grpc,
@@ -243,7 +234,7 @@ pin_project! {
         G: Observe,
     {
         Called { #[pin] future: ResponseFuture<F, G, J> },
-        Refused { rejection: Option<Rejection>, grpc: bool },
+        Refused { rejection: Option<Box<Rejection>>, grpc: bool },
     }
 }
 
@@ -267,7 +258,7 @@ where
                 Err(error) => Err(J::error(error)),
             },
             StateProj::Refused { rejection, grpc } => match rejection.take() {
-                Some(rejection) => J::refused(rejection, *grpc),
+                Some(rejection) => J::refused(*rejection, *grpc),
                 None => return Poll::Pending,
             },
         })

@@ -192,7 +192,7 @@ where
     /// None where a key has no circuit.
     type Ticket = Option<Ticket<Arc<Shared>>>;
 
-    fn admit(&self, request: &mut Req, now: Instant) -> Result<Self::Ticket, Rejection> {
+    fn admit(&self, request: &mut Req, now: Instant) -> Result<Self::Ticket, Box<Rejection>> {
         let keys = &*self.0;
         match keys.key.key_of(request) {
             Some(key) => {

@@ -369,7 +369,7 @@ impl<Req> Admit<Req> for Admission {
     type Ticket = Ticket;
 
     #[inline]
-    fn admit(&self, _: &mut Req, now: Instant) -> Result<Ticket, Rejection> {
+    fn admit(&self, _: &mut Req, now: Instant) -> Result<Ticket, Box<Rejection>> {
         match self.0.circuit.admit_closed(now) {
             Some(pass) => Ok(Ticket::new(self.0.hold(), pass)),
             None => admit_unclosed(self.0.hold(), now),
@@ -395,7 +395,7 @@ impl Held for Hold<Shared> {}
 impl Held for Arc<Shared> {}
 
 /// Lets a call pass, or refuses it.
-pub(super) fn admit<H: Held>(held: H, now: Instant) -> Result<Ticket<H>, Rejection> {
+pub(super) fn admit<H: Held>(held: H, now: Instant) -> Result<Ticket<H>, Box<Rejection>> {
     match held.circuit.admit_closed(now) {
         Some(pass) => Ok(Ticket::new(held, pass)),
         None => admit_unclosed(held, now),
@@ -404,7 +404,7 @@ pub(super) fn admit<H: Held>(held: H, now: Instant) -> Result<Ticket<H>, Rejecti
 
 #[cold]
 #[inline(never)]
-fn admit_unclosed<H: Held>(held: H, now: Instant) -> Result<Ticket<H>, Rejection> {
+fn admit_unclosed<H: Held>(held: H, now: Instant) -> Result<Ticket<H>, Box<Rejection>> {
     let (admitted, change) = held.circuit.admit(now);
     match admitted {
         Ok(pass) => {
@@ -415,7 +415,7 @@ fn admit_unclosed<H: Held>(held: H, now: Instant) -> Result<Ticket<H>, Rejection
         }
         Err(wait) => {
             held.report(change);
-            Err(held.refuse(wait))
+            Err(Box::new(held.refuse(wait)))
         }
     }
 }

@@ -139,8 +139,8 @@
 //!
 //! # Cost
 //!
-//! A call through a closed circuit that succeeds takes no lock and allocates nothing. It writes a reference count, twice,
-//! and one word of the window by one atomic addition, of either type; all else it only reads. It is counted without a
+//! A call through a closed circuit that succeeds takes no lock and allocates nothing. It writes a reference count of its
+//! core, twice, and one word of the window by one atomic addition, of either type; all else it only reads. It is counted without a
 //! reading of the clock of its own if it was answered in its first poll and there is no rule for slow calls: then it
 //! counts as of its beginning. What a call carries is 24 bytes in its future. A refusal takes no lock either.
 //! Transitions and probes take one, for some hundred nanoseconds, and so does the first failure after a silence. A
