@@ -498,7 +498,9 @@ where
     let Address::Tcp(address) = bound.addresses()[0].clone() else {
         unreachable!()
     };
-    let service = RescueLayer::new().layer(service);
+    let service = ServiceBuilder::new()
+        .layer(RescueLayer::new())
+        .service(service);
     tokio::spawn(bound.serve(service, Drain::new()));
     address
 }
