@@ -284,9 +284,9 @@ impl At {
         }
     }
 
+    /// No count is above [`MOST_IN_A_WINDOW`].
     const fn pack(self) -> u64 {
-        let now = if self.now > COUNT { COUNT } else { self.now };
-        self.id << (2 * COUNT_BITS) | now << COUNT_BITS | self.before
+        self.id << (2 * COUNT_BITS) | self.now << COUNT_BITS | self.before
     }
 
     /// The calls that count, each as long as a window.
@@ -436,6 +436,19 @@ mod tests {
             (state >> (2 * COUNT_BITS), state >> COUNT_BITS & COUNT),
             (6, 5)
         );
+    }
+
+    #[test]
+    fn a_window_holds_as_many_calls_as_a_rule_may_allow() {
+        let full = u64::from(MOST_IN_A_WINDOW);
+        let rule = window(100, MOST_IN_A_WINDOW);
+        let (state, _) = rule.admit(counts(0, 0), 500, MOST_IN_A_WINDOW, 0).unwrap();
+        assert_eq!(state, counts(full, 0));
+        assert_eq!(rule.admit(state, 500, 0, 0), Ok((state, 0)));
+        assert_eq!(rule.admit(state, 500, 1, 0), Err(101));
+        let (state, _) = rule.admit(state, 600, 0, 0).unwrap();
+        assert_eq!(At::of(state, 600, 100).before, full);
+        assert_eq!(state >> (2 * COUNT_BITS), 6);
     }
 
     #[test]
