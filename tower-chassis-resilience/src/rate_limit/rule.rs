@@ -297,13 +297,11 @@ impl At {
 
     /// The time after which a call that is too early is allowed, if no other comes.
     fn wait(self, length: u64, limit: u32, cost: u32) -> u64 {
-        // When `count` calls of the window before leave room for `room`.
-        let when = |count: u64, room: u64| match count {
-            0 => 0,
-            _ => {
-                let stay = u128::from(room) * u128::from(length) / u128::from(count);
-                length.saturating_sub(u64::try_from(stay).unwrap_or(u64::MAX))
-            }
+        // When `count` calls of the window before leave room for `room`; at once if there are none.
+        let when = |count: u64, room: u64| {
+            let stay = (u128::from(room) * u128::from(length)).checked_div(count.into());
+            let stay = stay.and_then(|stay| u64::try_from(stay).ok());
+            length.saturating_sub(stay.unwrap_or(u64::MAX))
         };
         let room = u64::from(limit) - u64::from(cost);
         match room.checked_sub(self.now) {

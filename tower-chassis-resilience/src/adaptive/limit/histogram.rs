@@ -143,6 +143,11 @@ mod tests {
             }
         }
         assert_eq!((bucket(0), bucket(u64::MAX)), (0, BUCKETS - 1));
+        let longest = 1 << 38;
+        assert_eq!(
+            (bucket(longest - 1), bucket(longest)),
+            (BUCKETS - 1, BUCKETS - 1)
+        );
     }
 
     /// A window of so many calls each that took so long, in 1,024 ns.
