@@ -72,6 +72,8 @@
 //!   queue to it. With `full` at 1 nothing else waits there, but the one call that found the limit reached.
 //! * `VeryHigh` is never refused while the pressure is below `highest`. Above, once nearly everything else is refused and
 //!   that does not help, a share of it is that grows as that of the others did, up to nine tenths.
+//! * A signal that ends at 1, as the load of a CPU does, wants all three below that: `start` 0.7, `full` 0.85, `highest`
+//!   0.95.
 //! * It is a balance: at three times what a service can do, two thirds are refused, and the pressure stays where that
 //!   is so, which is 1.6 with the defaults. What is watched must be able to go there: give the bulkhead a queue of
 //!   twice its limit. One without a queue refuses by itself at 1, blindly: in front of it say `start` 0.5, `full` 1.
