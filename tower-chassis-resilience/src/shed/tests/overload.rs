@@ -9,7 +9,7 @@ use tokio::{
 };
 use tower::service_fn;
 use tower_chassis_core::{
-    BoxError,
+    BoxError, Verdict,
     testing::{Hand, Polled},
 };
 use tower_layer::Layer;
@@ -181,8 +181,8 @@ async fn in_front_of_an_adaptive_limit_what_matters_most_passes() {
         });
         let adaptive = AdaptiveLayer::new(adaptive.unwrap()).seed(seed);
         let adaptive = adaptive.classify_fn(|result: Result<&(), &Infallible>| match result {
-            Ok(()) => tower_chassis_core::Verdict::SUCCESS,
-            Err(_) => tower_chassis_core::Verdict::FAILURE,
+            Ok(()) => Verdict::SUCCESS,
+            Err(_) => Verdict::FAILURE,
         });
         let shed = ShedLayer::new(policy(|config| config.full = 1.2)).seed(seed);
         let shed = prioritized(shed.watch(adaptive.handle()));
@@ -202,38 +202,54 @@ async fn in_front_of_an_adaptive_limit_what_matters_most_passes() {
     }
 }
 
-/// A thousand calls at the same moment, before anything could have been read: the last third of the queue is for those
-/// that matter most.
+/// A thousand calls at the same moment, before anything could have been read: what is left of the queue at `full` is for
+/// those that matter most.
 #[tokio::test(start_paused = true)]
 async fn in_a_burst_the_rest_of_the_queue_is_for_what_matters_most() {
     for (full, others) in [(2.0, 2 * SERVERS), (1.0, SERVERS + 1), (3.0, 3 * SERVERS)] {
+        let policy = policy(|config| config.full = full);
+        let shed = || ShedLayer::new(policy.clone()).seed(1);
         let bulkhead = BulkheadPolicy::throttle(SERVERS, 2 * SERVERS, SECOND).unwrap();
         let bulkhead = BulkheadLayer::new(bulkhead);
-        let shed = ShedLayer::new(policy(|config| config.full = full))
-            .seed(1)
-            .watch(bulkhead.handle());
-        let shed = prioritized(shed);
-        let (handle, stack) = (shed.handle(), shed.layer(bulkhead.layer(service())));
-        let mut calls = Vec::new();
-        let mut served = |class, count| {
-            let before = calls.len();
-            for _ in 0..count {
-                let mut call = Hand::new(send(&stack, (class, WORK)));
-                match call.poll() {
-                    Polled::Ready(answer) => assert!(answer.is_err()),
-                    _ => calls.push(call),
-                }
-            }
-            (calls.len() - before) as u32
-        };
-        assert_eq!(served(PriorityClass::High, 950), others, "{full}");
-        // Whoever comes last of them finds what was left.
-        let left = 3 * SERVERS - others;
-        assert_eq!(served(PriorityClass::VeryHigh, 150), left, "{full}");
-        assert_eq!(handle.refused(PriorityClass::VeryHigh), 0);
-        let refused = u64::from(950 - others);
-        assert_eq!(handle.refused(PriorityClass::High), refused, "{full}");
+        let watching = prioritized(shed().watch(bulkhead.handle()));
+        let stack = watching.layer(bulkhead.layer(service()));
+        burst(&stack, &watching.handle(), full, others);
+
+        let adaptive = AdaptivePolicy::default().with(|config| {
+            (config.start, config.min, config.max) = (SERVERS, SERVERS, SERVERS);
+            config.max_wait = SECOND;
+        });
+        let adaptive = AdaptiveLayer::new(adaptive.unwrap());
+        let watching = prioritized(shed().watch(adaptive.handle()));
+        let adaptive = adaptive.classify_fn(|_: Result<&(), &Infallible>| Verdict::SUCCESS);
+        let stack = watching.layer(adaptive.layer(service()));
+        burst(&stack, &watching.handle(), full, others);
     }
+}
+
+fn burst<S>(stack: &S, handle: &ShedHandle, full: f64, others: u32)
+where
+    S: Service<Call, Response = (), Error = BoxError, Future: Send> + Clone + Send + 'static,
+{
+    let mut calls = Vec::new();
+    let mut served = |class, count| {
+        let before = calls.len();
+        for _ in 0..count {
+            let mut call = Hand::new(send(stack, (class, WORK)));
+            match call.poll() {
+                Polled::Ready(answer) => assert!(answer.is_err()),
+                _ => calls.push(call),
+            }
+        }
+        (calls.len() - before) as u32
+    };
+    assert_eq!(served(PriorityClass::High, 950), others, "{full}");
+    // Whoever comes last of them finds what was left.
+    let left = 3 * SERVERS - others;
+    assert_eq!(served(PriorityClass::VeryHigh, 150), left, "{full}");
+    assert_eq!(handle.refused(PriorityClass::VeryHigh), 0);
+    let refused = u64::from(950 - others);
+    assert_eq!(handle.refused(PriorityClass::High), refused, "{full}");
 }
 
 /// What a service can do is not shed.

@@ -212,6 +212,26 @@ async fn it_is_live_and_can_be_disabled() {
     assert!(send(&service, ()).await.is_err());
 }
 
+/// A wait is not ended by other settings; but once it is looked at again, for whatever reason, it is by these.
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_is_looked_at_again_is_by_the_settings_of_then() {
+    let layer = patient(SECOND);
+    let (mut service, control) = over(&layer);
+    control.close();
+    let wakers = [CountingWaker::new(), CountingWaker::new()];
+    assert!(ready(&mut service, &Waker::from(Arc::clone(&wakers[0]))).is_pending());
+    let shorter = |config: &mut ShedConfig| config.max_unready = 100 * MS;
+    layer.handle().update(shorter).unwrap();
+    advance(50 * MS).await;
+    assert!(ready(&mut service, &Waker::from(Arc::clone(&wakers[1]))).is_pending());
+    advance(49 * MS).await;
+    assert_eq!(wakers.each_ref().map(|waker| waker.wakes()), [0, 0]);
+    advance(MS).await;
+    assert_eq!(wakers.map(|waker| waker.wakes()), [0, 1]);
+    assert!(ready(&mut service, Waker::noop()).is_ready());
+    assert!(is_shed(&service.call(()).await.unwrap_err()));
+}
+
 /// What an instance was told is for its next call, and for no clone.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_of_one_call() {
