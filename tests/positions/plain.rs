@@ -46,7 +46,7 @@ rows! { run;
     timeout_until_end: rows::timeout().with(TimeoutLayer::until_end).rescued(),
     idle: rows::idle().rescued(),
     retry: rows::retry().rescued(),
-    caller_attempt: rows::caller_attempt::<Request<Body>>().rescued(),
+    caller_attempt: rows::caller_attempt::<Request<Full<Bytes>>>().rescued(),
     hedge: rows::hedge().rescued(),
     breaker: rows::breaker().rescued(),
     breaker_until_end: rows::breaker().with(BreakerLayer::until_end).rescued(),

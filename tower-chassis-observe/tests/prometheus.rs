@@ -294,9 +294,10 @@ fn everything() -> Vec<Event> {
         Event::fallback("a", Class::Failure),
         Event::coalesced("a"),
         Event::cache("a", "hit"),
+        Event::cache_evicted("a", 1),
         Event::fault_injected("a", "delay"),
         Event::mirrored("ok"),
-        Event::hedged(2, time, "won"),
+        Event::hedged("a", 2, time, "won"),
     ]
 }
 
@@ -397,7 +398,7 @@ async fn promtool_finds_nothing() {
     reports.emit(|| Event::ejected("a", "x", Duration::ZERO));
     reports.emit(|| Event::config_applied(1));
     let text = prometheus.render();
-    assert_eq!(text.matches("# HELP").count(), 18, "{text}");
+    assert_eq!(text.matches("# HELP").count(), 19, "{text}");
 
     let spawned = Command::new("promtool")
         .args(["check", "metrics"])

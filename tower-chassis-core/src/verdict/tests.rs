@@ -175,7 +175,7 @@ fn a_pushback_is_a_wait_or_forbids() {
 #[test]
 fn the_outermost_word_on_an_error_counts() {
     let judged = |verdict, source: BoxError| -> BoxError { Judged::new(verdict, source).into() };
-    let refused: BoxError = Rejection::new(crate::Kind::CircuitOpen, "breaker").into();
+    let refused: BoxError = Rejection::new(Kind::CircuitOpen, "breaker").into();
     assert_eq!(Verdict::of_error(&refused).class(), Class::Refused);
     let other = judged(Verdict::SUCCESS, refused);
     assert_eq!(Verdict::of_error(&other), Verdict::SUCCESS);
