@@ -74,7 +74,7 @@ impl<B> Tape<B> {
 
     /// What the body says of its length, if it was not read.
     fn unread(&self) -> Option<SizeHint> {
-        matches!(self.state, State::Unread { .. }).then(|| self.hint.clone())
+        matches!(self.state, State::Unread { .. }).then_some(self.hint)
     }
 
     /// What can be sent again: `Some(Some(_))` is a recording, `Some(None)` the body itself, which the next
