@@ -346,7 +346,9 @@ mod tests {
         assert!(!control.is_over(19, SECOND));
         assert_eq!(control.due(), SECOND + 100 * MILLIS);
         // The next one begins where this one ends.
+        assert_eq!(control.lasted(7), 7);
         assert_eq!(control.window(&window(MILLIS, 1), 5 * SECOND), None);
+        assert_eq!((control.lasted(5 * SECOND + 7), control.lasted(0)), (7, 0));
         assert_eq!(control.due(), 5 * SECOND + 100 * MILLIS);
         assert!(!control.is_over(249, 6 * SECOND - 1) && !control.is_over(19, 7 * SECOND));
         control.due = 0;
@@ -354,21 +356,36 @@ mod tests {
     }
 
     #[test]
-    fn a_tenth_of_the_last_hundred_calls_is_many() {
+    fn a_tenth_is_many_and_of_a_few_calls_what_chance_does_not_do() {
+        let control = controller(AIMD);
+        for (calls, many) in [
+            (1, 1),
+            (10, 3),
+            (80, 10),
+            (100, 12),
+            (180, 18),
+            (400, 40),
+            (2_000, 200),
+        ] {
+            assert!(control.are_many(many, calls), "{many} of {calls}");
+            assert!(!control.are_many(many - 1, calls), "{many} of {calls}");
+        }
+    }
+
+    #[test]
+    fn the_last_four_hundred_calls_count() {
         let mut control = controller(AIMD);
-        assert!(control.are_many(1, 0) && control.are_many(1, 10) && !control.are_many(1, 11));
-        control.count(10, 50);
-        control.count(10, 50);
-        // 75 calls count, and 15 of them.
-        assert!(control.are_many(0, 75) && !control.are_many(0, 76));
-        assert!(control.are_many(1, 85) && !control.are_many(1, 86));
-        control.count(0, 100);
-        assert!(control.are_many(10, 0) && !control.are_many(9, 0));
-        control.count(1, 300);
-        assert!(control.are_many(29, 0) && !control.are_many(28, 0));
+        control.count(40, 200);
+        control.count(10, 100);
+        // 250, and 40 of them.
+        assert!(control.are_many(0, 150) && !control.are_many(0, 151));
+        assert!(control.are_many(1, 160) && !control.are_many(1, 161));
+        control.count(300, 1_000);
+        // As if they had been 400.
+        assert!(control.are_many(0, 800) && !control.are_many(0, 801));
         // Who was told is not told again, and those who were well count for half.
         let _ = control.overloaded(0, 0);
-        assert!(control.are_many(15, 0) && !control.are_many(14, 0));
+        assert!(control.are_many(20, 0) && !control.are_many(19, 0));
     }
 
     #[test]
@@ -385,12 +402,12 @@ mod tests {
             control.window(&window(SECOND + 1, 1), 3),
             change(18, Reason::Latency)
         );
-        assert_eq!((control.lowered(), control.limit), (3, 21.0 * 0.9));
+        assert_eq!((control.lowered(), control.limit), (4, 21.0 * 0.9));
         assert_eq!(Some(control.now()), change(18, Reason::Latency));
         // What was let in before says nothing of it.
-        assert_eq!(control.overloaded(2, 4), None);
-        assert_eq!(control.overloaded(3, 4), change(17, Reason::Overloaded));
-        assert_eq!((control.lowered(), control.limit), (4, 21.0 * 0.9 * 0.9));
+        assert_eq!(control.overloaded(3, 5), None);
+        assert_eq!(control.overloaded(4, 5), change(17, Reason::Overloaded));
+        assert_eq!((control.lowered(), control.limit), (6, 21.0 * 0.9 * 0.9));
         // Nothing is left of calls of an older limit to wait for.
         assert!(!control.settling);
     }
@@ -491,11 +508,14 @@ mod tests {
         // Twice as slow: to the half, all but a little.
         let (fell, at) = next(&mut control, 20 * MILLIS);
         assert_eq!(fell, change(15, Reason::Latency));
-        assert_eq!(control.lowered(), at);
+        assert_eq!(control.lowered(), at + 1);
         // And as slow as before: that is how it is.
         assert_eq!(next(&mut control, 20 * MILLIS).0, None);
         let (back, _) = next(&mut control, 20 * MILLIS);
         assert_eq!(back, change(31, Reason::Baseline));
-        assert_eq!((control.lowered(), control.baseline()), (at, Some(20e6)));
+        assert_eq!(
+            (control.lowered(), control.baseline()),
+            (at + 1, Some(20e6))
+        );
     }
 }

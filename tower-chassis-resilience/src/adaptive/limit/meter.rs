@@ -289,21 +289,55 @@ mod tests {
     }
 
     #[test]
-    fn a_tenth_that_finds_it_overloaded_lowers_the_limit_once() {
+    fn many_that_find_it_overloaded_lower_the_limit_once() {
         let meter = meter();
         answered(&meter, 100, 10, 20);
-        (0..9).for_each(|_| meter.overloaded(5));
+        (0..11).for_each(|_| meter.overloaded(5));
         assert_eq!(turn(&meter, 10 * MILLIS), []);
         assert_eq!(meter.dropped.load(Relaxed), 0);
         meter.overloaded(5);
         assert_eq!(turn(&meter, 10 * MILLIS), [(18, Reason::Overloaded)]);
         assert_eq!((meter.limit(), meter.overloaded.load(Relaxed)), (18, 0));
         // Who was let in before the limit was lowered does not lower it again.
-        (0..50).for_each(|_| meter.overloaded(10 * MILLIS - 1));
+        (0..50).for_each(|_| meter.overloaded(10 * MILLIS));
         assert_eq!(meter.overloaded.load(Relaxed), 0);
         assert_eq!(turn(&meter, 10 * MILLIS), []);
-        (0..50).for_each(|_| meter.overloaded(10 * MILLIS));
+        (0..50).for_each(|_| meter.overloaded(10 * MILLIS + 1));
         assert_eq!(turn(&meter, 11 * MILLIS), [(16, Reason::Overloaded)]);
+    }
+
+    #[test]
+    fn where_calls_are_many_some_are_measured() {
+        let meter = meter();
+        let mask = |count, millis| {
+            meter.thin(count, millis * MILLIS);
+            meter.mask.load(Relaxed)
+        };
+        let measured = || (0..16_000).filter(|_| meter.measures()).count();
+        assert_eq!((mask(4_096, 100), measured()), (0, 16_000));
+        assert_eq!((mask(4_097, 100), mask(1_024, 100)), (1, 1));
+        assert!((7_500..8_500).contains(&measured()));
+        // Of a window that was longer, the part that is as long.
+        assert_eq!([mask(8_193, 200), mask(8_194, 200)], [1, 3]);
+        assert_eq!([(); 3].map(|()| mask(40_000, 100)), [7, 15, 15]);
+        assert!((800..1_200).contains(&measured()));
+        assert_eq!(
+            [mask(1_023, 100), mask(512, 100), mask(511, 100)],
+            [7, 3, 0]
+        );
+        mask(40_000, 100);
+        meter.measure_all();
+        assert_eq!(measured(), 16_000);
+    }
+
+    #[test]
+    fn a_window_that_is_too_short_says_nothing_of_how_many_there_are() {
+        let meter = meter();
+        answered(&meter, 5_000, 10, 20);
+        turn(&meter, 100 * MILLIS - 1);
+        assert_eq!(meter.mask.load(Relaxed), 0);
+        turn(&meter, 100 * MILLIS);
+        assert_eq!(meter.mask.load(Relaxed), 1);
     }
 
     #[test]
