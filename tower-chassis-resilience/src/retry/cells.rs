@@ -163,6 +163,7 @@ mod tests {
     fn threads_have_cells_of_their_own_and_the_others_share_four() {
         let cells = Cells::default();
         assert_eq!(size_of::<Cells>(), 20 * size_of::<Cell>());
+        assert!((0..40).all(|thread| cells.at(thread).1 == (thread < OWN)));
         for thread in 0..40 {
             cells.enter(thread, 1 << thread);
             cells.leave(39 - thread);

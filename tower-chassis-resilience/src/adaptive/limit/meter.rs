@@ -340,6 +340,17 @@ mod tests {
         assert_eq!(meter.mask.load(Relaxed), 1);
     }
 
+    /// The limit was lowered before anybody looked at the one that was dropped.
+    #[test]
+    fn who_was_let_in_before_the_limit_was_lowered_does_not_lower_it() {
+        for (began, changes) in [(5, vec![]), (6, vec![(16, Reason::Overloaded)])] {
+            let meter = meter();
+            meter.overloaded(began);
+            let _ = meter.with(|control| control.overloaded(0, 5));
+            assert_eq!((meter.limit(), turn(&meter, 7)), (18, changes));
+        }
+    }
+
     #[test]
     fn those_of_a_window_count_in_the_next() {
         let meter = meter();
