@@ -152,7 +152,9 @@ async fn users_do_not_keep_their_levels_for_ever() {
     handle.update(|config| config.rotate = 360 * day).unwrap();
     let found = same(&of_the_month, &passing().await);
     assert!((400..600).contains(&found), "{found}");
-    handle.update(|config| config.rotate = SECOND * 0).unwrap();
+    handle
+        .update(|config| config.rotate = std::time::Duration::ZERO)
+        .unwrap();
     assert_eq!(for_ever, passing().await);
 }
 
