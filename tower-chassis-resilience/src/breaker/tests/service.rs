@@ -699,3 +699,14 @@ async fn a_call_that_came_too_early_is_told_as_a_refusal() {
     let refused = Event::refused_by("breaker", "a", Kind::CircuitOpen);
     assert_eq!(stream.try_recv(), Ok(Received::Event(refused)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_closure_is_asked_of_a_success_as_well() {
+    let layer = BreakerLayer::new(strict())
+        .trip_on(|verdict| (verdict.http_status() == Some(204)).then_some(Duration::from_secs(7)));
+    let (handle, service) = (layer.handle(), layer.layer(service_fn(answer)));
+    send(&service, 200).await.unwrap();
+    assert_eq!(handle.state(), State::Closed);
+    send(&service, 204).await.unwrap();
+    assert_eq!(handle.snapshot().open_for, Some(Duration::from_secs(7)));
+}
