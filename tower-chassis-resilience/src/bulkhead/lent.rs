@@ -86,3 +86,23 @@ fn lock(stripes: usize) -> MutexGuard<'static, VecDeque<&'static Core>> {
     let idle = &IDLE[usize::from(stripes > 1)];
     idle.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permits_of_which_some_are_in_use_are_not_lent_again() {
+        let lent = Lent::new(2, 0, 1);
+        let core = lent.core();
+        assert!(core.permits.any(0));
+        let taken = core.permits.enter(0, || unreachable!());
+        assert_eq!(taken, super::super::permits::Entry::Permit);
+        drop(lent);
+        // More than there can be of others: these would be among them.
+        let others: Vec<_> = (0..2_000).map(|_| Lent::new(2, 0, 1)).collect();
+        assert!(others.iter().all(|lent| !std::ptr::eq(lent.core(), core)));
+        core.permits.release(0, clock::now);
+        drop(others);
+    }
+}
