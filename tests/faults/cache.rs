@@ -86,6 +86,7 @@ pub async fn ours_reports_of_a_replacement() -> usize {
     }
     assert_eq!(misses, 2);
     // It was no silence: what is driven out is reported.
+    script.answer(Answer::Good);
     drop(call(cache.layer(Plain::new(&script)), "/another").await);
     let evicted = std::iter::from_fn(|| reports.try_recv().ok()).any(|report| {
         matches!(
