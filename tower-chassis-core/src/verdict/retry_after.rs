@@ -27,7 +27,8 @@ pub(super) fn refilled_after(text: &str) -> Option<Duration> {
         let mut left = None;
         let mut after = None;
         params.try_for_each(|param| {
-            let (name, value) = param.split_once('=')?;
+            // One without a value says nothing of these two, nor does the rest of a name with a semicolon.
+            let (name, value) = param.split_once('=').unwrap_or((param, ""));
             let value = number(value.trim(), u64::MAX);
             match name.trim() {
                 "r" => left = Some(value?),
@@ -147,6 +148,9 @@ mod tests {
             (r#""default";r=0;t=-7"#, None),
             (r#""default";r=-0;t=7"#, None),
             (r#""default";r=0;t=7;pk=:abc=:"#, secs(7)),
+            // A parameter without a value is true (RFC 9651), and a name may be any string.
+            (r#""default";shared;r=0;t=7"#, secs(7)),
+            (r#""per;tenant";r=0;t=7"#, secs(7)),
             (
                 r#""burst";r=0;t=2, "hourly";r=0;t=90, "daily";r=5;t=9999"#,
                 secs(90),
