@@ -150,7 +150,9 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
     fn store_bounds(&self, max_entries: usize, max_weight: usize) {
         let count = self.shards.len();
         self.max_entries.store(max_entries.max(1), Relaxed);
-        self.max_weight.store(max_weight / count, Relaxed);
+        // So that what is there and what comes are never more than a number holds.
+        let max_weight = (max_weight / count).min(usize::MAX / 2);
+        self.max_weight.store(max_weight, Relaxed);
     }
 
     /// Of the shard of this number. Where there are more shards than entries, some have none.

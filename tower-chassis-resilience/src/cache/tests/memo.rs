@@ -280,3 +280,16 @@ fn threads_find_what_they_put_or_nothing() {
     });
     memo.check();
 }
+
+/// Who bounds entries alone says that bytes have no bound, and who weighs may say that an answer is as heavy as can be.
+#[test]
+fn weights_without_bound_do_not_run_over() {
+    let (memo, now) = (Memo::new(100, usize::MAX), Instant::now());
+    for key in 0..3 {
+        memo.insert(memo.hashed(key), key, 10, life(now, 10, 0));
+    }
+    for weight in [usize::MAX, usize::MAX / 2, usize::MAX - 5, 10] {
+        memo.insert(memo.hashed(1), 1, weight, life(now, 10, 0));
+        memo.check();
+    }
+}
