@@ -141,9 +141,10 @@ impl Load {
         let shortest = match verdict.class() {
             Class::Cancelled => return self.record_cut(took, now),
             Class::Success | Class::ClientFault => Duration::ZERO,
+            // What it asks for can only be longer: one that says "at once" has failed all the same.
             _ => verdict
                 .retry_after()
-                .map_or(PENALTY, |wait| wait.min(LONGEST_WAIT)),
+                .map_or(PENALTY, |wait| wait.clamp(PENALTY, LONGEST_WAIT)),
         };
         let failing = self.failing.load(Relaxed);
         self.observe(took.max(shortest), now, false);
@@ -341,6 +342,8 @@ mod tests {
         let asked = |secs| Verdict::FAILURE.with_retry_after(Duration::from_secs(secs));
         assert_eq!(sample(asked(7)), Duration::from_secs(7));
         assert_eq!(sample(asked(3_600)), LONGEST_WAIT);
+        // Asked to come back at once: it failed all the same.
+        assert_eq!(sample(asked(0)), PENALTY);
     }
 
     #[test]
