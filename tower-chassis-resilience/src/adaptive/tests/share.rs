@@ -36,12 +36,18 @@ fn a_few_that_fail_at_any_load_do_not_lower_the_limit() {
         for (servers, mean, load) in [(20, 20 * MS, 0.5), (100, 10 * MS, 0.8), (20, 500 * MS, 0.7)]
         {
             let shape = Shape { servers, mean };
+            // With few calls in a window the limit takes longer to get to where it belongs, with failures or without.
+            let (from, to) = if mean > 100 * MS {
+                (180, 300)
+            } else {
+                (20, 60)
+            };
             let run = |share| {
-                let world = World::new(shape, Work::Exponential, load, 60 * SECOND, seed);
+                let world = World::new(shape, Work::Exponential, load, to as u64 * SECOND, seed);
                 let rng = fastrand::Rng::with_seed(seed);
                 let limited = Limited::new(AdaptiveConfig::default(), seed);
                 let mut gate = SomeFail(limited, share, rng);
-                let record = run(&world, &mut gate).part(20, 60);
+                let record = run(&world, &mut gate).part(from, to);
                 let (limit, goodput, lowered) =
                     (record.limit().0, record.goodput(), gate.0.lowered);
                 println!(
@@ -53,8 +59,9 @@ fn a_few_that_fail_at_any_load_do_not_lower_the_limit() {
             for share in [0.001, 0.01, 0.05] {
                 let (goodput, lowered) = run(share);
                 assert!(lowered <= 2, "{share}: lowered {lowered} times");
-                // Where there are few calls in a window, what the gradient makes of them is left to chance.
-                assert!(mean > 100 * MS || goodput >= 0.9 * without, "{share}");
+                assert!(goodput >= 0.9 * without, "{share}: {goodput}");
+                let offered = load * f64::from(servers) * SECOND as f64 / mean as f64;
+                assert!(goodput >= 0.85 * offered, "{share}: {goodput}");
             }
             let (_, lowered) = run(0.3);
             assert!(lowered >= 5, "lowered {lowered} times");
