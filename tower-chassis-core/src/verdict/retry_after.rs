@@ -37,7 +37,8 @@ pub(super) fn refilled_after(text: &str) -> Option<Duration> {
             }
             Some(())
         })?;
-        after.filter(|_| left == Some(0))
+        // Filled by now, to the second: no reason to come back without a backoff.
+        after.filter(|after| left == Some(0) && *after > 0)
     });
     quotas.max().map(Duration::from_secs)
 }
@@ -146,6 +147,8 @@ mod tests {
             (r#""default";r=0"#, None),
             (r#""default";t=7"#, None),
             (r#""default";r=0;t=-7"#, None),
+            (r#""default";r=0;t=0"#, None),
+            (r#""burst";r=0;t=0, "hourly";r=0;t=90"#, secs(90)),
             (r#""default";r=-0;t=7"#, None),
             (r#""default";r=0;t=7;pk=:abc=:"#, secs(7)),
             // A parameter without a value is true (RFC 9651), and a name may be any string.
