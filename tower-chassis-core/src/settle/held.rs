@@ -1,4 +1,8 @@
-use std::mem::ManuallyDrop;
+use std::{
+    mem::ManuallyDrop,
+    panic::{AssertUnwindSafe, catch_unwind},
+    thread,
+};
 
 use tokio::time::Instant;
 
@@ -113,6 +117,17 @@ impl<G: Observe> Told<G> {
 impl<G: Observe> Drop for Told<G> {
     #[inline]
     fn drop(&mut self) {
-        self.guard.take().done(self.verdict, self.now);
+        let guard = self.guard.take();
+        if thread::panicking() {
+            on_the_way_out(guard, self.verdict, self.now);
+        } else {
+            guard.done(self.verdict, self.now);
+        }
     }
+}
+
+/// A second panic while the first one unwinds would end the process.
+#[cold]
+fn on_the_way_out<G: Observe>(guard: G, verdict: Verdict, now: Instant) {
+    let _ = catch_unwind(AssertUnwindSafe(|| guard.done(verdict, now)));
 }

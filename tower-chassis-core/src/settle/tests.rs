@@ -223,3 +223,29 @@ async fn an_answer_that_is_watched_shows_nothing_of_its_body() {
     let shown = format!("{:?}", response.unwrap().body());
     assert!(!shown.contains("secret"), "{shown}");
 }
+
+/// Of several that are told together.
+enum Listener {
+    Panics,
+    Hears(Log),
+}
+
+impl Observe for Listener {
+    fn done(self, verdict: Verdict, now: Instant) {
+        match self {
+            Self::Panics => panic!("planted"),
+            Self::Hears(log) => log.done(verdict, now),
+        }
+    }
+}
+
+/// A second panic on the way out of the first would end the process.
+#[test]
+fn two_that_panic_when_they_are_told_are_one_panic() {
+    let log = Log::default();
+    let hears = || Listener::Hears(log.clone());
+    let all = (Listener::Panics, hears(), Listener::Panics, hears());
+    let tell = move || all.done(Verdict::SUCCESS, Instant::now());
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(tell)).is_err());
+    assert_eq!(log.classes(), [Class::Success; 2]);
+}
