@@ -84,7 +84,7 @@ fn left<G: Observe>(guard: G, panicked: bool) {
     } else {
         cause::of_drop()
     };
-    guard.done(verdict, now);
+    tell(guard, verdict, now);
 }
 
 impl<G: Observe> Drop for Held<G> {
@@ -117,16 +117,20 @@ impl<G: Observe> Told<G> {
 impl<G: Observe> Drop for Told<G> {
     #[inline]
     fn drop(&mut self) {
-        let guard = self.guard.take();
-        if thread::panicking() {
-            on_the_way_out(guard, self.verdict, self.now);
-        } else {
-            guard.done(self.verdict, self.now);
-        }
+        tell(self.guard.take(), self.verdict, self.now);
     }
 }
 
-/// A second panic while the first one unwinds would end the process.
+/// Where a panic unwinds already, a second one that got out of here would end the process.
+#[inline]
+fn tell<G: Observe>(guard: G, verdict: Verdict, now: Instant) {
+    if thread::panicking() {
+        on_the_way_out(guard, verdict, now);
+    } else {
+        guard.done(verdict, now);
+    }
+}
+
 #[cold]
 fn on_the_way_out<G: Observe>(guard: G, verdict: Verdict, now: Instant) {
     let _ = catch_unwind(AssertUnwindSafe(|| guard.done(verdict, now)));

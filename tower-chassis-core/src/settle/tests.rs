@@ -249,3 +249,15 @@ fn two_that_panic_when_they_are_told_are_one_panic() {
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(tell)).is_err());
     assert_eq!(log.classes(), [Class::Success; 2]);
 }
+
+#[test]
+fn an_observer_that_panics_on_the_way_out_of_a_panic_is_none_more() {
+    let call = async || -> Result<Res, Infallible> { panic!("planted") };
+    let poll = move || {
+        let call = ResponseFuture::new(call(), Listener::Panics, UntilHead::new(Auto));
+        let _ = Box::pin(call)
+            .as_mut()
+            .poll(&mut Context::from_waker(std::task::Waker::noop()));
+    };
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(poll)).is_err());
+}
