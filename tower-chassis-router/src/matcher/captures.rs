@@ -60,6 +60,17 @@ impl Captures {
         self.len += 1;
     }
 
+    pub(crate) fn set(&mut self, index: usize, start: usize, end: usize) {
+        let clip = |place: usize| u16::try_from(place).unwrap_or(u16::MAX);
+        let slot = match self.inline.get_mut(index) {
+            Some(slot) => Some(slot),
+            None => self.spill.get_mut(index - INLINE),
+        };
+        if let Some(slot) = slot {
+            *slot = (clip(start), clip(end));
+        }
+    }
+
     pub(crate) fn pop(&mut self) -> Option<(usize, usize)> {
         let last = self.get(self.len.checked_sub(1)?);
         self.truncate(self.len - 1);

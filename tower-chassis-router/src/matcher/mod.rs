@@ -1,59 +1,120 @@
 //! A table of routes, without any I/O: which of them serves a method and a path.
 //!
-//! Routes are kept in an order and tried in it; the first one that matches the path and has the method
-//! wins. Segment by segment the order is
-//!
-//! 1. static text,
-//! 2. a parameter with an expression: followed by a text first, else to the end of the segment,
-//! 3. a parameter: followed by a text first, else to the end of the segment,
-//! 4. a catch-all,
-//!
-//! and in the order of registration where these are equal. A pattern that ends goes before those that
-//! continue it. The names of parameters do not matter: `/p/{id}` and `/p/{slug}` are one place with two
-//! spellings.
-//!
 //! ```
 //! use http::Method;
 //! use tower_chassis_router::{matcher::{Captures, Matcher, Outcome}, pattern::Pattern};
 //!
-//! let mut matcher = Matcher::new();
-//! matcher.insert(&Pattern::parse("/users/{id}").unwrap(), Some(Method::GET), "one").unwrap();
-//! matcher.insert(&Pattern::parse("/users/me").unwrap(), Some(Method::PUT), "me").unwrap();
+//! let mut routes = Matcher::builder();
+//! routes.insert(&Pattern::parse("/users/{id}").unwrap(), Some(Method::GET), "one").unwrap();
+//! routes.insert(&Pattern::parse("/users/me").unwrap(), Some(Method::PUT), "me").unwrap();
+//! let matcher = routes.build();
 //!
 //! let mut captures = Captures::new();
 //! // `/users/me` is more specific, but only serves PUT.
 //! let found = matcher.find(&Method::GET, "/users/me", 0, &mut captures);
-//! assert!(matches!(found, Outcome::Found { value: &"one", .. }));
+//! assert!(matches!(found, Outcome::Found { value: &"one" }));
+//! assert_eq!(captures.get(0), Some((7, 9)));
 //! assert_eq!(matcher.allow("/users/me", 0), "GET, HEAD, PUT");
 //! ```
+//!
+//! # Rules
+//!
+//! Of the grammar (see [`pattern`](crate::pattern)):
+//!
+//! * **R1** A pattern starts with `/`, and so does a path. Both are split at their slashes; a path matches if it
+//!   has as many segments as the pattern and each matches.
+//! * **R2** Text is compared byte by byte, with case. `/a` is not `/a/`, and `//a` is not `/a`.
+//! * **R3** `{name}` takes any bytes of its segment, and never a slash.
+//! * **R4** A parameter that ends the path takes at least one byte. Any other may be empty, if it is plain or
+//!   its expression accepts nothing.
+//! * **R5** `{name:expression}` takes what the expression matches as a whole: `cat|dog` does not take `catx`. The
+//!   expression is asked about the empty value, too, and never sees a slash. `{name:}` takes anything.
+//! * **R6** Several parameters and texts may stand in one segment, also behind and beside expressions. Of all ways
+//!   to split a segment, the one counts in which the first value is shortest, then the second, and so on: where
+//!   a text stands more than once, all its places are tried.
+//! * **R7** `*` and `{*name}` end a pattern and take the rest of the path, which may be nothing: `/files/*` matches
+//!   `/files/`, not `/files`. They may follow a text: `/api*` matches `/api` and `/apix/y`.
+//! * **R8** Braces of an expression balance. Two parameters, or a parameter and a catch-all, have a text between
+//!   them. No name stands twice in a pattern. An expression beside another parameter does not look at what is
+//!   around it (`\b`).
+//! * **R9** A path is compared as it came, by what its escapes mean: `%61` is `a`, `%c3` is `%C3`, but `%2F`
+//!   separates nothing and `%3A` is not `:`. A `%` that escapes nothing is `%25`. Expressions see the decoded value.
+//! * **R10** A rest of the path of no bytes, as below a mount that was asked for by its own name, is `/`.
+//!
+//! Of precedence:
+//!
+//! * **R11** Decided from the left, segment by segment. The first route in the order that matches the path and serves
+//!   the method wins, whatever was tried before.
+//! * **R12** At one place: static text, then what begins with the longer text before its first parameter, then
+//!   expressions, then plain parameters, then catch-alls.
+//! * **R13** Among expressions, as among parameters, those with a text behind them go first; then, as among
+//!   equals, the order of registration counts.
+//! * **R14** What ends goes before what continues it, and a parameter's text decides before what is behind it.
+//! * **R15** The names of parameters make no place: `/p/{id}` and `/p/{slug}` are one. A method is registered once at a
+//!   place.
+//!
+//! Of methods:
+//!
+//! * **R16** A route without the method is passed by, and the search goes on; with [`strict`](Builder::strict) the
+//!   first place that matches the path decides.
+//! * **R17** If routes match the path and none serves the method, that is a 405; its `Allow` names the methods of
+//!   all that match, sorted, each once.
+//! * **R18** GET answers HEAD at a place without HEAD, if [`implicit_head`](Builder::implicit_head).
+//! * **R19** A route for any method answers what its place has no route for. Methods need no registry and are compared
+//!   with case.
+//!
+//! # How it works
+//!
+//! A trie of segments. Each node has a hash table of the static segments that may come next, and an ordered list of
+//! what else may. A search reads the path word by word and takes the first alternative at each node. Nearly always
+//! that is the route. If not, and another alternative was passed by, a second walk tries all of them in order, but
+//! enters only nodes with a candidate below: each route is filed under its rarest static segment, and the segments of
+//! the path name the files. Routes without parameters are also known as a whole.
+//!
+//! # Cost
+//!
+//! A search reads the path once or twice, and allocates nothing up to sixteen captures, unless the path has escapes, or
+//! patterns or the path have more than sixteen segments and the first walk fails. A miss costs at most the number of
+//! routes that share their rarest static segment with the path, times their depth; never more than the nodes of the
+//! table, each of which is entered at most once by either walk. Building is linear in the text of the patterns.
 
+mod builder;
 mod captures;
+mod exact;
+mod explain;
+mod filed;
+mod find;
+mod freeze;
+mod key;
+mod methods;
+mod node;
 mod order;
+mod small;
+mod sweep;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, fmt};
 
 use http::Method;
 
-pub use self::captures::Captures;
-use self::order::{Order, Rank};
-use crate::pattern::Pattern;
+pub use self::{
+    builder::Builder,
+    captures::Captures,
+    explain::{Tried, Verdict},
+};
+use self::{
+    find::{Found, start},
+    methods::{GET, named},
+    node::Trie,
+    sweep::Sweep,
+};
+use crate::percent;
 
-/// A table of routes with a value for each method. See the [module](self) for the order.
-#[derive(Debug)]
+/// A table of routes with a value for each method. See the [module](self) for the rules.
 pub struct Matcher<T> {
-    leaves: BTreeMap<Rank, Leaf<T>>,
-    order: Order,
-    implicit_head: bool,
-}
-
-/// All routes of one shape.
-#[derive(Debug)]
-struct Leaf<T> {
-    pattern: Pattern,
-    methods: Vec<(Method, T)>,
-    any: Option<T>,
+    trie: Trie,
+    values: Vec<T>,
 }
 
 /// What a [`Matcher`] knows of a method and a path.
@@ -70,73 +131,32 @@ pub enum Outcome<'a, T> {
     NotFound,
 }
 
+impl<T> fmt::Debug for Matcher<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Matcher")
+            .field("routes", &self.values.len())
+            .field("nodes", &self.trie.nodes.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl<T> Default for Matcher<T> {
+    /// No routes.
     fn default() -> Self {
-        Self::new()
+        Self::builder().build()
     }
 }
 
 impl<T> Matcher<T> {
-    /// A table without routes, in which GET answers HEAD where there is no route for HEAD.
+    /// A table without routes, to which some can be added.
     #[must_use]
-    pub fn new() -> Self {
-        Self {
-            leaves: BTreeMap::new(),
-            order: Order::default(),
-            implicit_head: true,
-        }
-    }
-
-    /// Whether GET answers HEAD where there is no route for HEAD. Default: it does.
-    #[must_use]
-    pub fn implicit_head(mut self, implicit: bool) -> Self {
-        self.implicit_head = implicit;
-        self
-    }
-
-    /// Adds a route for `method`, or for every method that has no route of its own at this place.
-    ///
-    /// # Errors
-    ///
-    /// The value that the same method and place already has; the new value is dropped.
-    pub fn insert(
-        &mut self,
-        pattern: &Pattern,
-        method: Option<Method>,
-        value: T,
-    ) -> Result<(), &T> {
-        let leaf = self
-            .leaves
-            .entry(self.order.rank(pattern))
-            .or_insert_with(|| Leaf {
-                pattern: pattern.clone(),
-                methods: Vec::new(),
-                any: None,
-            });
-        let taken = match &method {
-            None => leaf.any.is_some(),
-            Some(method) => leaf.of(method).is_some(),
-        };
-        match (method, taken) {
-            (None, false) => leaf.any = Some(value),
-            (Some(method), false) => leaf.methods.push((method, value)),
-            (None, true) => return leaf.any.as_ref().map_or(Ok(()), Err),
-            (Some(method), true) => return leaf.of(&method).map_or(Ok(()), Err),
-        }
-        Ok(())
-    }
-
-    /// A value of the same shape as `pattern`; the one for any method, if there is one.
-    pub(crate) fn occupant(&mut self, pattern: &Pattern) -> Option<&T> {
-        let leaf = self.leaves.get(&self.order.rank(pattern))?;
-        leaf.any
-            .as_ref()
-            .or_else(|| leaf.methods.first().map(|(_, value)| value))
+    pub fn builder() -> Builder<T> {
+        Builder::new()
     }
 
     /// Searches a route for `method` and the part of `path` that starts at byte `at`; what it captures
-    /// is added to `captures`. Allocates nothing up to sixteen captures, unless an expression sees an
-    /// escaped value.
+    /// is added to `captures`, as places of `path`.
+    #[inline]
     pub fn find<'a>(
         &'a self,
         method: &Method,
@@ -144,63 +164,62 @@ impl<T> Matcher<T> {
         at: usize,
         captures: &mut Captures,
     ) -> Outcome<'a, T> {
-        let mut outcome = Outcome::NotFound;
         if path.len() > usize::from(u16::MAX) {
-            return outcome;
+            return Outcome::NotFound;
         }
-        let kept = captures.len();
-        for leaf in self.leaves.values() {
-            if !leaf.pattern.matches(path, at, captures) {
-                continue;
-            }
-            if let Some(value) = leaf.serves(method, self.implicit_head) {
-                return Outcome::Found { value };
-            }
-            outcome = Outcome::MethodNotAllowed;
-            captures.truncate(kept);
+        let wanted = self.trie.wanted(method);
+        let bytes = path.as_bytes();
+        let found = if memchr::memchr(b'%', bytes).is_none() {
+            self.trie.find(wanted, bytes, at, captures)
+        } else {
+            let kept = captures.len();
+            let form = canonical(bytes, at);
+            let found = self.trie.find(wanted, &form, at, captures);
+            percent::restore(bytes, at, captures, kept);
+            found
+        };
+        match found {
+            Found::Value(value) => match self.values.get(value as usize) {
+                Some(value) => Outcome::Found { value },
+                None => Outcome::NotFound,
+            },
+            Found::OtherMethods => Outcome::MethodNotAllowed,
+            Found::Nothing => Outcome::NotFound,
         }
-        outcome
     }
 
     /// The value of an `Allow` header: the methods of all routes that match the path, sorted, without
     /// repeats.
     #[must_use]
     pub fn allow(&self, path: &str, at: usize) -> String {
-        let mut captures = Captures::new();
+        let bytes = canonical(path.as_bytes(), at);
+        let mut mask = 0;
         let mut methods = Vec::new();
-        for leaf in self.leaves.values() {
-            if !leaf.pattern.matches(path, at, &mut captures) {
-                continue;
-            }
-            captures.truncate(0);
-            methods.extend(leaf.methods.iter().map(|(method, _)| method.as_str()));
+        if path.len() <= usize::from(u16::MAX)
+            && let Some(start) = start(&bytes, at)
+        {
+            Sweep::new(&self.trie, &bytes, start).all(|leaf| {
+                mask |= self.trie.methods(leaf);
+                let others = self.trie.others(leaf);
+                methods.extend(others.map(|(_, method, _)| method.clone()));
+            });
         }
-        if self.implicit_head && methods.contains(&"GET") {
-            methods.push("HEAD");
+        if self.trie.implicit_head && mask & GET != 0 {
+            mask |= methods::HEAD;
         }
+        methods.extend(named(mask));
+        let mut methods: Vec<_> = methods.iter().map(Method::as_str).collect();
         methods.sort_unstable();
         methods.dedup();
         methods.join(", ")
     }
 }
 
-impl<T> Leaf<T> {
-    fn of(&self, method: &Method) -> Option<&T> {
-        self.methods
-            .iter()
-            .find(|(known, _)| known == method)
-            .map(|(_, value)| value)
-    }
-
-    fn serves(&self, method: &Method, implicit_head: bool) -> Option<&T> {
-        self.of(method)
-            .or_else(|| {
-                if implicit_head && *method == Method::HEAD {
-                    self.of(&Method::GET)
-                } else {
-                    None
-                }
-            })
-            .or(self.any.as_ref())
+/// `path` with the part from `at` on in canonical form.
+fn canonical(path: &[u8], at: usize) -> Cow<'_, [u8]> {
+    let (head, rest) = path.split_at_checked(at).unwrap_or((path, &[]));
+    match percent::canonical(rest) {
+        Cow::Borrowed(_) => Cow::Borrowed(path),
+        Cow::Owned(rest) => Cow::Owned([head, &rest].concat()),
     }
 }

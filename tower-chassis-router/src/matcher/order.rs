@@ -1,15 +1,15 @@
-//! Precedence: the order in which patterns are tried.
+//! Precedence between the segments of one place.
 //!
-//! It is the depth-first order of the trie of their tokens. Comparing patterns pairwise would not do:
-//! which of two parameters goes first depends on who registered that parameter *at that place* first.
+//! It is the depth-first order of the trie of their tokens. Comparing two at a time would not do: which of
+//! two parameters goes first depends on who registered that parameter *at that place* first.
 
 use std::collections::HashMap;
 
-use crate::pattern::{Pattern, Token};
+use crate::pattern::Token;
 
-/// The place of a pattern in the order; a pattern that ends goes before those that continue it.
+/// A place in the order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Rank(Vec<(Class, u32)>);
+struct Rank(Vec<(Class, u32)>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Class {
@@ -21,46 +21,37 @@ enum Class {
     CatchAll,
 }
 
-/// Hands out ranks in the order of registration. Patterns of the same tokens have the same rank.
-#[derive(Debug, Default)]
-pub(super) struct Order {
-    /// From a node and a token to the child's node and its number among the children.
-    edges: HashMap<(u32, Token), (u32, u32)>,
-    /// The number of children of each node but the root, which is the first.
-    children: Vec<u32>,
-}
-
-impl Order {
-    pub(super) fn rank(&mut self, pattern: &Pattern) -> Rank {
-        if self.children.is_empty() {
-            self.children.push(0);
-        }
+/// The indices of `segments`, which come in the order of registration, in the order of precedence.
+pub(super) fn order(segments: &[Vec<Token>]) -> Vec<usize> {
+    // From a node and a token to the child's node and its number among the children.
+    let mut edges: HashMap<(u32, &Token), (u32, u32)> = HashMap::new();
+    let mut children = vec![0];
+    let mut ranked = Vec::with_capacity(segments.len());
+    for (index, tokens) in segments.iter().enumerate() {
         let mut node = 0;
-        let rank = pattern
-            .tokens()
-            .into_iter()
-            .map(|token| {
-                let class = class(&token);
-                let (child, number) = *self.edges.entry((node, token)).or_insert_with(|| {
-                    let child = u32::try_from(self.children.len()).unwrap_or(u32::MAX);
-                    self.children.push(0);
-                    let number = self.children.get_mut(node as usize).map_or(0, |count| {
-                        *count += 1;
-                        *count
-                    });
-                    (child, number)
+        let mut rank = Vec::with_capacity(tokens.len());
+        for token in tokens {
+            let (child, number) = *edges.entry((node, token)).or_insert_with(|| {
+                let child = children.len() as u32;
+                children.push(0);
+                let number = children.get_mut(node as usize).map_or(0, |count| {
+                    *count += 1;
+                    *count
                 });
-                node = child;
-                (class, number)
-            })
-            .collect();
-        Rank(rank)
+                (child, number)
+            });
+            node = child;
+            rank.push((class(token), number));
+        }
+        ranked.push((Rank(rank), index));
     }
+    ranked.sort_unstable();
+    ranked.into_iter().map(|(_, index)| index).collect()
 }
 
 fn class(token: &Token) -> Class {
     match token {
-        Token::Unit(_) => Class::Static,
+        Token::Byte(_) => Class::Static,
         Token::Expression { tail: Some(_), .. } => Class::ExpressionWithTail,
         Token::Expression { tail: None, .. } => Class::Expression,
         Token::Param { tail: Some(_) } => Class::ParamWithTail,

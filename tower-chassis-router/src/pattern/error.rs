@@ -52,8 +52,9 @@ pub enum PatternErrorKind {
     InvalidParamName,
     /// Two parameters, or a parameter and a catch-all, with nothing between them.
     AdjacentParams,
-    /// A parameter with an expression shares its segment with another parameter or a catch-all.
-    RegexNotAlone,
+    /// An expression that looks at what is around it (`\b`, `(?m)^`) shares its segment with another parameter
+    /// or a catch-all. `^` and `$` say nothing new, and are fine.
+    RegexBoundary,
 }
 
 impl PatternError {
@@ -102,8 +103,8 @@ impl fmt::Display for PatternErrorKind {
             Self::AdjacentParams => {
                 f.write_str("nothing separates this from the parameter before it")
             }
-            Self::RegexNotAlone => f.write_str(
-                "an expression cannot share its segment with another parameter or a catch-all",
+            Self::RegexBoundary => f.write_str(
+                "an expression beside another parameter or a catch-all cannot look at what is around it",
             ),
         }
     }

@@ -26,17 +26,22 @@
 //! * There is no escape for a literal `{`, `}` or `*`: write `%7B`, `%7D`, `%2A` (and the latter only
 //!   matches the escaped form).
 
+mod engine;
 mod error;
 mod parse;
 mod segment;
+mod shape;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 pub use self::error::{PatternError, PatternErrorKind};
-pub(crate) use self::segment::{Hole, Segment};
-use crate::{matcher::Captures, percent::Unit};
+pub(crate) use self::{
+    segment::Segment,
+    shape::{Hole, Shape, Spec},
+};
+use crate::{matcher::Captures, percent};
 
 /// A compiled pattern. See the [module](self) for the grammar.
 #[derive(Clone, Debug)]
@@ -44,7 +49,6 @@ pub struct Pattern {
     text: Arc<str>,
     segments: Box<[Segment]>,
     names: Box<[Box<str>]>,
-    catch_all: bool,
 }
 
 impl Pattern {
@@ -69,7 +73,7 @@ impl Pattern {
 
     /// Whether it ends with a catch-all.
     pub fn is_catch_all(&self) -> bool {
-        self.catch_all
+        self.segments.last().is_some_and(Segment::is_open)
     }
 
     /// Whether `path` matches as a whole, from byte `at` on. What it captures is added to `captures`,
@@ -86,13 +90,26 @@ impl Pattern {
     /// ```
     pub fn matches(&self, path: &str, at: usize, captures: &mut Captures) -> bool {
         let kept = captures.len();
-        let matched = self.walk(path.as_bytes(), at, captures).is_some();
-        if !matched {
+        let Some(rest) = path.as_bytes().get(at..) else {
+            return false;
+        };
+        let matched = match percent::canonical(rest) {
+            Cow::Borrowed(_) => self.walk(path.as_bytes(), at, captures),
+            Cow::Owned(form) => {
+                // Positions are those of the whole path.
+                let whole = [path.as_bytes().get(..at).unwrap_or_default(), &form].concat();
+                let matched = self.walk(&whole, at, captures);
+                percent::restore(path.as_bytes(), at, captures, kept);
+                matched
+            }
+        };
+        if matched.is_none() {
             captures.truncate(kept);
         }
-        matched
+        matched.is_some()
     }
 
+    /// The same in canonical form. `captures` are not cleared where it does not match.
     fn walk(&self, path: &[u8], at: usize, captures: &mut Captures) -> Option<()> {
         // The rest of a mount that was asked for by its own name has no bytes, and is `/`.
         let mut at = if at == path.len() && at > 0 {
@@ -100,53 +117,39 @@ impl Pattern {
         } else {
             eat_slash(path, at)?
         };
-        let last = self.segments.len().checked_sub(1)?;
         for (index, segment) in self.segments.iter().enumerate() {
             if index > 0 {
                 at = eat_slash(path, at)?;
             }
-            let end = path
-                .get(at..)?
-                .iter()
-                .position(|byte| *byte == b'/')
-                .map_or(path.len(), |slash| at + slash);
-            let ends_pattern = index == last;
-            if ends_pattern && self.catch_all {
-                let rest = segment.eat_open(path, at, end, captures)?;
-                captures.push(rest, path.len());
+            let rest = path.get(at..)?;
+            let end = memchr::memchr(b'/', rest).map_or(path.len(), |slash| at + slash);
+            if !segment.eat(path, at, end, captures) {
+                return None;
+            }
+            if segment.is_open() {
                 return Some(());
             }
-            segment.eat(path, at, end, ends_pattern, captures)?;
             at = end;
         }
         (at == path.len()).then_some(())
     }
 
-    /// What precedence is decided by.
-    pub(crate) fn tokens(&self) -> Vec<Token> {
-        let mut tokens = Vec::new();
-        for segment in &self.segments {
-            tokens.push(Token::Unit(crate::percent::SLASH));
-            segment.tokens(&mut tokens);
-        }
-        if self.catch_all {
-            tokens.push(Token::CatchAll);
-        }
-        tokens
+    pub(crate) fn segments(&self) -> &[Segment] {
+        &self.segments
     }
 }
 
-/// One step of a pattern. Two patterns of the same tokens match the same paths.
+/// One step of a segment; precedence is decided by these.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Token {
-    Unit(Unit),
-    /// The tail is the unit behind the parameter, none where it ends its segment.
+    Byte(u8),
+    /// The tail is the byte behind the parameter, none where it ends its segment.
     Expression {
         text: Box<str>,
-        tail: Option<Unit>,
+        tail: Option<u8>,
     },
     Param {
-        tail: Option<Unit>,
+        tail: Option<u8>,
     },
     CatchAll,
 }

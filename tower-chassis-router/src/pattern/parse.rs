@@ -1,7 +1,12 @@
 //! From the text of a pattern to its segments.
 
-use super::{Hole, Pattern, PatternError, PatternErrorKind as Kind, Segment};
-use crate::{expression::Expression, percent};
+use std::sync::Arc;
+
+use super::{Hole, Pattern, PatternError, PatternErrorKind as Kind, Segment, Shape, Spec};
+use crate::{
+    expression::{Expression, Unfit},
+    percent,
+};
 
 /// What one expression may take when compiled.
 const EXPRESSION_LIMIT: usize = 256 << 10;
@@ -15,11 +20,12 @@ pub(super) fn parse(text: &str) -> Result<Pattern, PatternError> {
 #[derive(Default)]
 struct Parser {
     segments: Vec<Segment>,
-    segment: Segment,
-    names: Vec<Box<str>>,
-    catch_all: bool,
-    /// Where the first expression of this segment stands.
+    /// The segment that is being read.
+    spec: Spec,
+    expressions: Vec<Option<Expression>>,
+    /// Where its first expression stands.
     expression_at: Option<usize>,
+    names: Vec<Box<str>>,
 }
 
 impl Parser {
@@ -30,26 +36,22 @@ impl Parser {
             Some(b'/') => {}
             Some(_) => return Err((Kind::NoLeadingSlash, 0)),
         }
+        self.segments
+            .reserve_exact(bytes.iter().filter(|byte| **byte == b'/').count());
         let mut at = 1;
-        while let Some((unit, taken)) = percent::unit(bytes, at) {
-            at = match bytes.get(at) {
-                Some(b'/') => {
+        while let Some(byte) = bytes.get(at) {
+            at = match byte {
+                b'/' => {
                     self.end_segment()?;
                     at + 1
                 }
-                Some(b'{') => self.param(text, at)?,
-                Some(b'}') => return Err((Kind::UnopenedParam, at)),
-                Some(b'*') => {
+                b'{' => self.param(text, at)?,
+                b'}' => return Err((Kind::UnopenedParam, at)),
+                b'*' => {
                     self.catch_all("*", at, at + 1, text.len())?;
                     at + 1
                 }
-                _ => {
-                    match self.segment.holes.last_mut() {
-                        Some(hole) => hole.then.push(unit),
-                        None => self.segment.prefix.push(unit),
-                    }
-                    at + taken
-                }
+                _ => self.literal(bytes, at),
             };
         }
         self.end_segment()?;
@@ -57,8 +59,20 @@ impl Parser {
             text: text.into(),
             segments: self.segments.into(),
             names: self.names.into(),
-            catch_all: self.catch_all,
         })
+    }
+
+    /// Reads text up to something else; gives the place behind it.
+    fn literal(&mut self, bytes: &[u8], at: usize) -> usize {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let special = |byte: &u8| matches!(byte, b'/' | b'{' | b'}' | b'*');
+        let len = rest.iter().position(special).unwrap_or(rest.len());
+        let literal = percent::canonical(rest.get(..len).unwrap_or_default());
+        match self.spec.holes.last_mut() {
+            Some(hole) => hole.then.extend_from_slice(&literal),
+            None => self.spec.prefix.extend_from_slice(&literal),
+        }
+        at + len
     }
 
     /// Reads the parameter whose brace opens at `open`; gives the place behind it.
@@ -75,23 +89,19 @@ impl Parser {
             None => (inside, None),
         };
         self.name(name, open)?;
-        let test = match expression {
+        let compiled = match expression {
             None => None,
             Some(written) => {
                 self.expression_at.get_or_insert(open);
                 // `{id:}` is an expression that accepts anything.
-                let compiled = if written.is_empty() {
-                    "(?s).*"
-                } else {
-                    written
-                };
-                let compiled = Expression::new(compiled, EXPRESSION_LIMIT)
+                let compiled = Expression::new(anything(written), EXPRESSION_LIMIT)
                     .map_err(|source| (Kind::InvalidRegex { source }, open + 2 + name.len()))?;
-                Some((written.into(), compiled))
+                Some(compiled)
             }
         };
-        self.segment.holes.push(Hole {
-            test,
+        self.expressions.push(compiled);
+        self.spec.holes.push(Hole {
+            expression: expression.map(|written| anything(written).into()),
             then: Vec::new(),
         });
         Ok(close + 1)
@@ -113,13 +123,13 @@ impl Parser {
         } else {
             self.name(name, at)?
         }
-        self.catch_all = true;
+        self.spec.open = true;
         Ok(())
     }
 
     /// Refuses what directly follows a parameter.
     fn apart(&self, at: usize) -> Result<(), (Kind, usize)> {
-        match self.segment.holes.last() {
+        match self.spec.holes.last() {
             Some(hole) if hole.then.is_empty() => Err((Kind::AdjacentParams, at)),
             _ => Ok(()),
         }
@@ -140,14 +150,41 @@ impl Parser {
     }
 
     fn end_segment(&mut self) -> Result<(), (Kind, usize)> {
-        let segment = std::mem::take(&mut self.segment);
-        if let Some(at) = self.expression_at.take()
-            && (segment.holes.len() > 1 || self.catch_all)
-        {
-            return Err((Kind::RegexNotAlone, at));
-        }
+        let spec = std::mem::take(&mut self.spec);
+        let expressions = std::mem::take(&mut self.expressions);
+        let expression_at = self.expression_at.take();
+        let segment = match (&*spec.holes, spec.open) {
+            ([], false) => Segment::Static(spec.prefix.into()),
+            ([], true) if spec.prefix.is_empty() => Segment::Rest,
+            ([hole], false)
+                if spec.prefix.is_empty() && hole.then.is_empty() && hole.expression.is_none() =>
+            {
+                Segment::Param
+            }
+            _ => {
+                let shape = Shape::new(spec, expressions, EXPRESSION_LIMIT).map_err(|unfit| {
+                    let kind = match unfit {
+                        Unfit::Boundary => Kind::RegexBoundary,
+                        Unfit::Large => Kind::InvalidRegex {
+                            source: regex::Error::CompiledTooBig(EXPRESSION_LIMIT),
+                        },
+                    };
+                    (kind, expression_at.unwrap_or_default())
+                })?;
+                Segment::Shaped(Arc::new(shape))
+            }
+        };
         self.segments.push(segment);
         Ok(())
+    }
+}
+
+/// The expression that was written, or one that accepts anything.
+fn anything(written: &str) -> &str {
+    if written.is_empty() {
+        "(?s).*"
+    } else {
+        written
     }
 }
 

@@ -72,6 +72,18 @@ fn what_patterns_match() {
         ("/{x}", "/a%2Fb", &["a%2Fb"]),
         ("/a%2fb", "/a%2Fb", &[]),
         ("/100%", "/100%", &[]),
+        ("/100%", "/100%25", &[]),
+        // expressions beside others
+        ("/{a:x-y|x}-{b}", "/x-y-z", &["x", "y-z"]),
+        (
+            "/{date:\\d{4}-\\d{2}}-{slug}",
+            "/2024-05-a-b",
+            &["2024-05", "a-b"],
+        ),
+        ("/{a}-{b:^[0-9]*$}", "/x-y-7", &["x-y", "7"]),
+        ("/{a:x+}-*", "/xx-y/z", &["xx", "y/z"]),
+        ("/{a:\\p{L}+}-{b}", "/stra%C3%9Fe-1", &["stra%C3%9Fe", "1"]),
+        ("/{a:[a/]+}-{b:%}", "/a%2fa-%25", &["a%2fa", "%25"]),
     ];
     for (pattern, path, expected) in cases {
         assert_eq!(
@@ -179,9 +191,9 @@ fn every_fault_has_its_place() {
         ("/{a}{b}", Kind::AdjacentParams, 4),
         ("/{a}*", Kind::AdjacentParams, 4),
         ("/{a:[0-9]{4}}*", Kind::AdjacentParams, 13),
-        ("/{a:x}-{b}", Kind::RegexNotAlone, 1),
-        ("/{a}-{b:x}", Kind::RegexNotAlone, 5),
-        ("/{a:x}-*", Kind::RegexNotAlone, 1),
+        ("/{a:\\bx}-{b}", Kind::RegexBoundary, 1),
+        ("/{a}-{b:(?m)x$}", Kind::RegexBoundary, 5),
+        ("/{a:x\\B}-*", Kind::RegexBoundary, 1),
     ];
     for (pattern, kind, offset) in cases {
         let error = Pattern::parse(pattern).expect_err(pattern);

@@ -16,7 +16,7 @@ use super::{
     table::Table,
 };
 use crate::{
-    matcher::Matcher,
+    matcher::{Builder, Matcher},
     pattern::{Pattern, PatternError, PatternErrorKind},
 };
 
@@ -121,7 +121,7 @@ impl Build {
             ),
             implicit_head: router.implicit_head.unwrap_or(inherited.implicit_head),
         };
-        let mut matcher = Matcher::new().implicit_head(own.implicit_head);
+        let mut matcher = Matcher::builder().implicit_head(own.implicit_head);
         for item in router.items {
             match item {
                 Item::Route {
@@ -155,7 +155,7 @@ impl Build {
         } = own;
         wrap(
             Arc::new(Level {
-                matcher,
+                matcher: matcher.build(),
                 not_found,
                 method_not_allowed,
             }),
@@ -166,7 +166,7 @@ impl Build {
 
     fn route<B: Send + 'static>(
         &mut self,
-        matcher: &mut Matcher<Slot<B>>,
+        matcher: &mut Builder<Slot<B>>,
         scope: &Scope,
         path: &str,
         methods: MethodRouter<B>,
@@ -213,7 +213,7 @@ impl Build {
 
     fn mount<B: Send + 'static>(
         &mut self,
-        matcher: &mut Matcher<Slot<B>>,
+        matcher: &mut Builder<Slot<B>>,
         scope: &Scope,
         inherited: &Inherited<B>,
         prefix: &str,

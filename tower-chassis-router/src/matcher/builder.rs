@@ -1,0 +1,329 @@
+//! Routes as they are registered.
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use http::Method;
+
+use super::{
+    Matcher, freeze,
+    key::{Segment as Read, combine, spread},
+    node::NONE,
+};
+use crate::pattern::{Pattern, Segment, Shape, Spec};
+
+/// Takes routes, and becomes a [`Matcher`]. See the [module](super) for the rules.
+pub struct Builder<T> {
+    pub(super) tree: Tree,
+    pub(super) entries: Vec<Entry<T>>,
+    pub(super) implicit_head: bool,
+    pub(super) strict: bool,
+}
+
+/// The routes without their values.
+#[derive(Default)]
+pub(super) struct Tree {
+    pub(super) nodes: Vec<Node>,
+    pub(super) edges: Vec<Edge>,
+    pub(super) texts: Vec<u8>,
+    /// Indices of edges, by node and text.
+    table: Vec<u32>,
+    shapes: HashMap<(u32, Arc<Spec>), u32>,
+    /// The first entry of each leaf, and its last.
+    pub(super) leaves: Vec<(u32, u32)>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    /// The first and the last of its edges.
+    pub(super) edges: (u32, u32),
+    pub(super) shapes: Vec<(Arc<Shape>, u32)>,
+    pub(super) param: u32,
+    /// Behind a catch-all.
+    pub(super) rest: u32,
+    pub(super) leaf: u32,
+}
+
+/// A static segment.
+#[derive(Debug)]
+pub(super) struct Edge {
+    pub(super) node: u32,
+    pub(super) key: u64,
+    pub(super) text: (u32, u32),
+    pub(super) child: u32,
+    pub(super) next: u32,
+}
+
+/// A route.
+pub(super) struct Entry<T> {
+    /// None for any method.
+    pub(super) method: Option<Method>,
+    pub(super) value: Option<T>,
+    pub(super) next: u32,
+}
+
+impl<T> Default for Builder<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> fmt::Debug for Builder<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("routes", &self.entries.len())
+            .field("implicit_head", &self.implicit_head)
+            .field("strict", &self.strict)
+            .finish()
+    }
+}
+
+impl<T> Builder<T> {
+    /// No routes; GET answers HEAD where there is no route for HEAD, and a route without the method is
+    /// passed by.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            tree: Tree::new(),
+            entries: Vec::new(),
+            implicit_head: true,
+            strict: false,
+        }
+    }
+
+    /// Whether GET answers HEAD where there is no route for HEAD. Default: it does.
+    #[must_use]
+    pub fn implicit_head(mut self, implicit: bool) -> Self {
+        self.implicit_head = implicit;
+        self
+    }
+
+    /// Whether the first place that matches a path decides, even if it has no route for the method. Default:
+    /// it does not, and the search goes on: with `GET /users/me` and `PUT /users/{id}`, `PUT /users/me`
+    /// is served by the latter.
+    #[must_use]
+    pub fn strict(mut self, strict: bool) -> Self {
+        self.strict = strict;
+        self
+    }
+
+    /// Adds a route for `method`, or for every method that has no route of its own at this place.
+    ///
+    /// # Errors
+    ///
+    /// The value that the same method and place already has; the new value is dropped.
+    pub fn insert(
+        &mut self,
+        pattern: &Pattern,
+        method: Option<Method>,
+        value: T,
+    ) -> Result<(), &T> {
+        let leaf = self.tree.leaf(pattern);
+        let mut at = self
+            .tree
+            .leaves
+            .get(leaf as usize)
+            .map_or(NONE, |leaf| leaf.0);
+        while let Some(entry) = self.entries.get(at as usize) {
+            if entry.method == method {
+                return self
+                    .entries
+                    .get(at as usize)
+                    .and_then(|entry| entry.value.as_ref())
+                    .map_or(Ok(()), Err);
+            }
+            at = entry.next;
+        }
+        let new = self.entries.len() as u32;
+        if let Some((first, last)) = self.tree.leaves.get_mut(leaf as usize) {
+            match self.entries.get_mut(*last as usize) {
+                Some(entry) => entry.next = new,
+                None => *first = new,
+            }
+            *last = new;
+        }
+        self.entries.push(Entry {
+            method,
+            value: Some(value),
+            next: NONE,
+        });
+        Ok(())
+    }
+
+    /// A value of the same shape as `pattern`; the one for any method, if there is one.
+    pub fn occupant(&self, pattern: &Pattern) -> Option<&T> {
+        let leaf = self.tree.find(pattern)?;
+        let (first, _) = *self.tree.leaves.get(leaf as usize)?;
+        let mut at = first;
+        let mut found = self.entries.get(at as usize)?;
+        while let Some(entry) = self.entries.get(at as usize) {
+            if entry.method.is_none() {
+                found = entry;
+            }
+            at = entry.next;
+        }
+        found.value.as_ref()
+    }
+
+    /// Makes a table that can be searched.
+    #[must_use]
+    pub fn build(self) -> Matcher<T> {
+        freeze::freeze(self)
+    }
+}
+
+impl Tree {
+    fn new() -> Self {
+        Self {
+            nodes: vec![Node::new()],
+            ..Self::default()
+        }
+    }
+
+    /// The leaf of a pattern, made if it is not there.
+    fn leaf(&mut self, pattern: &Pattern) -> u32 {
+        let mut at = 0;
+        for segment in pattern.segments() {
+            at = match self.child(at, segment) {
+                Some(child) => child,
+                None => self.add(at, segment),
+            };
+        }
+        let new = self.leaves.len() as u32;
+        let Some(node) = self.nodes.get_mut(at as usize) else {
+            return NONE;
+        };
+        if node.leaf == NONE {
+            node.leaf = new;
+            self.leaves.push((NONE, NONE));
+        }
+        node.leaf
+    }
+
+    fn find(&self, pattern: &Pattern) -> Option<u32> {
+        let mut at = 0;
+        for segment in pattern.segments() {
+            at = self.child(at, segment)?;
+        }
+        self.nodes
+            .get(at as usize)
+            .map(|node| node.leaf)
+            .filter(|leaf| *leaf != NONE)
+    }
+
+    fn child(&self, at: u32, segment: &Segment) -> Option<u32> {
+        let node = self.nodes.get(at as usize)?;
+        let child = match segment {
+            Segment::Static(text) => {
+                let key = key(text);
+                let mask = self.table.len().wrapping_sub(1);
+                let mut slot = mark(at, key) & mask;
+                loop {
+                    let edge = self.edges.get(*self.table.get(slot)? as usize)?;
+                    if edge.node == at && edge.key == key && self.text(edge) == Some(text) {
+                        return Some(edge.child);
+                    }
+                    slot = (slot + 1) & mask;
+                }
+            }
+            Segment::Param => node.param,
+            Segment::Rest => node.rest,
+            Segment::Shaped(shape) => match node.shapes.as_slice() {
+                [] => NONE,
+                few if few.len() < 8 => {
+                    let same = few.iter().find(|known| known.0.spec == shape.spec);
+                    same.map_or(NONE, |known| known.1)
+                }
+                _ => *self.shapes.get(&(at, Arc::clone(&shape.spec)))?,
+            },
+        };
+        (child != NONE).then_some(child)
+    }
+
+    pub(super) fn text(&self, edge: &Edge) -> Option<&[u8]> {
+        self.texts.get(edge.text.0 as usize..edge.text.1 as usize)
+    }
+
+    fn add(&mut self, at: u32, segment: &Segment) -> u32 {
+        let child = self.nodes.len() as u32;
+        self.nodes.push(Node::new());
+        let Some(node) = self.nodes.get_mut(at as usize) else {
+            return child;
+        };
+        match segment {
+            Segment::Static(text) => {
+                let edge = self.edges.len() as u32;
+                match self.edges.get_mut(node.edges.1 as usize) {
+                    Some(last) => last.next = edge,
+                    None => node.edges.0 = edge,
+                }
+                node.edges.1 = edge;
+                let start = self.texts.len() as u32;
+                self.texts.extend_from_slice(text);
+                self.edges.push(Edge {
+                    node: at,
+                    key: key(text),
+                    text: (start, self.texts.len() as u32),
+                    child,
+                    next: NONE,
+                });
+                self.enter(edge);
+            }
+            Segment::Param => node.param = child,
+            Segment::Rest => node.rest = child,
+            Segment::Shaped(shape) => {
+                node.shapes.push((Arc::clone(shape), child));
+                self.shapes.insert((at, Arc::clone(&shape.spec)), child);
+            }
+        }
+        child
+    }
+
+    fn enter(&mut self, edge: u32) {
+        if self.edges.len() * 2 > self.table.len() {
+            let size = (self.edges.len() * 4).next_power_of_two().max(64);
+            self.table = vec![NONE; size];
+            for known in 0..edge {
+                self.put(known);
+            }
+        }
+        self.put(edge);
+    }
+
+    fn put(&mut self, edge: u32) {
+        let mask = self.table.len().wrapping_sub(1);
+        let Some(mut at) = self
+            .edges
+            .get(edge as usize)
+            .map(|edge| mark(edge.node, edge.key) & mask)
+        else {
+            return;
+        };
+        while let Some(slot) = self.table.get_mut(at) {
+            if *slot == NONE {
+                *slot = edge;
+                return;
+            }
+            at = (at + 1) & mask;
+        }
+    }
+}
+
+impl Node {
+    const fn new() -> Self {
+        Self {
+            edges: (NONE, NONE),
+            shapes: Vec::new(),
+            param: NONE,
+            rest: NONE,
+            leaf: NONE,
+        }
+    }
+}
+
+fn key(text: &[u8]) -> u64 {
+    Read::read(text, 0).key
+}
+
+fn mark(node: u32, key: u64) -> usize {
+    spread(combine([key, u64::from(node), 0])) as usize
+}

@@ -1,0 +1,170 @@
+//! The first phase of a search: the first alternative at each place, and no way back.
+//!
+//! Nearly all paths end here. Where an alternative was passed by and the way is a dead end, the
+//! [sweep](super::sweep) decides.
+
+use super::{
+    Captures,
+    key::Segment,
+    node::{Child, NONE, Node, Trie, Wanted},
+    sweep::Sweep,
+};
+
+/// What is known of a method and a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// The index of a value.
+    Value(u32),
+    OtherMethods,
+    Nothing,
+}
+
+impl Trie {
+    /// Searches `path`, which is in canonical form, from `at` on.
+    #[inline]
+    pub(super) fn find(
+        &self,
+        wanted: Wanted<'_>,
+        path: &[u8],
+        at: usize,
+        captures: &mut Captures,
+    ) -> Found {
+        if let Some(leaf) = self.exact.find(path, at) {
+            match self.serves(leaf, wanted) {
+                Some(value) => return Found::Value(value),
+                None if self.strict => return Found::OtherMethods,
+                None => {}
+            }
+        }
+        let Some(start) = start(path, at) else {
+            return Found::Nothing;
+        };
+        let kept = captures.len();
+        match self.greedy(wanted, path, start, captures) {
+            Ok(found @ Found::Value(_)) => found,
+            Ok(found) => {
+                captures.truncate(kept);
+                found
+            }
+            Err(()) => {
+                captures.truncate(kept);
+                Sweep::new(self, path, start).search(wanted, captures)
+            }
+        }
+    }
+
+    /// An error where another alternative may do better.
+    #[inline]
+    pub(super) fn greedy(
+        &self,
+        wanted: Wanted<'_>,
+        path: &[u8],
+        mut at: usize,
+        captures: &mut Captures,
+    ) -> Result<Found, ()> {
+        let mut choice = false;
+        let dead_end = |choice, found| if choice { Err(()) } else { Ok(found) };
+        let Some(mut node) = self.nodes.first() else {
+            return Ok(Found::Nothing);
+        };
+        loop {
+            let segment = Segment::read(path, at);
+            let mut child = self.step(node, path, &segment);
+            let mut rest = false;
+            if child.is_none() {
+                if node.more == NONE {
+                    if node.param.is_none() || (segment.len() == 0 && segment.end == path.len()) {
+                        return dead_end(choice, Found::Nothing);
+                    }
+                    captures.push(at, segment.end);
+                    child = node.param;
+                } else {
+                    match self.greedy_more(node, path, &segment, captures) {
+                        None => return dead_end(choice, Found::Nothing),
+                        Some(taken) => {
+                            choice |= taken.choice;
+                            rest = taken.rest;
+                            child = taken.child;
+                        }
+                    }
+                }
+            } else {
+                choice |= node.alternatives;
+            }
+            if rest || segment.end == path.len() {
+                let Some(leaf) = self.leaf(child) else {
+                    return dead_end(choice, Found::Nothing);
+                };
+                return match self.serves(leaf, wanted) {
+                    Some(value) => Ok(Found::Value(value)),
+                    None if self.strict => Ok(Found::OtherMethods),
+                    None => dead_end(choice, Found::OtherMethods),
+                };
+            }
+            if child.only_leaf().is_some() {
+                return dead_end(choice, Found::Nothing);
+            }
+            match self.node(child) {
+                Some(next) => node = next,
+                None => return dead_end(choice, Found::Nothing),
+            }
+            at = segment.end + 1;
+        }
+    }
+
+    /// The first of what few nodes have. Out of line, so that all others do not pay for it.
+    #[inline(never)]
+    fn greedy_more(
+        &self,
+        node: &Node,
+        path: &[u8],
+        segment: &Segment,
+        captures: &mut Captures,
+    ) -> Option<Taken> {
+        let more = self.more.get(node.more as usize)?;
+        let param = !node.param.is_none();
+        for (index, (shape, child)) in more.mixed.iter().enumerate() {
+            if shape.eat(path, segment.start, segment.end, captures) {
+                let last = index + 1 == more.mixed.len();
+                return Some(Taken {
+                    child: *child,
+                    rest: shape.spec.open,
+                    choice: !last || param || more.rest.is_some(),
+                });
+            }
+        }
+        if param && (segment.len() > 0 || segment.end < path.len()) {
+            captures.push(segment.start, segment.end);
+            return Some(Taken {
+                child: node.param,
+                rest: false,
+                choice: more.rest.is_some(),
+            });
+        }
+        let leaf = more.rest?;
+        captures.push(segment.start, path.len());
+        Some(Taken {
+            child: Child::leaf(leaf),
+            rest: true,
+            choice: false,
+        })
+    }
+}
+
+struct Taken {
+    child: Child,
+    /// Whether it took all of the path.
+    rest: bool,
+    choice: bool,
+}
+
+/// Where the first segment starts. A rest of no bytes is that of a mount that was asked for by its own
+/// name, and is `/`.
+#[inline(always)]
+pub(super) fn start(path: &[u8], at: usize) -> Option<usize> {
+    if path.get(at) == Some(&b'/') {
+        Some(at + 1)
+    } else {
+        (at == path.len() && at > 0).then_some(at)
+    }
+}

@@ -1,0 +1,376 @@
+//! From routes as they were registered to flat arrays in the order of precedence.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use super::{
+    Builder, Matcher,
+    builder::{Entry, Tree},
+    exact::Exact,
+    filed::{Card, Filed, Literal},
+    key::place,
+    methods::{ANY, OTHER, bit},
+    node::{Child, Leaf, More, NONE, Node, Slot, Trie},
+    order::order,
+};
+
+pub(super) fn freeze<T>(builder: Builder<T>) -> Matcher<T> {
+    let Builder {
+        tree,
+        mut entries,
+        implicit_head,
+        strict,
+    } = builder;
+    let mut freezer = Freezer::new(&tree);
+    let mut values = Vec::with_capacity(entries.len());
+    freezer.number(&mut |trie, first, leaf| take(&mut entries, first, leaf, trie, &mut values));
+    freezer.nodes();
+    let mut trie = freezer.finish();
+    trie.implicit_head = implicit_head;
+    trie.strict = strict;
+    Matcher { trie, values }
+}
+
+/// Moves the values of a leaf to where it expects them.
+fn take<T>(entries: &mut [Entry<T>], first: u32, leaf: u32, trie: &mut Trie, values: &mut Vec<T>) {
+    let start = values.len() as u32;
+    let mut own = Vec::new();
+    let mut at = first;
+    while let Some(entry) = entries.get(at as usize) {
+        own.push((entry.method.as_ref().map_or(ANY, bit), at));
+        at = entry.next;
+    }
+    own.sort_unstable();
+    let mut methods = 0;
+    for (bit, at) in own {
+        let Some(entry) = entries.get_mut(at as usize) else {
+            continue;
+        };
+        let Some(value) = entry.value.take() else {
+            continue;
+        };
+        methods |= bit;
+        if bit == OTHER {
+            let method: Method = entry.method.take().unwrap_or_default();
+            trie.others.push((leaf, method, values.len() as u32));
+        }
+        values.push(value);
+    }
+    trie.leaves.push(Leaf {
+        methods,
+        first: start,
+    });
+}
+
+/// A node of the tree, and what is known of it by now.
+#[derive(Clone, Debug)]
+struct Place {
+    parent: u32,
+    child: Child,
+    leaves: (u32, u32),
+    methods: u16,
+}
+
+struct Freezer<'a> {
+    tree: &'a Tree,
+    trie: Trie,
+    places: Vec<Place>,
+    /// Nodes of the tree in the order of the walk.
+    walked: Vec<u32>,
+    /// The shapes of those that have any, in the order of precedence.
+    orders: Vec<(u32, Vec<usize>)>,
+    cards: Vec<Card>,
+    literals: Vec<Literal>,
+    exact: Vec<(Vec<u8>, u32)>,
+}
+
+enum Step {
+    Enter { node: u32, parent: u32, way: Way },
+    Leave(u32),
+}
+
+/// How a node is reached from its parent.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Root,
+    Static(u32),
+    /// Anything else; whether it takes the rest.
+    Other(bool),
+}
+
+impl<'a> Freezer<'a> {
+    fn new(tree: &'a Tree) -> Self {
+        let place = Place {
+            parent: NONE,
+            child: Child::NONE,
+            leaves: (0, 0),
+            methods: 0,
+        };
+        Self {
+            tree,
+            trie: Trie::default(),
+            places: vec![place; tree.nodes.len()],
+            walked: Vec::with_capacity(tree.nodes.len()),
+            orders: Vec::new(),
+            cards: Vec::with_capacity(tree.leaves.len()),
+            literals: Vec::new(),
+            exact: Vec::new(),
+        }
+    }
+
+    /// Walks the tree in the order of precedence and numbers nodes and leaves. `take` is called for each leaf
+    /// with its first entry and its number.
+    fn number(&mut self, take: &mut dyn FnMut(&mut Trie, u32, u32)) {
+        let tree = self.tree;
+        let mut steps = vec![Step::Enter {
+            node: 0,
+            parent: NONE,
+            way: Way::Root,
+        }];
+        // The way from the root: the static segments, and whether there was anything else.
+        let mut way: Vec<Way> = Vec::new();
+        let mut nodes = 0;
+        while let Some(step) = steps.pop() {
+            let (index, parent, entered) = match step {
+                Step::Enter { node, parent, way } => (node, parent, way),
+                Step::Leave(index) => {
+                    self.leave(index);
+                    way.pop();
+                    continue;
+                }
+            };
+            let Some(node) = tree.nodes.get(index as usize) else {
+                continue;
+            };
+            way.push(entered);
+            let leaf = self.trie.leaves.len() as u32;
+            if let Some((first, _)) = tree.leaves.get(node.leaf as usize) {
+                take(&mut self.trie, *first, leaf);
+                self.card(&way, leaf);
+            }
+            let has_children = node.edges.0 != NONE
+                || !node.shapes.is_empty()
+                || node.param != NONE
+                || node.rest != NONE;
+            let child = if has_children || index == 0 {
+                nodes += 1;
+                Child::node(nodes - 1)
+            } else {
+                Child::leaf(leaf)
+            };
+            let methods = match self.trie.leaves.get(leaf as usize) {
+                Some(leaf) if node.leaf != NONE => leaf.methods,
+                _ => 0,
+            };
+            if let Some(place) = self.places.get_mut(index as usize) {
+                *place = Place {
+                    parent,
+                    child,
+                    leaves: (leaf, leaf),
+                    methods,
+                };
+            }
+            self.walked.push(index);
+            steps.push(Step::Leave(index));
+            let enter = |node, way| Step::Enter {
+                node,
+                parent: index,
+                way,
+            };
+            // The last that is pushed is the first that is walked.
+            let first = steps.len();
+            let mut edge = node.edges.0;
+            while let Some(found) = tree.edges.get(edge as usize) {
+                steps.push(enter(found.child, Way::Static(edge)));
+                edge = found.next;
+            }
+            if !node.shapes.is_empty() {
+                let tokens: Vec<_> = node
+                    .shapes
+                    .iter()
+                    .map(|(shape, _)| shape.spec.tokens())
+                    .collect();
+                let order = order(&tokens);
+                for (shape, child) in order.iter().filter_map(|index| node.shapes.get(*index)) {
+                    steps.push(enter(*child, Way::Other(shape.spec.open)));
+                }
+                self.orders.push((index, order));
+            }
+            if node.param != NONE {
+                steps.push(enter(node.param, Way::Other(false)));
+            }
+            if node.rest != NONE {
+                steps.push(enter(node.rest, Way::Other(true)));
+            }
+            if let Some(children) = steps.get_mut(first..) {
+                children.reverse();
+            }
+        }
+    }
+
+    fn leave(&mut self, index: u32) {
+        let end = self.trie.leaves.len() as u32;
+        let Some(place) = self.places.get_mut(index as usize) else {
+            return;
+        };
+        place.leaves.1 = end;
+        let (parent, methods) = (place.parent, place.methods);
+        if let Some(parent) = self.places.get_mut(parent as usize) {
+            parent.methods |= methods;
+        }
+    }
+
+    /// Notes what a leaf can be found by.
+    fn card(&mut self, way: &[Way], leaf: u32) {
+        let mut text = Vec::new();
+        let mut whole = true;
+        let segments = way.get(1..).unwrap_or_default();
+        for (place, step) in segments.iter().enumerate() {
+            let Way::Static(edge) = step else {
+                whole = false;
+                continue;
+            };
+            if let Some(edge) = self.tree.edges.get(*edge as usize) {
+                let key = edge.key;
+                self.literals.push(Literal { place, key });
+                if whole {
+                    text.push(b'/');
+                    text.extend_from_slice(self.tree.text(edge).unwrap_or_default());
+                }
+            }
+        }
+        if whole {
+            self.exact.push((text, leaf));
+        }
+        self.cards.push(Card {
+            segments: segments.len(),
+            open: matches!(segments.last(), Some(Way::Other(true))),
+            literals: self.literals.len(),
+        });
+    }
+
+    fn child(&self, index: u32) -> Child {
+        self.places
+            .get(index as usize)
+            .map_or(Child::NONE, |place| place.child)
+    }
+
+    /// Writes the nodes, children near their parents.
+    fn nodes(&mut self) {
+        let mut orders = std::mem::take(&mut self.orders).into_iter().peekable();
+        for index in std::mem::take(&mut self.walked) {
+            let shapes = orders
+                .next_if(|(node, _)| *node == index)
+                .map(|(_, order)| order);
+            let (Some(node), Some(place)) = (
+                self.tree.nodes.get(index as usize),
+                self.places.get(index as usize).cloned(),
+            ) else {
+                continue;
+            };
+            if place.child.only_leaf().is_some() {
+                continue;
+            }
+            let (slots, shift) = self.slots(node.edges.0);
+            let leaf = if node.leaf == NONE {
+                NONE
+            } else {
+                place.leaves.0
+            };
+            let mixed: Box<[_]> = shapes
+                .unwrap_or_default()
+                .iter()
+                .filter_map(|index| node.shapes.get(*index))
+                .map(|(shape, child)| (Arc::clone(shape), self.child(*child)))
+                .collect();
+            let rest = self
+                .child(node.rest)
+                .only_leaf()
+                .filter(|_| node.rest != NONE);
+            let more = if mixed.is_empty() && rest.is_none() {
+                NONE
+            } else {
+                self.trie.more.push(More { mixed, rest });
+                self.trie.more.len() as u32 - 1
+            };
+            self.trie.nodes.push(Node {
+                slots,
+                shift,
+                param: if node.param == NONE {
+                    Child::NONE
+                } else {
+                    self.child(node.param)
+                },
+                leaf,
+                more,
+                leaves: place.leaves,
+                methods: place.methods,
+                alternatives: more != NONE || node.param != NONE,
+            });
+        }
+    }
+
+    /// A table of static children, at most half full; where it starts, and its shift.
+    fn slots(&mut self, first: u32) -> (u32, u32) {
+        let tree = self.tree;
+        let edges = || {
+            let mut at = first;
+            std::iter::from_fn(move || {
+                let edge = tree.edges.get(at as usize)?;
+                at = edge.next;
+                Some(edge)
+            })
+        };
+        let count = edges().count();
+        if count == 0 {
+            return (NONE, 63);
+        }
+        let size = if count == 1 {
+            1
+        } else {
+            (count * 2).next_power_of_two()
+        };
+        let (start, mask) = (self.trie.slots.len(), size as u32 - 1);
+        let shift = 63 - size.trailing_zeros();
+        let free = Slot {
+            key: 0,
+            len: NONE,
+            text: 0,
+            child: Child::NONE,
+        };
+        self.trie.slots.resize(start + size, free);
+        for edge in edges() {
+            let text = tree.text(edge).unwrap_or_default();
+            let at = self.trie.texts.len() as u32;
+            if text.len() > 8 {
+                self.trie.texts.extend_from_slice(text);
+            }
+            let slot = Slot {
+                key: edge.key,
+                len: text.len() as u32,
+                text: at,
+                child: self.child(edge.child),
+            };
+            let mut at = place(edge.key, shift);
+            while let Some(place) = self.trie.slots.get_mut(start + at as usize) {
+                if place.len == NONE {
+                    *place = slot;
+                    break;
+                }
+                at = (at + 1) & mask;
+            }
+        }
+        (start as u32, shift)
+    }
+
+    fn finish(mut self) -> Trie {
+        self.trie.exact = Exact::new(&self.exact);
+        self.trie.filed = Filed::new(&self.cards, &self.literals);
+        self.trie.nodes.shrink_to_fit();
+        self.trie.slots.shrink_to_fit();
+        self.trie.texts.shrink_to_fit();
+        self.trie.more.shrink_to_fit();
+        self.trie
+    }
+}

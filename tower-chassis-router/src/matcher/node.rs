@@ -1,0 +1,252 @@
+//! A table of routes, frozen: flat arrays that refer to each other by index.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use super::{
+    exact::Exact,
+    filed::Filed,
+    key::{Segment, place},
+    methods::{ANY, GET, HEAD, OTHER},
+};
+use crate::pattern::Shape;
+
+/// No index.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// What stands behind a segment: a node, or a leaf alone if nothing continues it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Child(u32);
+
+impl Child {
+    pub(super) const NONE: Self = Self(NONE);
+    const LEAF: u32 = 1 << 31;
+
+    pub(super) const fn node(index: u32) -> Self {
+        Self(index)
+    }
+
+    pub(super) const fn leaf(index: u32) -> Self {
+        Self(index | Self::LEAF)
+    }
+
+    #[inline(always)]
+    pub(super) fn is_none(self) -> bool {
+        self == Self::NONE
+    }
+
+    /// The leaf, if it is one and nothing else.
+    #[inline(always)]
+    pub(super) fn only_leaf(self) -> Option<u32> {
+        (self.0 & Self::LEAF != 0).then_some(self.0 & !Self::LEAF)
+    }
+
+    #[inline(always)]
+    pub(super) const fn index(self) -> u32 {
+        self.0
+    }
+}
+
+/// Where a search stands behind a segment: what may come next.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    /// Where its slots start, [`NONE`] if there are none; and how they are [found](place).
+    pub(super) slots: u32,
+    pub(super) shift: u32,
+    /// Behind a plain parameter.
+    pub(super) param: Child,
+    /// Of the route that ends here.
+    pub(super) leaf: u32,
+    /// Of [`More`].
+    pub(super) more: u32,
+    /// The leaves at or below this node.
+    pub(super) leaves: (u32, u32),
+    /// All their methods.
+    pub(super) methods: u16,
+    /// Whether anything but static text may come next.
+    pub(super) alternatives: bool,
+}
+
+impl Node {
+    /// How many slots it has, if it has any.
+    #[inline(always)]
+    pub(super) const fn size(&self) -> u32 {
+        1 << (63 - self.shift)
+    }
+}
+
+/// A static segment and what is behind it.
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    pub(super) key: u64,
+    /// [`NONE`] for a free slot.
+    pub(super) len: u32,
+    /// Where the text stands, if the key is not the text.
+    pub(super) text: u32,
+    pub(super) child: Child,
+}
+
+/// What few nodes have: segments of text and parameters in the order in which they are tried, and what
+/// takes the rest of the path, which is tried last.
+#[derive(Debug, Default)]
+pub(super) struct More {
+    pub(super) mixed: Box<[(Arc<Shape>, Child)]>,
+    pub(super) rest: Option<u32>,
+}
+
+/// Routes of one shape: their methods, and where their values start; those of the methods with a bit come
+/// in the order of the bits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leaf {
+    pub(super) methods: u16,
+    pub(super) first: u32,
+}
+
+/// The table without its values.
+#[derive(Debug, Default)]
+pub(super) struct Trie {
+    pub(super) nodes: Vec<Node>,
+    pub(super) slots: Vec<Slot>,
+    pub(super) texts: Vec<u8>,
+    pub(super) more: Vec<More>,
+    pub(super) leaves: Vec<Leaf>,
+    /// Leaf, method and value of the routes for [`OTHER`] methods, by leaf.
+    pub(super) others: Vec<(u32, Method, u32)>,
+    pub(super) exact: Exact,
+    pub(super) filed: Filed,
+    pub(super) implicit_head: bool,
+    pub(super) strict: bool,
+}
+
+/// A method that is looked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) method: &'a Method,
+    /// Its own bit.
+    pub(super) bit: u16,
+    /// That of everything that may serve it.
+    pub(super) mask: u16,
+}
+
+impl Trie {
+    pub(super) fn wanted<'a>(&self, method: &'a Method) -> Wanted<'a> {
+        let bit = super::methods::bit(method);
+        let get = if bit == HEAD && self.implicit_head {
+            GET
+        } else {
+            0
+        };
+        Wanted {
+            method,
+            bit,
+            mask: bit | get | ANY,
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn node(&self, child: Child) -> Option<&Node> {
+        self.nodes.get(child.index() as usize)
+    }
+
+    /// What is behind `segment` as static text.
+    #[inline(always)]
+    pub(super) fn step(&self, node: &Node, path: &[u8], segment: &Segment) -> Child {
+        if node.slots == NONE {
+            return Child::NONE;
+        }
+        let mut at = place(segment.key, node.shift);
+        loop {
+            let Some(slot) = self.slots.get((node.slots + at) as usize) else {
+                return Child::NONE;
+            };
+            if slot.key == segment.key
+                && slot.len as usize == segment.len()
+                && (segment.len() <= 8 || self.is_text(slot, path, segment))
+            {
+                return slot.child;
+            }
+            if slot.len == NONE || node.size() == 1 {
+                return Child::NONE;
+            }
+            at = (at + 1) & (node.size() - 1);
+        }
+    }
+
+    fn is_text(&self, slot: &Slot, path: &[u8], segment: &Segment) -> bool {
+        let text = slot.text as usize;
+        self.texts.get(text..text + segment.len()) == path.get(segment.start..segment.end)
+    }
+
+    /// The value of a leaf that serves a method.
+    #[inline(always)]
+    pub(super) fn serves(&self, leaf: u32, wanted: Wanted<'_>) -> Option<u32> {
+        let found = self.leaves.get(leaf as usize)?;
+        if found.methods & wanted.bit & !OTHER != 0 {
+            return Some(found.value(wanted.bit));
+        }
+        if found.methods & wanted.mask == 0 {
+            return None;
+        }
+        self.serves_otherwise(leaf, found, wanted)
+    }
+
+    #[cold]
+    fn serves_otherwise(&self, leaf: u32, found: &Leaf, wanted: Wanted<'_>) -> Option<u32> {
+        if wanted.bit == OTHER
+            && let Some((_, _, value)) = self.others(leaf).find(|other| other.1 == *wanted.method)
+        {
+            return Some(*value);
+        }
+        [wanted.mask & GET, ANY]
+            .into_iter()
+            .find(|bit| found.methods & bit != 0)
+            .map(|bit| found.value(bit))
+    }
+
+    /// The methods of a leaf.
+    pub(super) fn methods(&self, leaf: u32) -> u16 {
+        self.leaves
+            .get(leaf as usize)
+            .map_or(0, |leaf| leaf.methods)
+    }
+
+    /// The routes of a leaf for methods without a bit.
+    pub(super) fn others(&self, leaf: u32) -> impl Iterator<Item = &(u32, Method, u32)> {
+        let start = self.others.partition_point(|other| other.0 < leaf);
+        let rest = self.others.get(start..).unwrap_or_default();
+        rest.iter().take_while(move |other| other.0 == leaf)
+    }
+
+    /// The leaves at or below a child, and their methods.
+    pub(super) fn below(&self, child: Child) -> ((u32, u32), u16) {
+        match child.only_leaf() {
+            Some(leaf) => ((leaf, leaf + 1), self.methods(leaf)),
+            None => self
+                .node(child)
+                .map_or(((0, 0), 0), |node| (node.leaves, node.methods)),
+        }
+    }
+
+    /// The leaf of a path that ends behind a segment.
+    #[inline(always)]
+    pub(super) fn leaf(&self, child: Child) -> Option<u32> {
+        match child.only_leaf() {
+            Some(leaf) => Some(leaf),
+            None => self
+                .node(child)
+                .map(|node| node.leaf)
+                .filter(|leaf| *leaf != NONE),
+        }
+    }
+}
+
+impl Leaf {
+    #[inline(always)]
+    fn value(&self, bit: u16) -> u32 {
+        match self.methods & (bit - 1) {
+            0 => self.first,
+            before => self.first + before.count_ones(),
+        }
+    }
+}

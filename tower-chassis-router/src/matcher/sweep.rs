@@ -1,0 +1,259 @@
+//! The second phase of a search: all alternatives, but only those that can lead somewhere.
+//!
+//! A depth-first walk in the order of precedence, which enters a node only if a [candidate](super::filed) is
+//! at or below it. Each node has one place in the path, so none is entered twice. The walk also notes which
+//! methods the routes have that match the path: a miss is told from a 405 without walking again.
+
+use super::{
+    Captures, Found,
+    filed::Candidates,
+    key::Segment,
+    methods::OTHER,
+    node::{Child, Node, Trie, Wanted},
+    small::Small,
+};
+
+/// A walk over the table with one path.
+pub(super) struct Sweep<'a> {
+    trie: &'a Trie,
+    path: &'a [u8],
+    /// The segments of the path, as far as patterns reach.
+    segments: Small<Segment, 16>,
+    /// Whether the last of these ends the path.
+    whole: bool,
+    candidates: Candidates<'a>,
+    #[cfg(debug_assertions)]
+    entered: std::collections::HashSet<(usize, usize)>,
+}
+
+/// A node on the way, and which of its alternatives comes next.
+#[derive(Clone, Copy, Default)]
+struct Frame {
+    node: u32,
+    next: u32,
+    captures: u32,
+}
+
+/// What is looked for at the leaves.
+trait Visit {
+    /// Whether a subtree with these methods is worth a look.
+    fn wants(&self, methods: u16) -> bool;
+    /// At a leaf that matches the path; true ends the walk.
+    fn leaf(&mut self, trie: &Trie, leaf: u32) -> bool;
+}
+
+struct First<'a> {
+    wanted: Wanted<'a>,
+    found: Found,
+}
+
+impl Visit for First<'_> {
+    fn wants(&self, methods: u16) -> bool {
+        self.found == Found::Nothing || methods & self.wanted.mask != 0
+    }
+
+    fn leaf(&mut self, trie: &Trie, leaf: u32) -> bool {
+        self.found = match trie.serves(leaf, self.wanted) {
+            Some(value) => Found::Value(value),
+            None => Found::OtherMethods,
+        };
+        trie.strict || matches!(self.found, Found::Value(_))
+    }
+}
+
+/// Each leaf that can add a method.
+struct All<F> {
+    seen: u16,
+    each: F,
+}
+
+impl<F: FnMut(u32)> Visit for All<F> {
+    fn wants(&self, methods: u16) -> bool {
+        methods & (!self.seen | OTHER) != 0
+    }
+
+    fn leaf(&mut self, trie: &Trie, leaf: u32) -> bool {
+        self.seen |= trie
+            .leaves
+            .get(leaf as usize)
+            .map_or(0, |leaf| leaf.methods);
+        (self.each)(leaf);
+        trie.strict
+    }
+}
+
+impl<'a> Sweep<'a> {
+    /// The first segment starts at `start`.
+    pub(super) fn new(trie: &'a Trie, path: &'a [u8], start: usize) -> Self {
+        let mut segments = Small::default();
+        let mut at = start;
+        let mut whole = false;
+        while segments.len() <= trie.filed.depth() {
+            let segment = Segment::read(path, at);
+            segments.push(segment);
+            at = segment.end + 1;
+            if segment.end == path.len() {
+                whole = true;
+                break;
+            }
+        }
+        let candidates = trie.filed.candidates(segments.as_slice(), whole);
+        Self {
+            trie,
+            path,
+            segments,
+            whole,
+            candidates,
+            #[cfg(debug_assertions)]
+            entered: Default::default(),
+        }
+    }
+
+    pub(super) fn search(&mut self, wanted: Wanted<'_>, captures: &mut Captures) -> Found {
+        let kept = captures.len();
+        let mut first = First {
+            wanted,
+            found: Found::Nothing,
+        };
+        self.walk(&mut first, captures);
+        if !matches!(first.found, Found::Value(_)) {
+            captures.truncate(kept);
+        }
+        first.found
+    }
+
+    /// How many nodes it entered.
+    #[cfg(test)]
+    pub(super) fn entered(&self) -> usize {
+        self.entered.len()
+    }
+
+    /// The leaves that match the path, but for some that have no method which another did not have.
+    pub(super) fn all(mut self, each: impl FnMut(u32)) {
+        self.walk(&mut All { seen: 0, each }, &mut Captures::new());
+    }
+
+    fn walk(&mut self, visit: &mut impl Visit, captures: &mut Captures) {
+        let trie = self.trie;
+        let mut way: Small<Frame, 16> = Small::default();
+        if trie.nodes.is_empty() || !self.worth(visit, Child::node(0)) {
+            return;
+        }
+        way.push(Frame {
+            captures: captures.len() as u32,
+            ..Frame::default()
+        });
+        while let Some(frame) = way.last_mut() {
+            let at = *frame;
+            frame.next += 1;
+            let depth = way.len() - 1;
+            captures.truncate(at.captures as usize);
+            let (Some(node), Some(segment)) =
+                (trie.nodes.get(at.node as usize), self.segments.get(depth))
+            else {
+                way.pop();
+                continue;
+            };
+            #[cfg(debug_assertions)]
+            if at.next == 0 {
+                let new = self.entered.insert((at.node as usize, segment.start));
+                assert!(new, "a node is entered twice");
+            }
+            let step = self.alternative(node, at.next, &segment, visit, captures);
+            let child = match step {
+                Step::End => {
+                    way.pop();
+                    continue;
+                }
+                Step::Dead => continue,
+                Step::Leaf(leaf) => {
+                    if visit.leaf(trie, leaf) {
+                        return;
+                    }
+                    continue;
+                }
+                Step::Node(child) => child,
+            };
+            if self.whole && depth + 1 == self.segments.len() {
+                if let Some(leaf) = trie.leaf(child)
+                    && visit.leaf(trie, leaf)
+                {
+                    return;
+                }
+            } else if child.only_leaf().is_none() {
+                way.push(Frame {
+                    node: child.index(),
+                    next: 0,
+                    captures: captures.len() as u32,
+                });
+            }
+        }
+    }
+
+    /// The alternative `next` of `node`: static text, then shapes, then a parameter, then the rest.
+    fn alternative(
+        &mut self,
+        node: &Node,
+        next: u32,
+        segment: &Segment,
+        visit: &impl Visit,
+        captures: &mut Captures,
+    ) -> Step {
+        if next == 0 {
+            let child = self.trie.step(node, self.path, segment);
+            return if !child.is_none() && self.worth(visit, child) {
+                Step::Node(child)
+            } else {
+                Step::Dead
+            };
+        }
+        let more = self.trie.more.get(node.more as usize);
+        let mixed = more.map_or(&[][..], |more| &more.mixed);
+        let next = next as usize - 1;
+        if let Some((shape, child)) = mixed.get(next) {
+            if !self.worth(visit, *child)
+                || !shape.eat(self.path, segment.start, segment.end, captures)
+            {
+                return Step::Dead;
+            }
+            return match child.only_leaf() {
+                Some(leaf) if shape.spec.open => Step::Leaf(leaf),
+                _ => Step::Node(*child),
+            };
+        }
+        if next == mixed.len() {
+            let empty = segment.len() == 0 && segment.end == self.path.len();
+            if node.param.is_none() || empty || !self.worth(visit, node.param) {
+                return Step::Dead;
+            }
+            captures.push(segment.start, segment.end);
+            return Step::Node(node.param);
+        }
+        if next == mixed.len() + 1
+            && let Some(leaf) = more.and_then(|more| more.rest)
+        {
+            if !self.worth(visit, Child::leaf(leaf)) {
+                return Step::Dead;
+            }
+            captures.push(segment.start, self.path.len());
+            return Step::Leaf(leaf);
+        }
+        Step::End
+    }
+
+    /// Whether a candidate that is asked for is at or below `child`. Children are asked about from the
+    /// left to the right.
+    fn worth(&mut self, visit: &impl Visit, child: Child) -> bool {
+        let ((first, end), methods) = self.trie.below(child);
+        visit.wants(methods) && self.candidates.seek(first) < end
+    }
+}
+
+enum Step {
+    /// No alternative is left.
+    End,
+    /// It does not match.
+    Dead,
+    Leaf(u32),
+    Node(Child),
+}
