@@ -1,0 +1,156 @@
+//! Lookups, timed in turn.
+
+use std::{
+    env,
+    hint::black_box,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use tower_chassis_peers::median;
+
+use crate::{
+    alive::{allocations, bytes},
+    subjects::Subject,
+    tables::Table,
+};
+
+/// A subject with a table.
+pub struct Case {
+    pub name: &'static str,
+    /// Lookups of a batch.
+    pub lookups: usize,
+    run: Box<dyn FnMut()>,
+    pub nanos: Vec<f64>,
+    pub allocations: f64,
+    pub instructions: f64,
+}
+
+impl Case {
+    /// None if the subject does not take the table, or does not answer it as the table says.
+    pub fn new<S: Subject>(table: &Table) -> Option<Self> {
+        let subject = S::build(&table.routes)?;
+        if table
+            .paths
+            .iter()
+            .any(|path| subject.find(path).is_some() != table.hits)
+        {
+            return None;
+        }
+        let paths = table.paths.clone();
+        // Enough that reading the clock does not count.
+        let start = Instant::now();
+        paths
+            .iter()
+            .for_each(|path| assert!(black_box(subject.find(path)).is_some() == table.hits));
+        let round = start.elapsed().as_nanos().max(1) as usize;
+        let repeats = (100_000 / round).clamp(1, 2_000);
+        let lookups = repeats * paths.len();
+        let run = move || {
+            for _ in 0..repeats {
+                for path in &paths {
+                    black_box(subject.find(black_box(path.as_str())));
+                }
+            }
+        };
+        Some(Self {
+            name: S::NAME,
+            lookups,
+            run: Box::new(run),
+            nanos: Vec::new(),
+            allocations: 0.0,
+            instructions: 0.0,
+        })
+    }
+
+    /// A function of its own, for a profiler that counts inside it alone.
+    #[inline(never)]
+    pub fn batch(&mut self) {
+        (self.run)();
+    }
+
+    fn round(&mut self, time: Duration) {
+        let (mut batches, mut spent) = (Vec::new(), Duration::ZERO);
+        let before = allocations();
+        while spent < time {
+            let start = Instant::now();
+            self.batch();
+            let took = start.elapsed();
+            batches.push(took.as_nanos() as f64 / self.lookups as f64);
+            spent += took;
+        }
+        let own = batches.len();
+        self.allocations = (allocations() - before) as f64 / (own * self.lookups) as f64;
+        self.nanos.push(median(&batches));
+    }
+
+    pub fn nanos(&self) -> f64 {
+        median(&self.nanos)
+    }
+}
+
+/// All in turn, round after round.
+pub fn run(cases: &mut [Case], rounds: usize, time: Duration) {
+    for _ in 0..rounds {
+        cases.iter_mut().for_each(|case| case.round(time));
+    }
+}
+
+/// The median over rounds of the ratio of two.
+pub fn ratio(case: &Case, base: &Case) -> f64 {
+    let ratios = case.nanos.iter().zip(&base.nanos);
+    median(&ratios.map(|(case, base)| case / base).collect::<Vec<_>>())
+}
+
+/// Instructions of a lookup: this program again, under callgrind.
+pub fn instructions(table: &str, subject: &str) -> f64 {
+    let run = |batches: &str| {
+        let output = Command::new("valgrind")
+            .args([
+                "--tool=callgrind",
+                "--callgrind-out-file=/dev/null",
+                "--collect-atstart=no",
+            ])
+            .arg("--toggle-collect=*measure::Case::batch*")
+            .arg(env::current_exe().unwrap())
+            .args(["--only", table, "--subject", subject, "--batches", batches])
+            .output()
+            .expect("--instructions no, or valgrind");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let count = text.split_once("Collected : ");
+        let count = count.and_then(|(_, rest)| rest.split_whitespace().next()?.parse::<f64>().ok());
+        let lookups = String::from_utf8_lossy(&output.stdout)
+            .trim()
+            .parse::<f64>();
+        (count.unwrap_or_else(|| panic!("{text}")), lookups.unwrap())
+    };
+    let (one, three) = (run("1"), run("3"));
+    (three.0 - one.0) / (three.1 - one.1)
+}
+
+/// Bytes alive per route, and nanoseconds to add one.
+pub struct Built {
+    pub bytes: f64,
+    pub nanos: f64,
+}
+
+pub fn built<S: Subject>(table: &Table, rounds: usize) -> Option<Built> {
+    let before = bytes();
+    let subject = S::build(&table.routes)?;
+    let alive = bytes() - before;
+    drop(subject);
+    let times: Vec<_> = (0..rounds)
+        .map(|_| {
+            let start = Instant::now();
+            let subject = S::build(&table.routes);
+            let took = start.elapsed();
+            drop(subject);
+            took.as_nanos() as f64
+        })
+        .collect();
+    let count = table.routes.len() as f64;
+    Some(Built {
+        bytes: alive as f64 / count,
+        nanos: median(&times) / count,
+    })
+}
