@@ -9,7 +9,7 @@ use super::{
     key::{Segment as Read, combine, spread},
     node::NONE,
 };
-use crate::pattern::{Pattern, Segment, Shape, Spec};
+use crate::pattern::{Pattern, Shape, Spec, Step};
 
 /// Takes routes, and becomes a [`Matcher`]. See the [module](super) for the rules.
 pub struct Builder<T> {
@@ -27,7 +27,10 @@ pub(super) struct Tree {
     pub(super) texts: Vec<u8>,
     /// Indices of edges, by node and text.
     table: Vec<u32>,
-    shapes: HashMap<(u32, Arc<Spec>), u32>,
+    /// All shapes, those of a node as a list.
+    pub(super) shapes: Vec<Shaped>,
+    /// What is behind a shape of a node.
+    known: HashMap<(u32, Arc<Spec>), u32>,
     /// The first entry of each leaf, and its last.
     pub(super) leaves: Vec<(u32, u32)>,
 }
@@ -36,7 +39,8 @@ pub(super) struct Tree {
 pub(super) struct Node {
     /// The first and the last of its edges.
     pub(super) edges: (u32, u32),
-    pub(super) shapes: Vec<(Arc<Shape>, u32)>,
+    /// The first and the last of its shapes.
+    pub(super) shapes: (u32, u32),
     pub(super) param: u32,
     /// Behind a catch-all.
     pub(super) rest: u32,
@@ -49,6 +53,14 @@ pub(super) struct Edge {
     pub(super) node: u32,
     pub(super) key: u64,
     pub(super) text: (u32, u32),
+    pub(super) child: u32,
+    pub(super) next: u32,
+}
+
+/// A segment with parameters and text.
+#[derive(Debug)]
+pub(super) struct Shaped {
+    pub(super) shape: Arc<Shape>,
     pub(super) child: u32,
     pub(super) next: u32,
 }
@@ -182,10 +194,10 @@ impl Tree {
     /// The leaf of a pattern, made if it is not there.
     fn leaf(&mut self, pattern: &Pattern) -> u32 {
         let mut at = 0;
-        for segment in pattern.segments() {
-            at = match self.child(at, segment) {
+        for step in pattern.steps() {
+            at = match self.child(at, step) {
                 Some(child) => child,
-                None => self.add(at, segment),
+                None => self.add(at, step),
             };
         }
         let new = self.leaves.len() as u32;
@@ -201,8 +213,8 @@ impl Tree {
 
     fn find(&self, pattern: &Pattern) -> Option<u32> {
         let mut at = 0;
-        for segment in pattern.segments() {
-            at = self.child(at, segment)?;
+        for step in pattern.steps() {
+            at = self.child(at, step)?;
         }
         self.nodes
             .get(at as usize)
@@ -210,10 +222,10 @@ impl Tree {
             .filter(|leaf| *leaf != NONE)
     }
 
-    fn child(&self, at: u32, segment: &Segment) -> Option<u32> {
+    fn child(&self, at: u32, step: Step<'_>) -> Option<u32> {
         let node = self.nodes.get(at as usize)?;
-        let child = match segment {
-            Segment::Static(text) => {
+        let child = match step {
+            Step::Static(text) => {
                 let key = key(text);
                 let mask = self.table.len().wrapping_sub(1);
                 let mut slot = mark(at, key) & mask;
@@ -225,16 +237,10 @@ impl Tree {
                     slot = (slot + 1) & mask;
                 }
             }
-            Segment::Param => node.param,
-            Segment::Rest => node.rest,
-            Segment::Shaped(shape) => match node.shapes.as_slice() {
-                [] => NONE,
-                few if few.len() < 8 => {
-                    let same = few.iter().find(|known| known.0.spec == shape.spec);
-                    same.map_or(NONE, |known| known.1)
-                }
-                _ => *self.shapes.get(&(at, Arc::clone(&shape.spec)))?,
-            },
+            Step::Param => node.param,
+            Step::Rest => node.rest,
+            Step::Shaped(_) if node.shapes.0 == NONE => NONE,
+            Step::Shaped(shape) => *self.known.get(&(at, Arc::clone(&shape.spec)))?,
         };
         (child != NONE).then_some(child)
     }
@@ -243,14 +249,14 @@ impl Tree {
         self.texts.get(edge.text.0 as usize..edge.text.1 as usize)
     }
 
-    fn add(&mut self, at: u32, segment: &Segment) -> u32 {
+    fn add(&mut self, at: u32, step: Step<'_>) -> u32 {
         let child = self.nodes.len() as u32;
         self.nodes.push(Node::new());
         let Some(node) = self.nodes.get_mut(at as usize) else {
             return child;
         };
-        match segment {
-            Segment::Static(text) => {
+        match step {
+            Step::Static(text) => {
                 let edge = self.edges.len() as u32;
                 match self.edges.get_mut(node.edges.1 as usize) {
                     Some(last) => last.next = edge,
@@ -268,11 +274,21 @@ impl Tree {
                 });
                 self.enter(edge);
             }
-            Segment::Param => node.param = child,
-            Segment::Rest => node.rest = child,
-            Segment::Shaped(shape) => {
-                node.shapes.push((Arc::clone(shape), child));
-                self.shapes.insert((at, Arc::clone(&shape.spec)), child);
+            Step::Param => node.param = child,
+            Step::Rest => node.rest = child,
+            Step::Shaped(shape) => {
+                let new = self.shapes.len() as u32;
+                match self.shapes.get_mut(node.shapes.1 as usize) {
+                    Some(last) => last.next = new,
+                    None => node.shapes.0 = new,
+                }
+                node.shapes.1 = new;
+                self.shapes.push(Shaped {
+                    shape: Arc::clone(shape),
+                    child,
+                    next: NONE,
+                });
+                self.known.insert((at, Arc::clone(&shape.spec)), child);
             }
         }
         child
@@ -312,7 +328,7 @@ impl Node {
     const fn new() -> Self {
         Self {
             edges: (NONE, NONE),
-            shapes: Vec::new(),
+            shapes: (NONE, NONE),
             param: NONE,
             rest: NONE,
             leaf: NONE,

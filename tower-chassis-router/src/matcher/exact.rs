@@ -1,85 +1,105 @@
 //! Paths that are known as a whole.
 //!
-//! A route of static text alone goes before all others, so a path that is its text need not be walked. The
-//! lengths of these texts are known, and nearly no other path pays for more than looking at its own. What
+//! A route of static text alone goes before all others, so a path that is its text need not be walked. A filter of
+//! bits, by the length and the last bytes of the text, tells nearly all other paths, for a word of memory. What
 //! does not fit in here is found by its segments.
 
-use super::key::{load, spread};
+use super::key::{combine, load, place};
 
-/// Texts from this length on are not kept.
-const LENGTHS: usize = 256;
 /// How far a text may be from its place.
-const REACH: usize = 8;
+const REACH: u32 = 8;
 
 #[derive(Debug, Default)]
 pub(super) struct Exact {
-    lengths: [u64; LENGTHS / 64],
-    slots: Vec<Slot>,
-    texts: Vec<u8>,
+    /// Bits of the texts that are kept, [`place`]d with a shift; none if there are no texts.
+    filter: Box<[u64]>,
+    filter_shift: u32,
+    shift: u32,
+    slots: Box<[Slot]>,
+    texts: Box<[u8]>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
     mark: u32,
-    /// 0 for a free slot.
-    len: u32,
+    /// Where the text starts, and its length: 0 for a free slot.
     text: u32,
+    len: u32,
     leaf: u32,
 }
 
 impl Exact {
-    /// Of texts and leaves.
-    pub(super) fn new(routes: &[(Vec<u8>, u32)]) -> Self {
-        let mut exact = Self::default();
+    /// Of routes: where the text of each ends in `texts`, and its leaf.
+    pub(super) fn new(routes: &[(usize, u32)], texts: Vec<u8>) -> Self {
         let size = (routes.len() * 2).next_power_of_two();
+        let bits = (routes.len() * 8).next_power_of_two().max(64);
+        let mut exact = Self {
+            shift: 63 - size.trailing_zeros(),
+            filter_shift: 63 - bits.trailing_zeros(),
+            ..Self::default()
+        };
         if routes.is_empty() {
             return exact;
         }
-        exact.slots = vec![Slot::default(); size];
-        for (text, leaf) in routes {
-            if text.len() >= LENGTHS || text.is_empty() {
-                continue;
-            }
-            let mark = mark(text, 0);
-            let free = (0..REACH.min(size))
-                .map(|step| (mark as usize + step) & (size - 1))
-                .find(|at| exact.slots.get(*at).is_some_and(|slot| slot.len == 0));
-            if let Some(slot) = free.and_then(|at| exact.slots.get_mut(at)) {
-                *slot = Slot {
-                    mark,
-                    len: text.len() as u32,
-                    text: exact.texts.len() as u32,
-                    leaf: *leaf,
-                };
-                exact.texts.extend_from_slice(text);
-                if let Some(word) = exact.lengths.get_mut(text.len() / 64) {
-                    *word |= 1 << (text.len() % 64);
-                }
+        exact.slots = vec![Slot::default(); size].into();
+        exact.filter = vec![0; bits / 64].into();
+        exact.texts = texts.into();
+        let mut start = 0;
+        for (end, leaf) in routes {
+            exact.add(start, *end, *leaf);
+            start = *end;
+        }
+        exact
+    }
+
+    fn add(&mut self, start: usize, end: usize, leaf: u32) {
+        let Some(text) = self.texts.get(start..end) else {
+            return;
+        };
+        let tail = tail(text, 0);
+        let key = key(text, 0, tail);
+        let mask = self.slots.len() as u32 - 1;
+        let free = (0..REACH.min(mask + 1))
+            .map(|step| ((place(key, self.shift) + step) & mask) as usize)
+            .find(|at| self.slots.get(*at).is_some_and(|slot| slot.len == 0));
+        if let Some(slot) = free.and_then(|at| self.slots.get_mut(at)) {
+            *slot = Slot {
+                mark: key as u32,
+                text: start as u32,
+                len: (end - start) as u32,
+                leaf,
+            };
+            let bit = place(tail, self.filter_shift);
+            if let Some(word) = self.filter.get_mut((bit / 64) as usize) {
+                *word |= 1 << (bit % 64);
             }
         }
-        exact.texts.shrink_to_fit();
-        exact
     }
 
     /// The leaf of the route that is `path` from `at` on.
     #[inline(always)]
     pub(super) fn find(&self, path: &[u8], at: usize) -> Option<u32> {
-        let len = path.len().wrapping_sub(at);
-        let lengths = self.lengths.get(len / 64)?;
-        if lengths >> (len % 64) & 1 == 0 {
+        if self.filter.is_empty() || at >= path.len() {
             return None;
         }
-        self.look(path, at)
+        let tail = tail(path, at);
+        let bit = place(tail, self.filter_shift);
+        let word = self.filter.get((bit / 64) as usize)?;
+        if word >> (bit % 64) & 1 == 0 {
+            return None;
+        }
+        self.look(path, at, tail)
     }
 
     #[inline]
-    fn look(&self, path: &[u8], at: usize) -> Option<u32> {
+    fn look(&self, path: &[u8], at: usize, tail: u64) -> Option<u32> {
         let rest = path.get(at..)?;
-        let mark = mark(path, at);
-        let mask = self.slots.len().wrapping_sub(1);
+        let key = key(path, at, tail);
+        let mask = (self.slots.len() as u32).wrapping_sub(1);
         for step in 0..REACH {
-            let slot = self.slots.get((mark as usize + step) & mask)?;
-            if slot.mark == mark && slot.len as usize == rest.len() {
+            let at = (place(key, self.shift) + step) & mask;
+            let slot = self.slots.get(at as usize)?;
+            if slot.mark == key as u32 && slot.len as usize == rest.len() {
                 let text = slot.text as usize;
                 if self.texts.get(text..text + rest.len()) == Some(rest) {
                     return Some(slot.leaf);
@@ -93,25 +113,24 @@ impl Exact {
     }
 }
 
+/// The last bytes and the length.
+#[inline(always)]
+fn tail(path: &[u8], at: usize) -> u64 {
+    let len = path.len() - at;
+    let last = load(path, if len < 8 { at } else { path.len() - 8 });
+    last ^ (len as u64).rotate_right(8)
+}
+
 /// Of up to 24 bytes of the text: its ends and its middle.
 #[inline(always)]
-fn mark(path: &[u8], at: usize) -> u32 {
+fn key(path: &[u8], at: usize, tail: u64) -> u64 {
     let len = path.len() - at;
-    let (first, middle, last) = if len < 8 {
-        (load(path, at), 0, 0)
+    let middle = if len < 8 {
+        0
     } else {
-        (
-            load(path, at),
-            load(path, at + len / 2 - 4),
-            load(path, path.len() - 8),
-        )
+        load(path, at + len / 2 - 4)
     };
-    spread(
-        first.rotate_left(29)
-            ^ middle.wrapping_mul(0xd6e8_feb8_6659_fd93)
-            ^ last.wrapping_mul(0xa076_1d64_78bd_642f).rotate_left(31)
-            ^ len as u64,
-    )
+    combine([load(path, at), middle, tail])
 }
 
 #[cfg(test)]
@@ -127,7 +146,15 @@ mod tests {
             })
             .chain([(b"/".to_vec(), 500), (vec![b'y'; 300], 501)])
             .collect();
-        let exact = Exact::new(&routes);
+        let mut texts = Vec::new();
+        let ends: Vec<_> = routes
+            .iter()
+            .map(|(text, leaf)| {
+                texts.extend_from_slice(text);
+                (texts.len(), *leaf)
+            })
+            .collect();
+        let exact = Exact::new(&ends, texts);
         let kept = routes
             .iter()
             .filter(|(text, leaf)| match exact.find(text, 0) {

@@ -10,7 +10,7 @@
 //! Texts are known by their hashes: where two share one, a route is a candidate that need not be, and the
 //! walk finds out.
 
-use std::{collections::HashMap, ops::Range};
+use std::ops::Range;
 
 use super::{
     key::{Segment, combine, spread},
@@ -65,15 +65,13 @@ impl Filed {
             routes.push((length(card), start..card.literals));
             start = card.literals;
         }
-        let mut counts: HashMap<u32, u32, Plain> = HashMap::default();
-        for mark in &marks {
-            *counts.entry(*mark).or_default() += 1;
-        }
+        let mut counts = Counts::new(marks.len());
+        marks.iter().for_each(|mark| counts.add(*mark));
         // Of equals the last, for the same reason.
         let rarest = |own: &[u32]| {
             own.iter()
                 .rev()
-                .min_by_key(|mark| counts.get(mark))
+                .min_by_key(|mark| counts.get(**mark))
                 .copied()
         };
         let last = |own: &[u32]| own.last().copied();
@@ -121,17 +119,17 @@ impl File {
     ) -> Self {
         let mut cards = Vec::with_capacity(routes.len());
         let mut by_length = vec![Vec::new(); depth + 1];
-        for (leaf, (length, own)) in (0..).zip(routes) {
+        for (leaf, (length, own)) in (0_u64..).zip(routes) {
             match choose(marks.get(own.clone()).unwrap_or_default()) {
-                Some(mark) => cards.push((mark, leaf)),
+                Some(mark) => cards.push(u64::from(mark) << 32 | leaf),
                 None => by_length
                     .get_mut(*length)
                     .into_iter()
-                    .for_each(|list| list.push(leaf)),
+                    .for_each(|list| list.push(leaf as u32)),
             }
         }
         cards.sort_unstable();
-        let lists = cards.chunk_by(|one, other| one.0 == other.0);
+        let lists = cards.chunk_by(|one, other| one >> 32 == other >> 32);
         let slots = (lists.clone().count() * 3 / 2 + 1).next_power_of_two();
         let mut file = Self {
             slots: vec![(0, 0); slots],
@@ -139,8 +137,8 @@ impl File {
             ..Self::default()
         };
         for list in lists {
-            let mark = list.first().map_or(0, |card| card.0);
-            let start = file.list(list.iter().map(|card| card.1));
+            let mark = list.first().map_or(0, |card| (card >> 32) as u32);
+            let start = file.list(list.iter().map(|card| *card as u32));
             let mut at = mark as usize & (slots - 1);
             while let Some(slot) = file.slots.get_mut(at) {
                 if slot.1 == 0 {
@@ -203,29 +201,42 @@ impl File {
 }
 
 fn mark(length: usize, literal: Literal) -> u32 {
-    spread(combine([literal.key, literal.place as u64, length as u64]))
+    let place = (literal.place as u64) << 32 | length as u64;
+    spread(combine([literal.key, place, 0]))
 }
 
-/// Marks are hashes by themselves.
-type Plain = std::hash::BuildHasherDefault<Mark>;
+/// How often marks occur.
+struct Counts(Vec<(u32, u32)>);
 
-#[derive(Default)]
-struct Mark(u64);
-
-impl std::hash::Hasher for Mark {
-    fn finish(&self) -> u64 {
-        self.0
+impl Counts {
+    fn new(most: usize) -> Self {
+        Self(vec![(0, 0); (most * 2).next_power_of_two()])
     }
 
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0 << 8 | u64::from(*byte);
+    /// Where a mark is or may be.
+    fn place(&self, mark: u32) -> usize {
+        let mask = self.0.len() - 1;
+        let mut at = mark as usize & mask;
+        while self
+            .0
+            .get(at)
+            .is_some_and(|(known, count)| *count > 0 && *known != mark)
+        {
+            at = (at + 1) & mask;
+        }
+        at
+    }
+
+    fn add(&mut self, mark: u32) {
+        let at = self.place(mark);
+        if let Some((known, count)) = self.0.get_mut(at) {
+            *known = mark;
+            *count += 1;
         }
     }
 
-    fn write_u32(&mut self, mark: u32) {
-        // Tables look at both ends of a hash.
-        self.0 = u64::from(mark) << 32 | u64::from(mark);
+    fn get(&self, mark: u32) -> u32 {
+        self.0.get(self.place(mark)).map_or(0, |(_, count)| *count)
     }
 }
 

@@ -17,18 +17,21 @@ pub(super) enum Found {
     Value(u32),
     OtherMethods,
     Nothing,
+    /// The path has escapes, and is not in canonical form.
+    Escaped,
 }
 
 impl Trie {
-    /// Searches `path`, which is in canonical form, from `at` on.
+    /// Searches `path` from `at` on. It is in canonical form, or `RAW`.
     #[inline]
-    pub(super) fn find(
+    pub(super) fn find<const RAW: bool>(
         &self,
         wanted: Wanted<'_>,
         path: &[u8],
         at: usize,
         captures: &mut Captures,
     ) -> Found {
+        // A path that equals a text in canonical form is in that form.
         if let Some(leaf) = self.exact.find(path, at) {
             match self.serves(leaf, wanted) {
                 Some(value) => return Found::Value(value),
@@ -40,7 +43,7 @@ impl Trie {
             return Found::Nothing;
         };
         let kept = captures.len();
-        match self.greedy(wanted, path, start, captures) {
+        match self.greedy::<RAW>(wanted, path, start, captures) {
             Ok(found @ Found::Value(_)) => found,
             Ok(found) => {
                 captures.truncate(kept);
@@ -48,14 +51,28 @@ impl Trie {
             }
             Err(()) => {
                 captures.truncate(kept);
-                Sweep::new(self, path, start).search(wanted, captures)
+                self.sweep::<RAW>(wanted, path, start, captures)
             }
         }
     }
 
+    #[cold]
+    fn sweep<const RAW: bool>(
+        &self,
+        wanted: Wanted<'_>,
+        path: &[u8],
+        start: usize,
+        captures: &mut Captures,
+    ) -> Found {
+        if RAW && memchr::memchr(b'%', path).is_some() {
+            return Found::Escaped;
+        }
+        Sweep::new(self, path, start).search(wanted, captures)
+    }
+
     /// An error where another alternative may do better.
     #[inline]
-    pub(super) fn greedy(
+    pub(super) fn greedy<const RAW: bool>(
         &self,
         wanted: Wanted<'_>,
         path: &[u8],
@@ -68,7 +85,9 @@ impl Trie {
             return Ok(Found::Nothing);
         };
         loop {
-            let segment = Segment::read(path, at);
+            let Some(segment) = Segment::read_as::<RAW>(path, at) else {
+                return Ok(Found::Escaped);
+            };
             let mut child = self.step(node, path, &segment);
             let mut rest = false;
             if child.is_none() {

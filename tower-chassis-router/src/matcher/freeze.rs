@@ -6,7 +6,7 @@ use http::Method;
 
 use super::{
     Builder, Matcher,
-    builder::{Entry, Tree},
+    builder::{Entry, Shaped, Tree},
     exact::Exact,
     filed::{Card, Filed, Literal},
     key::place,
@@ -24,7 +24,11 @@ pub(super) fn freeze<T>(builder: Builder<T>) -> Matcher<T> {
     } = builder;
     let mut freezer = Freezer::new(&tree);
     let mut values = Vec::with_capacity(entries.len());
-    freezer.number(&mut |trie, first, leaf| take(&mut entries, first, leaf, trie, &mut values));
+    let mut own = Vec::new();
+    freezer.number(&mut |trie, first, leaf| {
+        own.clear();
+        take(&mut entries, first, leaf, trie, &mut own, &mut values);
+    });
     freezer.nodes();
     let mut trie = freezer.finish();
     trie.implicit_head = implicit_head;
@@ -33,9 +37,15 @@ pub(super) fn freeze<T>(builder: Builder<T>) -> Matcher<T> {
 }
 
 /// Moves the values of a leaf to where it expects them.
-fn take<T>(entries: &mut [Entry<T>], first: u32, leaf: u32, trie: &mut Trie, values: &mut Vec<T>) {
+fn take<T>(
+    entries: &mut [Entry<T>],
+    first: u32,
+    leaf: u32,
+    trie: &mut Trie,
+    own: &mut Vec<(u16, u32)>,
+    values: &mut Vec<T>,
+) {
     let start = values.len() as u32;
-    let mut own = Vec::new();
     let mut at = first;
     while let Some(entry) = entries.get(at as usize) {
         own.push((entry.method.as_ref().map_or(ANY, bit), at));
@@ -43,7 +53,7 @@ fn take<T>(entries: &mut [Entry<T>], first: u32, leaf: u32, trie: &mut Trie, val
     }
     own.sort_unstable();
     let mut methods = 0;
-    for (bit, at) in own {
+    for (bit, at) in own.iter().copied() {
         let Some(entry) = entries.get_mut(at as usize) else {
             continue;
         };
@@ -79,10 +89,12 @@ struct Freezer<'a> {
     /// Nodes of the tree in the order of the walk.
     walked: Vec<u32>,
     /// The shapes of those that have any, in the order of precedence.
-    orders: Vec<(u32, Vec<usize>)>,
+    orders: Vec<(u32, Vec<u32>)>,
     cards: Vec<Card>,
     literals: Vec<Literal>,
-    exact: Vec<(Vec<u8>, u32)>,
+    /// Texts of routes without parameters: where each ends in `whole`, and its leaf.
+    exact: Vec<(usize, u32)>,
+    whole: Vec<u8>,
 }
 
 enum Step {
@@ -116,6 +128,7 @@ impl<'a> Freezer<'a> {
             cards: Vec::with_capacity(tree.leaves.len()),
             literals: Vec::new(),
             exact: Vec::new(),
+            whole: Vec::new(),
         }
     }
 
@@ -150,7 +163,7 @@ impl<'a> Freezer<'a> {
                 self.card(&way, leaf);
             }
             let has_children = node.edges.0 != NONE
-                || !node.shapes.is_empty()
+                || node.shapes.0 != NONE
                 || node.param != NONE
                 || node.rest != NONE;
             let child = if has_children || index == 0 {
@@ -185,17 +198,21 @@ impl<'a> Freezer<'a> {
                 steps.push(enter(found.child, Way::Static(edge)));
                 edge = found.next;
             }
-            if !node.shapes.is_empty() {
-                let tokens: Vec<_> = node
-                    .shapes
+            if node.shapes.0 != NONE {
+                let shapes: Vec<_> = self.shapes(node.shapes.0).collect();
+                let tokens: Vec<_> = shapes
                     .iter()
-                    .map(|(shape, _)| shape.spec.tokens())
+                    .map(|(_, shaped)| shaped.shape.spec.tokens())
                     .collect();
                 let order = order(&tokens);
-                for (shape, child) in order.iter().filter_map(|index| node.shapes.get(*index)) {
-                    steps.push(enter(*child, Way::Other(shape.spec.open)));
-                }
-                self.orders.push((index, order));
+                let sorted = order.iter().filter_map(|index| shapes.get(*index));
+                let sorted: Vec<u32> = sorted
+                    .map(|(index, shaped)| {
+                        steps.push(enter(shaped.child, Way::Other(shaped.shape.spec.open)));
+                        *index
+                    })
+                    .collect();
+                self.orders.push((index, sorted));
             }
             if node.param != NONE {
                 steps.push(enter(node.param, Way::Other(false)));
@@ -207,6 +224,16 @@ impl<'a> Freezer<'a> {
                 children.reverse();
             }
         }
+    }
+
+    /// The shapes of a node as they were registered, with their numbers.
+    fn shapes(&self, first: u32) -> impl Iterator<Item = (u32, &'a Shaped)> + use<'a> {
+        let tree = self.tree;
+        let mut at = first;
+        std::iter::from_fn(move || {
+            let shaped = tree.shapes.get(at as usize)?;
+            Some((std::mem::replace(&mut at, shaped.next), shaped))
+        })
     }
 
     fn leave(&mut self, index: u32) {
@@ -223,7 +250,7 @@ impl<'a> Freezer<'a> {
 
     /// Notes what a leaf can be found by.
     fn card(&mut self, way: &[Way], leaf: u32) {
-        let mut text = Vec::new();
+        let start = self.whole.len();
         let mut whole = true;
         let segments = way.get(1..).unwrap_or_default();
         for (place, step) in segments.iter().enumerate() {
@@ -235,13 +262,16 @@ impl<'a> Freezer<'a> {
                 let key = edge.key;
                 self.literals.push(Literal { place, key });
                 if whole {
-                    text.push(b'/');
-                    text.extend_from_slice(self.tree.text(edge).unwrap_or_default());
+                    self.whole.push(b'/');
+                    self.whole
+                        .extend_from_slice(self.tree.text(edge).unwrap_or_default());
                 }
             }
         }
         if whole {
-            self.exact.push((text, leaf));
+            self.exact.push((self.whole.len(), leaf));
+        } else {
+            self.whole.truncate(start);
         }
         self.cards.push(Card {
             segments: segments.len(),
@@ -281,8 +311,8 @@ impl<'a> Freezer<'a> {
             let mixed: Box<[_]> = shapes
                 .unwrap_or_default()
                 .iter()
-                .filter_map(|index| node.shapes.get(*index))
-                .map(|(shape, child)| (Arc::clone(shape), self.child(*child)))
+                .filter_map(|index| self.tree.shapes.get(*index as usize))
+                .map(|shaped| (Arc::clone(&shaped.shape), self.child(shaped.child)))
                 .collect();
             let rest = self
                 .child(node.rest)
@@ -365,7 +395,7 @@ impl<'a> Freezer<'a> {
     }
 
     fn finish(mut self) -> Trie {
-        self.trie.exact = Exact::new(&self.exact);
+        self.trie.exact = Exact::new(&self.exact, self.whole);
         self.trie.filed = Filed::new(&self.cards, &self.literals);
         self.trie.nodes.shrink_to_fit();
         self.trie.slots.shrink_to_fit();

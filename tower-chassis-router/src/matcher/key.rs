@@ -3,8 +3,11 @@
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x8080_8080_8080_8080;
 const SLASHES: u64 = ONES * b'/' as u64;
+const PERCENTS: u64 = ONES * b'%' as u64;
 /// An odd number without a pattern (the golden ratio).
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Another, so that what is mixed can be spread.
+const SPREAD: u64 = 0xd6e8_feb8_6659_fd93;
 /// From here on a segment is not read word by word any more.
 const WORDS: usize = 64;
 
@@ -26,69 +29,82 @@ impl Segment {
     /// The segment of `path` that starts at `at`.
     #[inline(always)]
     pub(super) fn read(path: &[u8], at: usize) -> Self {
+        Self::read_as::<false>(path, at).unwrap_or_default()
+    }
+
+    /// The same, but `None` if it (or what is right behind it) is `RAW` and has escapes.
+    #[inline(always)]
+    pub(super) fn read_as<const RAW: bool>(path: &[u8], at: usize) -> Option<Self> {
         let word = load(path, at);
+        if RAW && zeros(word ^ PERCENTS) != 0 {
+            return None;
+        }
         let slashes = zeros(word ^ SLASHES);
         if slashes != 0 {
-            // The bit is the highest of the slash's byte: what is below that byte is kept.
-            let key = word & ((slashes & slashes.wrapping_neg()) >> 7).wrapping_sub(1);
-            let end = at + (slashes.trailing_zeros() >> 3) as usize;
-            return Self {
+            let (key, len) = before(word, slashes);
+            return Some(Self {
                 start: at,
-                end,
+                end: at + len,
                 key,
-            };
+            });
         }
         if path.len() - at <= 8 {
-            let end = path.len();
-            return Self {
+            return Some(Self {
                 start: at,
-                end,
+                end: path.len(),
                 key: word,
-            };
+            });
         }
-        Self::read_long(path, at, word)
+        Self::read_long::<RAW>(path, at, word)
     }
 
     #[inline(never)]
-    fn read_long(path: &[u8], start: usize, first: u64) -> Self {
+    fn read_long<const RAW: bool>(path: &[u8], start: usize, first: u64) -> Option<Self> {
+        let done = |end, key| Some(Self { start, end, key });
         if path.get(start + 8) == Some(&b'/') {
-            return Self {
-                start,
-                end: start + 8,
-                key: first,
-            };
+            return done(start + 8, first);
         }
         let mut key = mix(0, first);
         let mut at = start + 8;
         while at - start < WORDS {
             let word = load(path, at);
+            if RAW && zeros(word ^ PERCENTS) != 0 {
+                return None;
+            }
             let slashes = zeros(word ^ SLASHES);
             if slashes != 0 {
-                let last = word & ((slashes & slashes.wrapping_neg()) >> 7).wrapping_sub(1);
-                let end = at + (slashes.trailing_zeros() >> 3) as usize;
-                let key = finish(key, last, end - start);
-                return Self { start, end, key };
+                let (last, len) = before(word, slashes);
+                return done(at + len, finish(key, last, at + len - start));
             }
             if path.len() - at < 8 {
                 let end = path.len();
-                let key = finish(key, word, end - start);
-                return Self { start, end, key };
+                return done(end, finish(key, word, end - start));
             }
             key = mix(key, word);
             at += 8;
         }
         let rest = path.get(at..).unwrap_or_default();
-        let end = memchr::memchr(b'/', rest).map_or(path.len(), |slash| at + slash);
-        let last = path
-            .get(end - 8..end)
-            .and_then(|bytes| bytes.first_chunk())
-            .map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        Self {
-            start,
-            end,
-            key: finish(key, last, end - start),
-        }
+        let end = if RAW {
+            match memchr::memchr2(b'/', b'%', rest) {
+                Some(place) if rest.get(place) == Some(&b'%') => return None,
+                Some(slash) => at + slash,
+                None => path.len(),
+            }
+        } else {
+            memchr::memchr(b'/', rest).map_or(path.len(), |slash| at + slash)
+        };
+        let last = load(path, end - 8);
+        done(end, finish(key, last, end - start))
     }
+}
+
+/// What stands before the first slash of a word, and how many bytes that is. The mark is the highest bit of
+/// the slash's byte.
+#[inline(always)]
+const fn before(word: u64, slashes: u64) -> (u64, usize) {
+    let first = slashes & slashes.wrapping_neg();
+    let key = word & (first >> 7).wrapping_sub(1);
+    (key, (slashes.trailing_zeros() >> 3) as usize)
 }
 
 /// Both halves of the product, so that each bit has to do with each.
@@ -106,7 +122,7 @@ const fn finish(key: u64, last: u64, len: usize) -> u64 {
 /// The place of a key in a table of `1 << (63 - shift)` places.
 #[inline(always)]
 pub(super) const fn place(key: u64, shift: u32) -> u32 {
-    (key.wrapping_mul(MIX) >> 1 >> (shift & 63)) as u32
+    (key.wrapping_mul(SPREAD) >> 1 >> (shift & 63)) as u32
 }
 
 /// Half a word of a whole one.

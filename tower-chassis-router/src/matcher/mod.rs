@@ -106,7 +106,7 @@ pub use self::{
 use self::{
     find::{Found, start},
     methods::{GET, named},
-    node::Trie,
+    node::{Trie, Wanted},
     sweep::Sweep,
 };
 use crate::percent;
@@ -169,23 +169,33 @@ impl<T> Matcher<T> {
         }
         let wanted = self.trie.wanted(method);
         let bytes = path.as_bytes();
-        let found = if memchr::memchr(b'%', bytes).is_none() {
-            self.trie.find(wanted, bytes, at, captures)
-        } else {
-            let kept = captures.len();
-            let form = canonical(bytes, at);
-            let found = self.trie.find(wanted, &form, at, captures);
-            percent::restore(bytes, at, captures, kept);
-            found
-        };
+        let mut found = self.trie.find::<true>(wanted, bytes, at, captures);
+        if found == Found::Escaped {
+            found = self.find_escaped(wanted, bytes, at, captures);
+        }
         match found {
             Found::Value(value) => match self.values.get(value as usize) {
                 Some(value) => Outcome::Found { value },
                 None => Outcome::NotFound,
             },
             Found::OtherMethods => Outcome::MethodNotAllowed,
-            Found::Nothing => Outcome::NotFound,
+            Found::Nothing | Found::Escaped => Outcome::NotFound,
         }
+    }
+
+    #[cold]
+    fn find_escaped(
+        &self,
+        wanted: Wanted<'_>,
+        path: &[u8],
+        at: usize,
+        captures: &mut Captures,
+    ) -> Found {
+        let kept = captures.len();
+        let form = canonical(path, at);
+        let found = self.trie.find::<false>(wanted, &form, at, captures);
+        percent::restore(path, at, captures, kept);
+        found
     }
 
     /// The value of an `Allow` header: the methods of all routes that match the path, sorted, without

@@ -37,9 +37,10 @@ mod tests;
 use std::{borrow::Cow, sync::Arc};
 
 pub use self::error::{PatternError, PatternErrorKind};
+use self::{segment::Segment, shape::Hole};
 pub(crate) use self::{
-    segment::Segment,
-    shape::{Hole, Shape, Spec},
+    segment::Step,
+    shape::{Shape, Spec},
 };
 use crate::{matcher::Captures, percent};
 
@@ -48,7 +49,8 @@ use crate::{matcher::Captures, percent};
 pub struct Pattern {
     text: Arc<str>,
     segments: Box<[Segment]>,
-    names: Box<[Box<str>]>,
+    /// Where the names stand in the text.
+    names: Box<[(u32, u32)]>,
 }
 
 impl Pattern {
@@ -68,12 +70,16 @@ impl Pattern {
 
     /// The names of its captures, in the order of the text; a bare catch-all is `*`.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.names.iter().map(|name| &**name)
+        self.names.iter().map(|(start, end)| {
+            self.text
+                .get(*start as usize..*end as usize)
+                .unwrap_or_default()
+        })
     }
 
     /// Whether it ends with a catch-all.
     pub fn is_catch_all(&self) -> bool {
-        self.segments.last().is_some_and(Segment::is_open)
+        self.steps().last().is_some_and(Step::is_open)
     }
 
     /// Whether `path` matches as a whole, from byte `at` on. What it captures is added to `captures`,
@@ -117,16 +123,16 @@ impl Pattern {
         } else {
             eat_slash(path, at)?
         };
-        for (index, segment) in self.segments.iter().enumerate() {
+        for (index, step) in self.steps().enumerate() {
             if index > 0 {
                 at = eat_slash(path, at)?;
             }
             let rest = path.get(at..)?;
             let end = memchr::memchr(b'/', rest).map_or(path.len(), |slash| at + slash);
-            if !segment.eat(path, at, end, captures) {
+            if !step.eat(path, at, end, captures) {
                 return None;
             }
-            if segment.is_open() {
+            if step.is_open() {
                 return Some(());
             }
             at = end;
@@ -134,8 +140,8 @@ impl Pattern {
         (at == path.len()).then_some(())
     }
 
-    pub(crate) fn segments(&self) -> &[Segment] {
-        &self.segments
+    pub(crate) fn steps(&self) -> impl Iterator<Item = Step<'_>> {
+        self.segments.iter().map(|segment| segment.step(&self.text))
     }
 }
 

@@ -25,7 +25,9 @@ struct Parser {
     expressions: Vec<Option<Expression>>,
     /// Where its first expression stands.
     expression_at: Option<usize>,
-    names: Vec<Box<str>>,
+    names: Vec<(u32, u32)>,
+    /// Whether there is nothing left to read.
+    complete: bool,
 }
 
 impl Parser {
@@ -38,28 +40,68 @@ impl Parser {
         }
         self.segments
             .reserve_exact(bytes.iter().filter(|byte| **byte == b'/').count());
-        let mut at = 1;
+        let mut at = self.plain(text, 1)?;
         while let Some(byte) = bytes.get(at) {
             at = match byte {
                 b'/' => {
                     self.end_segment()?;
-                    at + 1
+                    self.plain(text, at + 1)?
                 }
                 b'{' => self.param(text, at)?,
                 b'}' => return Err((Kind::UnopenedParam, at)),
                 b'*' => {
-                    self.catch_all("*", at, at + 1, text.len())?;
+                    self.catch_all(text, (at, at + 1), at, at + 1)?;
                     at + 1
                 }
                 _ => self.literal(bytes, at),
             };
         }
-        self.end_segment()?;
+        if !self.complete {
+            self.end_segment()?;
+        }
         Ok(Pattern {
             text: text.into(),
             segments: self.segments.into(),
             names: self.names.into(),
         })
+    }
+
+    /// Reads segments that are one plain parameter, or text without escapes; gives the start of one that is
+    /// neither. They need no memory of their own.
+    fn plain(&mut self, text: &str, mut at: usize) -> Result<usize, (Kind, usize)> {
+        let bytes = text.as_bytes();
+        loop {
+            let rest = bytes.get(at..).unwrap_or_default();
+            let param = rest.first() == Some(&b'{');
+            let special = |byte: &u8| {
+                matches!(byte, b'/' | b'}' | b'*')
+                    || *byte == if param { b':' } else { b'{' }
+                    || *byte == b'%'
+            };
+            let mut len = rest.iter().position(special).unwrap_or(rest.len());
+            if param && rest.get(len) == Some(&b'}') {
+                len += 1;
+            } else if param {
+                return Ok(at);
+            }
+            let last = len == rest.len();
+            if !last && rest.get(len) != Some(&b'/') {
+                return Ok(at);
+            }
+            if param {
+                self.name(text, (at + 1, at + len - 1), at)?;
+            }
+            self.segments.push(if param {
+                Segment::Param
+            } else {
+                Segment::Written(at as u32, (at + len) as u32)
+            });
+            at += len + 1;
+            if last {
+                self.complete = true;
+                return Ok(at);
+            }
+        }
     }
 
     /// Reads text up to something else; gives the place behind it.
@@ -79,8 +121,8 @@ impl Parser {
     fn param(&mut self, text: &str, open: usize) -> Result<usize, (Kind, usize)> {
         let close = closing_brace(text.as_bytes(), open).ok_or((Kind::UnclosedParam, open))?;
         let inside = text.get(open + 1..close).unwrap_or_default();
-        if let Some(name) = inside.strip_prefix('*') {
-            self.catch_all(name, open, close + 1, text.len())?;
+        if inside.starts_with('*') {
+            self.catch_all(text, (open + 2, close), open, close + 1)?;
             return Ok(close + 1);
         }
         self.apart(open)?;
@@ -88,7 +130,7 @@ impl Parser {
             Some((name, expression)) => (name, Some(expression)),
             None => (inside, None),
         };
-        self.name(name, open)?;
+        self.name(text, (open + 1, open + 1 + name.len()), open)?;
         let compiled = match expression {
             None => None,
             Some(written) => {
@@ -107,21 +149,22 @@ impl Parser {
         Ok(close + 1)
     }
 
+    /// `name` is where its name stands, `at` and `end` where it does.
     fn catch_all(
         &mut self,
-        name: &str,
+        text: &str,
+        name: (usize, usize),
         at: usize,
         end: usize,
-        len: usize,
     ) -> Result<(), (Kind, usize)> {
-        if end != len {
+        if end != text.len() {
             return Err((Kind::WildcardNotLast, at));
         }
         self.apart(at)?;
-        if name == "*" {
-            self.names.push(name.into())
+        if text.get(at..end) == Some("*") {
+            self.names.push((name.0 as u32, name.1 as u32));
         } else {
-            self.name(name, at)?
+            self.name(text, name, at)?;
         }
         self.spec.open = true;
         Ok(())
@@ -135,17 +178,20 @@ impl Parser {
         }
     }
 
-    fn name(&mut self, name: &str, at: usize) -> Result<(), (Kind, usize)> {
+    fn name(&mut self, text: &str, place: (usize, usize), at: usize) -> Result<(), (Kind, usize)> {
+        let of = |start: usize, end: usize| text.get(start..end).unwrap_or_default();
+        let name = of(place.0, place.1);
         if name.is_empty() {
             return Err((Kind::EmptyParamName, at));
         }
         if name.contains(['{', '}', '/', '*']) {
             return Err((Kind::InvalidParamName, at));
         }
-        if self.names.iter().any(|known| **known == *name) {
+        let mut known = self.names.iter();
+        if known.any(|known| of(known.0 as usize, known.1 as usize) == name) {
             return Err((Kind::DuplicateParam { name: name.into() }, at));
         }
-        self.names.push(name.into());
+        self.names.push((place.0 as u32, place.1 as u32));
         Ok(())
     }
 
@@ -154,7 +200,7 @@ impl Parser {
         let expressions = std::mem::take(&mut self.expressions);
         let expression_at = self.expression_at.take();
         let segment = match (&*spec.holes, spec.open) {
-            ([], false) => Segment::Static(spec.prefix.into()),
+            ([], false) => Segment::Canonical(spec.prefix.into()),
             ([], true) if spec.prefix.is_empty() => Segment::Rest,
             ([hole], false)
                 if spec.prefix.is_empty() && hole.then.is_empty() && hole.expression.is_none() =>

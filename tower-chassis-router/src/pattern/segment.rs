@@ -5,22 +5,51 @@ use std::sync::Arc;
 use super::Shape;
 use crate::matcher::Captures;
 
-/// One segment, in canonical form. An open one is the last of its pattern and ends with a catch-all.
+/// One segment as a pattern keeps it.
 #[derive(Clone, Debug)]
-pub(crate) enum Segment {
+pub(super) enum Segment {
+    /// Text that stands in the pattern as it is matched.
+    Written(u32, u32),
+    /// Text with escapes, in canonical form.
+    Canonical(Box<[u8]>),
+    Param,
+    Rest,
+    Shaped(Arc<Shape>),
+}
+
+/// One segment, in canonical form. An open one is the last of its pattern and ends with a catch-all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step<'a> {
     /// Text alone.
-    Static(Box<[u8]>),
+    Static(&'a [u8]),
     /// One plain parameter and nothing else.
     Param,
     /// A catch-all and nothing else.
     Rest,
     /// Anything else.
-    Shaped(Arc<Shape>),
+    Shaped(&'a Arc<Shape>),
 }
 
 impl Segment {
+    /// `text` is that of the pattern.
+    pub(super) fn step<'a>(&'a self, text: &'a str) -> Step<'a> {
+        match self {
+            Self::Written(start, end) => Step::Static(
+                text.as_bytes()
+                    .get(*start as usize..*end as usize)
+                    .unwrap_or_default(),
+            ),
+            Self::Canonical(text) => Step::Static(text),
+            Self::Param => Step::Param,
+            Self::Rest => Step::Rest,
+            Self::Shaped(shape) => Step::Shaped(shape),
+        }
+    }
+}
+
+impl Step<'_> {
     /// Matches `path[at..end]` as a whole, and for an open one whatever follows.
-    pub(super) fn eat(&self, path: &[u8], at: usize, end: usize, captures: &mut Captures) -> bool {
+    pub(super) fn eat(self, path: &[u8], at: usize, end: usize, captures: &mut Captures) -> bool {
         match self {
             Self::Static(text) => path.get(at..end) == Some(text),
             Self::Param if at == end && end == path.len() => false,
@@ -36,7 +65,7 @@ impl Segment {
         }
     }
 
-    pub(crate) fn is_open(&self) -> bool {
+    pub(super) fn is_open(self) -> bool {
         match self {
             Self::Static(_) | Self::Param => false,
             Self::Rest => true,

@@ -280,7 +280,7 @@ fn backtracks(matcher: &Matcher<usize>, request: &Request) -> bool {
     start(&form, request.at).is_some_and(|start| {
         let greedy = matcher
             .trie
-            .greedy(wanted, &form, start, &mut Captures::new());
+            .greedy::<false>(wanted, &form, start, &mut Captures::new());
         greedy.is_err()
     })
 }
