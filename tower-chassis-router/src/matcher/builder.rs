@@ -6,7 +6,7 @@ use http::Method;
 
 use super::{
     Matcher, freeze,
-    key::{Segment as Read, combine, spread},
+    key::{combine, key, spread},
     node::NONE,
 };
 use crate::pattern::{Pattern, Shape, Spec, Step};
@@ -334,10 +334,6 @@ impl Node {
             leaf: NONE,
         }
     }
-}
-
-fn key(text: &[u8]) -> u64 {
-    Read::read(text, 0).key
 }
 
 fn mark(node: u32, key: u64) -> usize {

@@ -5,7 +5,7 @@
 
 use super::{
     Captures,
-    key::Segment,
+    key::{Segment, Slashes},
     node::{Child, NONE, Node, Trie, Wanted},
     sweep::Sweep,
 };
@@ -70,8 +70,8 @@ impl Trie {
         Sweep::new(self, path, start).search(wanted, captures)
     }
 
-    /// An error where another alternative may do better.
-    #[inline]
+    /// An error where another alternative may do better. A function of its own, with registers of its own.
+    #[inline(never)]
     pub(super) fn greedy<const RAW: bool>(
         &self,
         wanted: Wanted<'_>,
@@ -81,13 +81,17 @@ impl Trie {
     ) -> Result<Found, ()> {
         let mut choice = false;
         let dead_end = |choice, found| if choice { Err(()) } else { Ok(found) };
+        let Some(mut slashes) = Slashes::new::<RAW>(path, at) else {
+            return Ok(Found::Escaped);
+        };
         let Some(mut node) = self.nodes.first() else {
             return Ok(Found::Nothing);
         };
         loop {
-            let Some(segment) = Segment::read_as::<RAW>(path, at) else {
+            let Some(end) = slashes.end::<RAW>() else {
                 return Ok(Found::Escaped);
             };
+            let segment = Segment::new(path, at, end);
             let mut child = self.step(node, path, &segment);
             let mut rest = false;
             if child.is_none() {

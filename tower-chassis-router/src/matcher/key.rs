@@ -1,6 +1,7 @@
 //! Reading segments word by word.
 
 const ONES: u64 = 0x0101_0101_0101_0101;
+const LOWS: u64 = 0x7f7f_7f7f_7f7f_7f7f;
 const HIGHS: u64 = 0x8080_8080_8080_8080;
 const SLASHES: u64 = ONES * b'/' as u64;
 const PERCENTS: u64 = ONES * b'%' as u64;
@@ -8,10 +9,24 @@ const PERCENTS: u64 = ONES * b'%' as u64;
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Another, so that what is mixed can be spread.
 const SPREAD: u64 = 0xd6e8_feb8_6659_fd93;
-/// From here on a segment is not read word by word any more.
-const WORDS: usize = 64;
+/// What is kept of a word that holds so many bytes.
+const KEPT: [u64; 9] = [
+    0,
+    0xff,
+    0xffff,
+    0xff_ffff,
+    0xffff_ffff,
+    0xff_ffff_ffff,
+    0xffff_ffff_ffff,
+    0xff_ffff_ffff_ffff,
+    u64::MAX,
+];
+/// How many bytes are searched for slashes at once.
+const WINDOW: usize = 32;
+/// How far a text is read for its hash.
+const READ: usize = 64;
 
-/// A segment of a path: where it ends, and a word that stands for its text. Up to eight bytes the word *is*
+/// A segment of a path: where it stands, and a word that stands for its text. Up to eight bytes the word *is*
 /// the text, beyond it is a hash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Segment {
@@ -26,85 +41,168 @@ impl Segment {
         self.end - self.start
     }
 
-    /// The segment of `path` that starts at `at`.
     #[inline(always)]
-    pub(super) fn read(path: &[u8], at: usize) -> Self {
-        Self::read_as::<false>(path, at).unwrap_or_default()
-    }
-
-    /// The same, but `None` if it (or what is right behind it) is `RAW` and has escapes.
-    #[inline(always)]
-    pub(super) fn read_as<const RAW: bool>(path: &[u8], at: usize) -> Option<Self> {
-        let word = load(path, at);
-        if RAW && zeros(word ^ PERCENTS) != 0 {
-            return None;
-        }
-        let slashes = zeros(word ^ SLASHES);
-        if slashes != 0 {
-            let (key, len) = before(word, slashes);
-            return Some(Self {
-                start: at,
-                end: at + len,
-                key,
-            });
-        }
-        if path.len() - at <= 8 {
-            return Some(Self {
-                start: at,
-                end: path.len(),
-                key: word,
-            });
-        }
-        Self::read_long::<RAW>(path, at, word)
-    }
-
-    #[inline(never)]
-    fn read_long<const RAW: bool>(path: &[u8], start: usize, first: u64) -> Option<Self> {
-        let done = |end, key| Some(Self { start, end, key });
-        if path.get(start + 8) == Some(&b'/') {
-            return done(start + 8, first);
-        }
-        let mut key = mix(0, first);
-        let mut at = start + 8;
-        while at - start < WORDS {
-            let word = load(path, at);
-            if RAW && zeros(word ^ PERCENTS) != 0 {
-                return None;
-            }
-            let slashes = zeros(word ^ SLASHES);
-            if slashes != 0 {
-                let (last, len) = before(word, slashes);
-                return done(at + len, finish(key, last, at + len - start));
-            }
-            if path.len() - at < 8 {
-                let end = path.len();
-                return done(end, finish(key, word, end - start));
-            }
-            key = mix(key, word);
-            at += 8;
-        }
-        let rest = path.get(at..).unwrap_or_default();
-        let end = if RAW {
-            match memchr::memchr2(b'/', b'%', rest) {
-                Some(place) if rest.get(place) == Some(&b'%') => return None,
-                Some(slash) => at + slash,
-                None => path.len(),
-            }
-        } else {
-            memchr::memchr(b'/', rest).map_or(path.len(), |slash| at + slash)
+    pub(super) fn new(path: &[u8], start: usize, end: usize) -> Self {
+        let key = match KEPT.get(end - start) {
+            Some(kept) => load(path, start) & kept,
+            None => hash(path.get(start..end).unwrap_or_default()),
         };
-        let last = load(path, end - 8);
-        done(end, finish(key, last, end - start))
+        Self { start, end, key }
+    }
+
+    /// The segment of `path` that starts at `at`.
+    pub(super) fn read(path: &[u8], at: usize) -> Self {
+        let rest = path.get(at..).unwrap_or_default();
+        let end = memchr::memchr(b'/', rest).map_or(path.len(), |slash| at + slash);
+        Self::new(path, at, end)
     }
 }
 
-/// What stands before the first slash of a word, and how many bytes that is. The mark is the highest bit of
-/// the slash's byte.
+/// The word that stands for a text.
+pub(super) fn key(text: &[u8]) -> u64 {
+    Segment::new(text, 0, text.len()).key
+}
+
+/// Finds the ends of segments, one after the other: the slashes of a window at once, so that none has to wait for the
+/// one before it.
+#[derive(Debug)]
+pub(super) struct Slashes<'a> {
+    path: &'a [u8],
+    /// Where the window starts.
+    base: usize,
+    /// Those of the window that were not handed out.
+    bits: u64,
+}
+
+impl<'a> Slashes<'a> {
+    /// From `at` on. `None` if the path is `RAW` and there is an escape near by.
+    #[inline(always)]
+    pub(super) fn new<const RAW: bool>(path: &'a [u8], at: usize) -> Option<Self> {
+        Some(Self {
+            path,
+            base: at,
+            bits: window::<RAW>(path, at)?,
+        })
+    }
+
+    /// Where the next segment ends; not to be asked behind the end of the path.
+    #[inline(always)]
+    pub(super) fn end<const RAW: bool>(&mut self) -> Option<usize> {
+        if self.bits != 0 {
+            let bit = self.bits.trailing_zeros() as usize;
+            self.bits &= self.bits - 1;
+            return Some(self.base + bit);
+        }
+        if self.path.len() - self.base <= WINDOW {
+            return Some(self.path.len());
+        }
+        self.refill::<RAW>()
+    }
+
+    #[inline(never)]
+    fn refill<const RAW: bool>(&mut self) -> Option<usize> {
+        self.base += WINDOW;
+        self.bits = window::<RAW>(self.path, self.base)?;
+        if self.bits == 0 && self.path.len() - self.base > WINDOW {
+            // A long segment.
+            let from = self.base + WINDOW;
+            let rest = self.path.get(from..).unwrap_or_default();
+            let slash = if RAW {
+                memchr::memchr2(b'/', b'%', rest)
+            } else {
+                memchr::memchr(b'/', rest)
+            };
+            self.base = slash.map_or(self.path.len(), |slash| from + slash);
+            self.bits = window::<RAW>(self.path, self.base)?;
+        }
+        self.end::<RAW>()
+    }
+}
+
+/// The slashes from `base` on as bits, `None` if the path is `RAW` and there is an escape near by.
 #[inline(always)]
-const fn before(word: u64, slashes: u64) -> (u64, usize) {
-    let first = slashes & slashes.wrapping_neg();
-    let key = word & (first >> 7).wrapping_sub(1);
-    (key, (slashes.trailing_zeros() >> 3) as usize)
+fn window<const RAW: bool>(path: &[u8], base: usize) -> Option<u64> {
+    let (len, left) = (path.len(), path.len() - base);
+    let (bits, escapes) = if let Some(bytes) = path.get(base..).and_then(|rest| rest.first_chunk())
+    {
+        window_of(bytes)
+    } else if let Some(bytes) = path.last_chunk() {
+        let (bits, escapes) = window_of(bytes);
+        (bits >> (WINDOW - left), escapes)
+    } else if len >= 16 {
+        let ((one, mine), (other, its)) = (half(path, 0), half(path, len - 16));
+        ((one | other << (len - 16)) >> base, mine | its)
+    } else if len >= 8 {
+        let (first, last) = (load(path, 0), load(path, len - 8));
+        let bits = slashes(first) | slashes(last) << (len - 8);
+        (bits >> base, escapes(first) | escapes(last))
+    } else {
+        let word = load(path, 0);
+        (slashes(word) >> base, escapes(word))
+    };
+    if RAW && escapes != 0 {
+        None
+    } else {
+        Some(bits)
+    }
+}
+
+#[inline(always)]
+fn window_of(bytes: &[u8; WINDOW]) -> (u64, u64) {
+    let ((one, mine), (other, its)) = (half(bytes, 0), half(bytes, 16));
+    (one | other << 16, mine | its)
+}
+
+/// Slashes and escapes of sixteen bytes.
+#[inline(always)]
+fn half(path: &[u8], at: usize) -> (u64, u64) {
+    let (first, second) = (load(path, at), load(path, at + 8));
+    (
+        slashes(first) | slashes(second) << 8,
+        escapes(first) | escapes(second),
+    )
+}
+
+/// A bit for each byte of a word that is a slash.
+#[inline(always)]
+const fn slashes(word: u64) -> u64 {
+    let word = word ^ SLASHES;
+    let zeros = !(((word & LOWS) + LOWS) | word) & HIGHS;
+    // Moves the highest bit of each byte to the highest byte.
+    (zeros >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
+}
+
+/// Not zero if a byte of a word is a percent sign.
+#[inline(always)]
+const fn escapes(word: u64) -> u64 {
+    let word = word ^ PERCENTS;
+    word.wrapping_sub(ONES) & !word & HIGHS
+}
+
+/// Of a text of more than eight bytes.
+#[inline(always)]
+fn hash(text: &[u8]) -> u64 {
+    let (Some(first), Some(last)) = (text.first_chunk(), text.last_chunk()) else {
+        return 0;
+    };
+    let (first, last) = (u64::from_le_bytes(*first), u64::from_le_bytes(*last));
+    let key = mix(0, first);
+    let key = if text.len() <= 16 {
+        key
+    } else {
+        hash_middle(text, key)
+    };
+    mix(key, last) ^ text.len() as u64
+}
+
+#[inline(never)]
+fn hash_middle(text: &[u8], mut key: u64) -> u64 {
+    let mut at = 8;
+    while at + 8 < text.len() && at < READ {
+        key = mix(key, load(text, at));
+        at += 8;
+    }
+    key
 }
 
 /// Both halves of the product, so that each bit has to do with each.
@@ -112,11 +210,6 @@ const fn before(word: u64, slashes: u64) -> (u64, usize) {
 const fn mix(key: u64, word: u64) -> u64 {
     let product = (key ^ word) as u128 * MIX as u128;
     (product as u64).rotate_left(32) ^ (product >> 64) as u64
-}
-
-#[inline(always)]
-const fn finish(key: u64, last: u64, len: usize) -> u64 {
-    mix(key, last) ^ len as u64
 }
 
 /// The place of a key in a table of `1 << (63 - shift)` places.
@@ -132,14 +225,9 @@ pub(super) const fn spread(key: u64) -> u32 {
 }
 
 /// A word of several.
+#[inline(always)]
 pub(super) const fn combine(words: [u64; 3]) -> u64 {
     mix(mix(mix(0, words[0]), words[1]), words[2])
-}
-
-/// The highest bit of each byte that is zero, right up to the first of them.
-#[inline(always)]
-const fn zeros(word: u64) -> u64 {
-    word.wrapping_sub(ONES) & !word & HIGHS
 }
 
 /// Eight bytes from `at` on, filled up with zeros at the end of the path. `at` is within the path.
@@ -153,19 +241,23 @@ pub(super) fn load(path: &[u8], at: usize) -> u64 {
 
 #[inline(always)]
 fn load_end(path: &[u8], at: usize) -> u64 {
-    let left = path.len() - at;
     match path.last_chunk() {
         // The last eight bytes, without those in front of `at`.
-        Some(_) if left == 0 => 0,
-        Some(bytes) => u64::from_le_bytes(*bytes) >> (64 - 8 * left),
-        None => {
-            let bytes = path.get(at..).unwrap_or_default();
-            bytes
-                .iter()
-                .rev()
-                .fold(0, |word, byte| word << 8 | u64::from(*byte))
+        Some(bytes) => {
+            let left = path.len() - at;
+            u64::from_le_bytes(*bytes) >> 1 >> (63 - 8 * left)
         }
+        None => load_short(path, at),
     }
+}
+
+#[inline(never)]
+fn load_short(path: &[u8], at: usize) -> u64 {
+    let bytes = path.get(at..).unwrap_or_default();
+    bytes
+        .iter()
+        .rev()
+        .fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
 #[cfg(test)]
@@ -183,6 +275,49 @@ mod tests {
                     assert_eq!((segment.start, segment.len()), (head.len(), len), "{path}");
                     let alone = Segment::read(text.as_bytes(), 0);
                     assert_eq!(segment.key, alone.key, "{path}");
+                }
+            }
+        }
+    }
+
+    /// All segments of a path as they are handed out.
+    fn ends<const RAW: bool>(path: &[u8], mut at: usize) -> Option<Vec<usize>> {
+        let mut slashes = Slashes::new::<RAW>(path, at)?;
+        let mut ends = Vec::new();
+        while at <= path.len() {
+            let end = slashes.end::<RAW>()?;
+            ends.push(end);
+            at = end + 1;
+        }
+        Some(ends)
+    }
+
+    #[test]
+    fn slashes_are_found_wherever_they_are() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        for round in 0..20_000 {
+            let len = rng.usize(..if round % 4 == 0 { 300 } else { 70 });
+            let rare = rng.usize(2..120);
+            let path: Vec<u8> = (0..len)
+                .map(|_| match rng.usize(..rare) {
+                    0 => b'/',
+                    1 if round % 3 == 0 => b'%',
+                    _ => *[b'a', b'.', b'0', b'&', b'$', 0xaf, 0x2e]
+                        .get(rng.usize(..7))
+                        .unwrap(),
+                })
+                .collect();
+            let at = rng.usize(..=len);
+            let expected: Vec<_> = (at..len)
+                .filter(|at| path[*at] == b'/')
+                .chain([len])
+                .collect();
+            assert_eq!(ends::<false>(&path, at), Some(expected.clone()));
+            match ends::<true>(&path, at) {
+                None => assert!(path.contains(&b'%')),
+                Some(ends) => {
+                    assert_eq!(ends, expected);
+                    assert!(!path[at..].contains(&b'%'));
                 }
             }
         }

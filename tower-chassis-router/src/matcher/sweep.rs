@@ -7,7 +7,7 @@
 use super::{
     Captures, Found,
     filed::Candidates,
-    key::Segment,
+    key::{Segment, Slashes},
     methods::OTHER,
     node::{Child, Node, Trie, Wanted},
     small::Small,
@@ -88,11 +88,14 @@ impl<'a> Sweep<'a> {
         let mut segments = Small::default();
         let mut at = start;
         let mut whole = false;
+        let mut slashes = Slashes::new::<false>(path, start);
         while segments.len() <= trie.filed.depth() {
-            let segment = Segment::read(path, at);
-            segments.push(segment);
-            at = segment.end + 1;
-            if segment.end == path.len() {
+            // In canonical form there is always an end.
+            let end = slashes.as_mut().and_then(Slashes::end::<false>);
+            let end = end.unwrap_or(path.len());
+            segments.push(Segment::new(path, at, end));
+            at = end + 1;
+            if end == path.len() {
                 whole = true;
                 break;
             }
