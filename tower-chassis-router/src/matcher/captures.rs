@@ -50,9 +50,14 @@ impl Captures {
         Some((usize::from(range.0), usize::from(range.1)))
     }
 
+    /// Nobody looks at longer paths than 16 bits can tell.
+    #[inline]
     pub(crate) fn push(&mut self, start: usize, end: usize) {
-        let clip = |place: usize| u16::try_from(place).unwrap_or(u16::MAX);
-        let range = (clip(start), clip(end));
+        debug_assert!(
+            start <= end && end <= usize::from(u16::MAX),
+            "{start}..{end}"
+        );
+        let range = (start as u16, end as u16);
         match self.inline.get_mut(self.len) {
             Some(slot) => *slot = range,
             None => self.spill.push(range),
@@ -61,13 +66,12 @@ impl Captures {
     }
 
     pub(crate) fn set(&mut self, index: usize, start: usize, end: usize) {
-        let clip = |place: usize| u16::try_from(place).unwrap_or(u16::MAX);
         let slot = match self.inline.get_mut(index) {
             Some(slot) => Some(slot),
             None => self.spill.get_mut(index - INLINE),
         };
         if let Some(slot) = slot {
-            *slot = (clip(start), clip(end));
+            *slot = (start as u16, end as u16);
         }
     }
 

@@ -120,7 +120,7 @@ impl Walk<'_> {
             }
             let more = self.trie.more.get(node.more as usize);
             for (shape, child) in more.map_or(&[][..], |more| &more.mixed) {
-                let matches = shape.eat(self.path, at, segment.end, &mut Captures::new());
+                let matches = shape.eat(self.path, (at, segment.end), true, &mut Captures::new());
                 children.push((*child, matches, shape.spec.open));
             }
             if !node.param.is_none() {

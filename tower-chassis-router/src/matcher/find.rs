@@ -91,18 +91,22 @@ impl Trie {
             let Some(end) = slashes.end::<RAW>() else {
                 return Ok(Found::Escaped);
             };
-            let segment = Segment::new(path, at, end);
-            let mut child = self.step(node, path, &segment);
+            // Where no text may come, none is looked at.
+            let mut child = if node.slots == NONE {
+                Child::NONE
+            } else {
+                self.step(node, path, &Segment::new(path, at, end))
+            };
             let mut rest = false;
             if child.is_none() {
                 if node.more == NONE {
-                    if node.param.is_none() || (segment.len() == 0 && segment.end == path.len()) {
+                    if node.param.is_none() || (at == end && end == path.len()) {
                         return dead_end(choice, Found::Nothing);
                     }
-                    captures.push(at, segment.end);
+                    captures.push(at, end);
                     child = node.param;
                 } else {
-                    match self.greedy_more(node, path, &segment, captures) {
+                    match self.greedy_more::<RAW>(node, path, (at, end), captures) {
                         None => return dead_end(choice, Found::Nothing),
                         Some(taken) => {
                             choice |= taken.choice;
@@ -114,7 +118,7 @@ impl Trie {
             } else {
                 choice |= node.alternatives;
             }
-            if rest || segment.end == path.len() {
+            if rest || end == path.len() {
                 let Some(leaf) = self.leaf(child) else {
                     return dead_end(choice, Found::Nothing);
                 };
@@ -131,23 +135,23 @@ impl Trie {
                 Some(next) => node = next,
                 None => return dead_end(choice, Found::Nothing),
             }
-            at = segment.end + 1;
+            at = end + 1;
         }
     }
 
     /// The first of what few nodes have. Out of line, so that all others do not pay for it.
     #[inline(never)]
-    fn greedy_more(
+    fn greedy_more<const RAW: bool>(
         &self,
         node: &Node,
         path: &[u8],
-        segment: &Segment,
+        (start, end): (usize, usize),
         captures: &mut Captures,
     ) -> Option<Taken> {
         let more = self.more.get(node.more as usize)?;
         let param = !node.param.is_none();
         for (index, (shape, child)) in more.mixed.iter().enumerate() {
-            if shape.eat(path, segment.start, segment.end, captures) {
+            if shape.eat(path, (start, end), !RAW, captures) {
                 let last = index + 1 == more.mixed.len();
                 return Some(Taken {
                     child: *child,
@@ -156,8 +160,8 @@ impl Trie {
                 });
             }
         }
-        if param && (segment.len() > 0 || segment.end < path.len()) {
-            captures.push(segment.start, segment.end);
+        if param && (start < end || end < path.len()) {
+            captures.push(start, end);
             return Some(Taken {
                 child: node.param,
                 rest: false,
@@ -165,7 +169,7 @@ impl Trie {
             });
         }
         let leaf = more.rest?;
-        captures.push(segment.start, path.len());
+        captures.push(start, path.len());
         Some(Taken {
             child: Child::leaf(leaf),
             rest: true,

@@ -21,6 +21,8 @@ pub(super) struct Sweep<'a> {
     segments: Small<Segment, 16>,
     /// Whether the last of these ends the path.
     whole: bool,
+    /// Whether the path has escapes.
+    escaped: bool,
     candidates: Candidates<'a>,
     #[cfg(debug_assertions)]
     entered: std::collections::HashSet<(usize, usize)>,
@@ -106,6 +108,7 @@ impl<'a> Sweep<'a> {
             path,
             segments,
             whole,
+            escaped: memchr::memchr(b'%', path).is_some(),
             candidates,
             #[cfg(debug_assertions)]
             entered: Default::default(),
@@ -215,7 +218,12 @@ impl<'a> Sweep<'a> {
         let next = next as usize - 1;
         if let Some((shape, child)) = mixed.get(next) {
             if !self.worth(visit, *child)
-                || !shape.eat(self.path, segment.start, segment.end, captures)
+                || !shape.eat(
+                    self.path,
+                    (segment.start, segment.end),
+                    self.escaped,
+                    captures,
+                )
             {
                 return Step::Dead;
             }

@@ -81,18 +81,34 @@ impl Engine {
         let mut last = true;
         let holes = self.0.iter().zip(&spec.holes);
         for ((test, hole), ends) in holes.zip(ends.chunks_mut(starts.len())).rev() {
-            for place in text.start..=text.end.saturating_sub(hole.then.len()) {
-                let behind = place + hole.then.len();
-                let fits = match (last, spec.open) {
-                    (true, true) => true,
-                    (true, false) => behind == text.end,
-                    (false, _) => has(starts, behind - text.start),
+            let (len, closed) = (hole.then.len(), last && !spec.open);
+            let mut place = text.start;
+            if closed {
+                // It ends where the segment does.
+                place = place.max(text.end.saturating_sub(len));
+            }
+            while place + len <= text.end {
+                let behind = place + len;
+                let fits = if last {
+                    spec.open || behind == text.end
+                } else {
+                    has(starts, behind - text.start)
                 };
                 if fits
                     && text.path.get(place..behind) == Some(&hole.then)
                     && aligned(text.path, place)
                 {
                     set(ends, place - text.start);
+                }
+                place += 1;
+                // A parameter that ends inside of the segment has a text behind it.
+                if let (Some(first), Some(rest)) =
+                    (hole.then.first(), text.path.get(place..text.end))
+                {
+                    match memchr::memchr(*first, rest) {
+                        Some(next) => place += next,
+                        None => break,
+                    }
                 }
             }
             // What ends the path takes at least one byte.

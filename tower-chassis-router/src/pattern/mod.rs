@@ -83,7 +83,8 @@ impl Pattern {
     }
 
     /// Whether `path` matches as a whole, from byte `at` on. What it captures is added to `captures`,
-    /// which is left as it was where the path does not match. A rest of no bytes counts as `/`.
+    /// which is left as it was where the path does not match. A rest of no bytes counts as `/`; a path that is too
+    /// long for `http` does not match.
     ///
     /// ```
     /// use tower_chassis_router::{matcher::Captures, pattern::Pattern};
@@ -96,7 +97,8 @@ impl Pattern {
     /// ```
     pub fn matches(&self, path: &str, at: usize, captures: &mut Captures) -> bool {
         let kept = captures.len();
-        let Some(rest) = path.as_bytes().get(at..) else {
+        let rest = path.as_bytes().get(at..);
+        let Some(rest) = rest.filter(|_| path.len() <= usize::from(u16::MAX)) else {
             return false;
         };
         let matched = match percent::canonical(rest) {

@@ -61,7 +61,7 @@ impl Step<'_> {
                 captures.push(at, path.len());
                 true
             }
-            Self::Shaped(shape) => shape.eat(path, at, end, captures),
+            Self::Shaped(shape) => shape.eat(path, (at, end), true, captures),
         }
     }
 

@@ -92,70 +92,91 @@ impl Shape {
     }
 
     /// Matches `path[at..end]`, and for an open one all that follows; leaves `captures` as they were if it
-    /// does not match.
-    pub(crate) fn eat(&self, path: &[u8], at: usize, end: usize, captures: &mut Captures) -> bool {
-        let kept = captures.len();
-        let matched = self.walk(path, at, end, captures).is_some();
-        if !matched {
-            captures.truncate(kept);
-        }
-        matched
-    }
-
-    fn walk(&self, path: &[u8], at: usize, end: usize, captures: &mut Captures) -> Option<()> {
-        let segment = path.get(at..end)?;
-        if !segment.starts_with(&self.spec.prefix) {
-            return None;
+    /// does not match. `escaped` if the path may have escapes.
+    pub(crate) fn eat(
+        &self,
+        path: &[u8],
+        (at, end): (usize, usize),
+        escaped: bool,
+        captures: &mut Captures,
+    ) -> bool {
+        let Some(segment) = path.get(at..end) else {
+            return false;
+        };
+        if !starts_with(segment, &self.spec.prefix) {
+            return false;
         }
         let start = at + self.spec.prefix.len();
-        match &self.kind {
-            Kind::One(test) => {
-                let stop = self.stop(path, start, end)?;
-                if let Some(test) = test
-                    && !test.matches(&decode(path.get(start..stop)?))
-                {
-                    return None;
-                }
+        let text = Text {
+            path,
+            start,
+            end,
+            escaped,
+        };
+        if let Kind::One(test) = &self.kind {
+            // No captures to take back.
+            let Some(stop) = self.stop(text) else {
+                return false;
+            };
+            let value = || path.get(start..stop).unwrap_or_default();
+            let fits = match test {
+                None => true,
+                Some(test) if escaped => test.matches(&decode(value())),
+                Some(test) => test.matches(value()),
+            };
+            if fits {
                 captures.push(start, stop);
             }
-            Kind::Many => {
-                let (inner, stop) = if self.spec.open {
-                    (self.spec.holes.as_slice(), end)
-                } else {
-                    let (_, inner) = self.spec.holes.split_last()?;
-                    (inner, self.stop(path, start, end)?)
-                };
-                let mut start = start;
-                // The first place of each text is as good as any: what is behind it is again a
-                // parameter, which takes whatever a later place would have skipped.
-                for hole in inner {
-                    let found = find(path, start, stop, &hole.then)?;
-                    captures.push(start, found);
-                    start = found + hole.then.len();
-                }
-                if self.spec.open {
-                    captures.push(start, path.len());
-                } else if start == stop && self.ends_open(stop, path) {
-                    return None;
-                } else {
-                    captures.push(start, stop);
-                }
-            }
-            Kind::Engine(engine) => engine.eat(&self.spec, path, start, end, captures)?,
+            return fits;
+        }
+        let kept = captures.len();
+        let matched = match &self.kind {
+            Kind::Engine(engine) => engine.eat(&self.spec, path, start, end, captures),
+            _ => self.eat_many(text, captures),
+        };
+        if matched.is_none() {
+            captures.truncate(kept);
+        }
+        matched.is_some()
+    }
+
+    fn eat_many(&self, text: Text<'_>, captures: &mut Captures) -> Option<()> {
+        let (inner, stop) = if self.spec.open {
+            (self.spec.holes.as_slice(), text.end)
+        } else {
+            let (_, inner) = self.spec.holes.split_last()?;
+            (inner, self.stop(text)?)
+        };
+        let mut start = text.start;
+        // The first place of each text is as good as any: what is behind it is again a parameter, which
+        // takes whatever a later place would have skipped.
+        for hole in inner {
+            let found = text.find(start, stop, &hole.then)?;
+            captures.push(start, found);
+            start = found + hole.then.len();
+        }
+        if self.spec.open {
+            captures.push(start, text.path.len());
+        } else if start == stop && self.ends_open(stop, text.path) {
+            return None;
+        } else {
+            captures.push(start, stop);
         }
         Some(())
     }
 
     /// Where the last parameter of a closed segment ends.
-    fn stop(&self, path: &[u8], start: usize, end: usize) -> Option<usize> {
+    fn stop(&self, text: Text<'_>) -> Option<usize> {
         let suffix = &self.spec.holes.last()?.then;
-        let stop = end
+        let stop = text
+            .end
             .checked_sub(suffix.len())
-            .filter(|stop| *stop >= start)?;
-        if path.get(stop..end)? != suffix || !aligned(path, stop) {
-            return None;
+            .filter(|stop| *stop >= text.start)?;
+        if suffix.is_empty() {
+            let empty = stop == text.start && self.spec.holes.len() == 1;
+            return (!(empty && stop == text.path.len())).then_some(stop);
         }
-        (stop > start || self.spec.holes.len() > 1 || !self.ends_open(stop, path)).then_some(stop)
+        (starts_with(text.path.get(stop..)?, suffix) && text.aligned(stop)).then_some(stop)
     }
 
     /// Whether a parameter that ends here ends the path: then it takes at least one byte.
@@ -169,14 +190,50 @@ impl Shape {
     }
 }
 
-/// The first place of `text` in `path[start..end]`.
-fn find(path: &[u8], mut start: usize, end: usize, text: &[u8]) -> Option<usize> {
-    let (first, rest) = text.split_first()?;
-    loop {
-        let place = start + memchr::memchr(*first, path.get(start..end)?)?;
-        start = place + 1;
-        if path.get(start..end)?.starts_with(rest) && aligned(path, place) {
-            return Some(place);
+/// What is left of a segment behind its prefix.
+#[derive(Clone, Copy)]
+struct Text<'a> {
+    path: &'a [u8],
+    start: usize,
+    end: usize,
+    escaped: bool,
+}
+
+impl Text<'_> {
+    fn aligned(self, at: usize) -> bool {
+        !self.escaped || aligned(self.path, at)
+    }
+
+    /// The first place of `text` in `path[start..end]`.
+    fn find(self, mut start: usize, end: usize, text: &[u8]) -> Option<usize> {
+        let (first, rest) = text.split_first()?;
+        loop {
+            let within = self.path.get(start..end)?;
+            let place = start + position(within, *first)?;
+            start = place + 1;
+            if starts_with(self.path.get(start..end)?, rest) && self.aligned(place) {
+                return Some(place);
+            }
         }
     }
+}
+
+/// Few bytes are faster looked at than handed to a function.
+const FEW: usize = 16;
+
+fn starts_with(text: &[u8], prefix: &[u8]) -> bool {
+    if prefix.len() > FEW {
+        return text.starts_with(prefix);
+    }
+    text.len() >= prefix.len() && text.iter().zip(prefix).all(|(one, other)| one == other)
+}
+
+fn position(text: &[u8], byte: u8) -> Option<usize> {
+    let (few, rest) = text.split_at(text.len().min(FEW));
+    few.iter().position(|known| *known == byte).or_else(|| {
+        if rest.is_empty() {
+            return None;
+        }
+        memchr::memchr(byte, rest).map(|place| FEW + place)
+    })
 }

@@ -70,17 +70,17 @@ impl Case {
     }
 
     fn round(&mut self, time: Duration) {
-        let (mut batches, mut spent) = (Vec::new(), Duration::ZERO);
-        let before = allocations();
+        let (mut batches, mut spent, mut allocated) = (Vec::new(), Duration::ZERO, 0);
         while spent < time {
-            let start = Instant::now();
+            let (before, start) = (allocations(), Instant::now());
             self.batch();
             let took = start.elapsed();
+            allocated += allocations() - before;
             batches.push(took.as_nanos() as f64 / self.lookups as f64);
             spent += took;
         }
         let own = batches.len();
-        self.allocations = (allocations() - before) as f64 / (own * self.lookups) as f64;
+        self.allocations = allocated as f64 / (own * self.lookups) as f64;
         self.nanos.push(median(&batches));
     }
 

@@ -81,14 +81,31 @@ fn numbered(path: &str) -> String {
     segments.collect::<Vec<_>>().join("/")
 }
 
-/// `count` routes of up to two parameters below 97 prefixes, and 1,024 paths spread over them.
+/// A word of four to eleven letters.
+fn word(index: usize, salt: u64) -> String {
+    let mut state = (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        ^ salt.wrapping_mul(0xd6e8_feb8_6659_fd93);
+    let mut next = || {
+        state ^= state >> 29;
+        state = state.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        state ^= state >> 32;
+        state
+    };
+    let len = 4 + next() % 8;
+    (0..len)
+        .map(|_| char::from(b'a' + (next() % 26) as u8))
+        .collect()
+}
+
+/// `count` routes of up to two parameters below 97 prefixes, and 1,024 paths spread over them. A resource has a list, an
+/// item, and something below the item.
 pub fn generated(count: usize) -> Table {
     let route = |index: usize| {
-        let prefix = index % 97;
+        let (prefix, resource) = (word(index % 97, 1), word(index / 3, 2));
         match index % 3 {
-            0 => format!("/service{prefix}/resource{index}/list"),
-            1 => format!("/service{prefix}/resource{index}/{{p1}}"),
-            _ => format!("/service{prefix}/{{p1}}/resource{index}/{{p2}}"),
+            0 => format!("/{prefix}/{resource}"),
+            1 => format!("/{prefix}/{resource}/{{p1}}"),
+            _ => format!("/{prefix}/{resource}/{{p1}}/{}/{{p2}}", word(index, 3)),
         }
     };
     let step = (count / 1024).max(1);
@@ -190,8 +207,8 @@ pub fn worst() -> Vec<Table> {
         ),
         Table::new(
             "8 KiB prefix, miss",
-            vec![format!("/{long}")],
-            vec![format!("/{long}y")],
+            vec![format!("/{long}/end")],
+            vec![format!("/{long}/ene")],
         )
         .miss(),
         Table::new("256 nested prefixes", nested.clone(), nested),
