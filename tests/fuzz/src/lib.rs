@@ -7,12 +7,16 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use http::{Request, Response, StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use tower_chassis::{
     Body, Deadline,
     config::{Format, Loader, Tree},
     gateway::model::Model,
-    router::{ParamError, Params, RouteService, Router, get, matcher::Captures, pattern::Pattern},
+    router::{
+        ParamError, Params, RouteService, Router, get,
+        matcher::{Captures, Matcher, Outcome, Verdict},
+        pattern::Pattern,
+    },
 };
 use tower_chassis_core::trace::TraceContext;
 use tower_service::Service;
@@ -138,6 +142,77 @@ pub fn route_pattern(input: &[u8]) {
     }
     if let Ok(router) = Router::new().nest_service(pattern, Mounted).build() {
         ask(router, &uri);
+    }
+}
+
+/// A table of routes, one `METHOD pattern` on a line (`*` for any method), and behind an empty line a request: what the
+/// table finds is a route that matches by itself, with the same captures, and the one that it explains; what it does not
+/// find, no route matches.
+pub fn route_table(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    let (routes, request) = text.split_once("\n\n").unwrap_or((text, "GET /"));
+    let (method, path) = request.split_once(' ').unwrap_or(("GET", request));
+    let Ok(method) = method.parse::<Method>() else {
+        return;
+    };
+    let mut builder = Matcher::builder().strict(path.ends_with('!'));
+    let mut patterns = Vec::new();
+    for line in routes.lines().take(32) {
+        let (own, pattern) = line.split_once(' ').unwrap_or(("*", line));
+        let own = match own {
+            "*" => None,
+            own => match own.parse::<Method>() {
+                Ok(own) => Some(own),
+                Err(_) => continue,
+            },
+        };
+        if let Ok(pattern) = Pattern::parse(pattern)
+            && builder
+                .insert(&pattern, own.clone(), patterns.len())
+                .is_ok()
+        {
+            patterns.push((own, pattern));
+        }
+    }
+    let matcher = builder.build();
+    let matching = |pattern: &Pattern| {
+        let mut captures = Captures::new();
+        let matches = pattern.matches(path, 0, &mut captures);
+        let ranges = (0..captures.len()).filter_map(|index| captures.get(index));
+        matches.then(|| ranges.collect::<Vec<_>>())
+    };
+    let any = patterns
+        .iter()
+        .any(|(_, pattern)| matching(pattern).is_some());
+    let explained = matcher.explain(&method, path, 0);
+    let serves = explained
+        .iter()
+        .find(|tried| tried.verdict == Verdict::Serves);
+    let mut captures = Captures::new();
+    match matcher.find(&method, path, 0, &mut captures) {
+        Outcome::Found { value } => {
+            let (own, pattern) = &patterns[*value];
+            let head = method == Method::HEAD && *own == Some(Method::GET);
+            assert!(
+                own.as_ref().is_none_or(|own| *own == method) || head,
+                "{text:?}"
+            );
+            let ranges: Vec<_> = (0..captures.len())
+                .filter_map(|index| captures.get(index))
+                .collect();
+            assert_eq!(matching(pattern), Some(ranges), "{text:?}");
+            assert_eq!(serves.map(|tried| tried.value), Some(value), "{text:?}");
+        }
+        Outcome::MethodNotAllowed => {
+            assert!(any && serves.is_none() && captures.is_empty(), "{text:?}");
+            assert!(!matcher.allow(path, 0).is_empty(), "{text:?}");
+        }
+        Outcome::NotFound => {
+            assert!(!any && serves.is_none() && captures.is_empty(), "{text:?}");
+            assert_eq!(matcher.allow(path, 0), "", "{text:?}");
+        }
     }
 }
 

@@ -62,6 +62,19 @@ const ROUTE_PATTERN: &[&str] = &[
     "/a\nhttp://host/a?q#f",
 ];
 
+const ROUTE_TABLE: &[&str] = &[
+    "GET /\n\nGET /",
+    "GET /users/me\nPUT /users/{id}\nDELETE /users/*\n\nPUT /users/me",
+    "GET /a/{x}/c\nGET /{y}/b/d\n* /*\n\nGET /a/b/d",
+    "GET /{a}-{b}\nGET /{c:[0-9]+}-{d}\nGET /{e:x+}-*\nGET /pre*\nPOST /{f}\n\nHEAD /12-3-4",
+    "GET /{a:[a-z/]+}-{b:%}\nGET /%61%2f\n\nGET /x%2fy-%25",
+    "PURGE /a/b\nBREW /{x}/b\nGET /a\n\nPURGE /a/b",
+    "GET /abcdefghijkl/{x}\nGET /abcdefghijklmnopqrstuvwxyz\n\nGET /abcdefghijkl/x",
+    "GET /{a}/{b}/{c}/{d}\nGET /s/{b}/t/u\nGET /s/x/{c}/v\n\nPUT /s/x/t/v!",
+    "GET /img-{id}.png\nGET /{f}.{e}\nGET /{a}.{b}.png\n\nGET /img-a.b.png",
+    "GET //\nGET /{x}/\nGET /{x:.*}/{y}\n\nGET //",
+];
+
 /// Pieces that mean something to one of the languages.
 const PIECES: &[&str] = &[
     "{",
@@ -190,4 +203,9 @@ fn grpc_timeout() {
 #[test]
 fn route_pattern() {
     run(fuzz::route_pattern, ROUTE_PATTERN, 20_000);
+}
+
+#[test]
+fn route_table() {
+    run(fuzz::route_table, ROUTE_TABLE, 20_000);
 }

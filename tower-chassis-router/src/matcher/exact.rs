@@ -171,4 +171,18 @@ mod tests {
         assert_eq!(exact.find(b"", 0), None);
         assert_eq!(Exact::default().find(b"/", 0), None);
     }
+
+    /// The hash is open, so that a path of the same could be made.
+    #[test]
+    fn a_mark_is_not_a_text() {
+        let mut exact = Exact::new(&[(4, 7)], b"/aaa".to_vec());
+        assert_eq!(exact.find(b"/aaa", 0), Some(7));
+        let other = b"/bbb";
+        exact.filter.fill(u64::MAX);
+        for slot in &mut exact.slots {
+            slot.mark = key(other, 0, tail(other, 0)) as u32;
+            (slot.text, slot.len) = (0, 4);
+        }
+        assert_eq!(exact.find(other, 0), None);
+    }
 }

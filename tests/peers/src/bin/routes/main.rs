@@ -58,7 +58,7 @@ fn groups() -> Vec<(&'static str, Vec<Table>)> {
                 .flat_map(tables::mixes)
                 .chain(tables::one_end(12))
                 .chain(tables::no_text(8))
-                .chain(tables::no_text(12))
+                .chain(tables::no_text(10))
                 .collect(),
         ),
         ("worst", tables::worst()),

@@ -108,9 +108,8 @@ pub fn generated(count: usize) -> Table {
             _ => format!("/{prefix}/{resource}/{{p1}}/{}/{{p2}}", word(index, 3)),
         }
     };
-    let step = (count / 1024).max(1);
-    let paths = (0..1024).map(|index| {
-        let spread = index * step * 7 % count;
+    let paths = (0..1024_u64).map(|index| {
+        let spread = (index.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % count;
         route(spread)
             .replace("{p1}", "1234567")
             .replace("{p2}", "abc")
@@ -138,19 +137,23 @@ pub fn mixes(depth: u32) -> Vec<Table> {
             .map(|index| format!("{}/end{index}", mix(depth, index)))
             .collect::<Vec<_>>()
     };
-    let path = |end: String| vec![format!("{}/end{end}", mix(depth, 0))];
+    let path = |end: String| vec![format!("{}/{end}", mix(depth, 0))];
     vec![
-        Table::new(format!("d={depth} miss"), routes(), path("x".to_owned())).miss(),
-        Table::new(format!("d={depth} first"), routes(), path("0".to_owned())),
+        Table::new(format!("d={depth} miss"), routes(), path("zzz".to_owned())).miss(),
+        Table::new(
+            format!("d={depth} first"),
+            routes(),
+            path("end0".to_owned()),
+        ),
         Table::new(
             format!("d={depth} middle"),
             routes(),
-            path((all / 2).to_string()),
+            path(format!("end{}", all / 2)),
         ),
         Table::new(
             format!("d={depth} last"),
             routes(),
-            path((all - 1).to_string()),
+            path(format!("end{}", all - 1)),
         ),
     ]
 }
