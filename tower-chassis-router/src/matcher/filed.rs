@@ -91,7 +91,7 @@ impl Filed {
     pub(super) fn candidates(&self, segments: &[Segment], whole: bool) -> Candidates<'_> {
         let mut marks: Small<_, 16> = Small::default();
         for (place, segment) in segments.iter().enumerate() {
-            let key = segment.key;
+            let key = segment.key();
             let literal = Literal { place, key };
             let closed = if whole {
                 mark(segments.len(), literal)
@@ -335,7 +335,7 @@ mod tests {
                 for (place, text) in route[1..].split('/').enumerate() {
                     count += 1;
                     if text != "{}" && text != "*" {
-                        let key = Segment::read(text.as_bytes(), 0).key;
+                        let key = Segment::read(text.as_bytes(), 0).key();
                         literals.push(Literal { place, key });
                     }
                 }

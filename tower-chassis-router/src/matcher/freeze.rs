@@ -9,7 +9,7 @@ use super::{
     builder::{Entry, Shaped, Tree},
     exact::Exact,
     filed::{Card, Filed, Literal},
-    key::place,
+    key::{Segment, TOLD},
     methods::{ANY, OTHER, bit},
     node::{Child, Leaf, More, NONE, Node, Slot, Trie},
     order::order,
@@ -364,7 +364,8 @@ impl<'a> Freezer<'a> {
         let (start, mask) = (self.trie.slots.len(), size as u32 - 1);
         let shift = 63 - size.trailing_zeros();
         let free = Slot {
-            key: 0,
+            first: 0,
+            last: 0,
             len: NONE,
             text: 0,
             child: Child::NONE,
@@ -373,16 +374,18 @@ impl<'a> Freezer<'a> {
         for edge in edges() {
             let text = tree.text(edge).unwrap_or_default();
             let at = self.trie.texts.len() as u32;
-            if text.len() > 8 {
+            if text.len() > TOLD {
                 self.trie.texts.extend_from_slice(text);
             }
+            let segment = Segment::new(text, 0, text.len());
             let slot = Slot {
-                key: edge.key,
+                first: segment.first,
+                last: segment.last,
                 len: text.len() as u32,
                 text: at,
                 child: self.child(edge.child),
             };
-            let mut at = place(edge.key, shift);
+            let mut at = segment.place(shift);
             while let Some(place) = self.trie.slots.get_mut(start + at as usize) {
                 if place.len == NONE {
                     *place = slot;

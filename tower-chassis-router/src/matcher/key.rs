@@ -26,14 +26,18 @@ const WINDOW: usize = 32;
 /// How far a text is read for its hash.
 const READ: usize = 64;
 
-/// A segment of a path: where it stands, and a word that stands for its text. Up to eight bytes the word *is*
-/// the text, beyond it is a hash.
+/// A segment of a path: where it stands, and two words that stand for its text. Up to [`TOLD`] bytes they *are* the
+/// text (its first and its last bytes, none of the latter up to eight), beyond it the first is a hash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Segment {
     pub(super) start: usize,
     pub(super) end: usize,
-    pub(super) key: u64,
+    pub(super) first: u64,
+    pub(super) last: u64,
 }
+
+/// The longest text that two words tell.
+pub(super) const TOLD: usize = 16;
 
 impl Segment {
     #[inline(always)]
@@ -43,11 +47,27 @@ impl Segment {
 
     #[inline(always)]
     pub(super) fn new(path: &[u8], start: usize, end: usize) -> Self {
-        let key = match KEPT.get(end - start) {
-            Some(kept) => load(path, start) & kept,
-            None => hash(path.get(start..end).unwrap_or_default()),
+        let (first, last) = match KEPT.get(end - start) {
+            Some(kept) => (load(path, start) & kept, 0),
+            None => long(path.get(start..end).unwrap_or_default()),
         };
-        Self { start, end, key }
+        Self {
+            start,
+            end,
+            first,
+            last,
+        }
+    }
+
+    /// One word that stands for its text.
+    pub(super) const fn key(&self) -> u64 {
+        mix(mix(0, self.first), self.last) ^ self.len() as u64
+    }
+
+    /// Its place in a table, see [`place`].
+    #[inline(always)]
+    pub(super) const fn place(&self, shift: u32) -> u32 {
+        place(self.first ^ self.last.wrapping_mul(MIX), shift)
     }
 
     /// The segment of `path` that starts at `at`.
@@ -60,7 +80,7 @@ impl Segment {
 
 /// The word that stands for a text.
 pub(super) fn key(text: &[u8]) -> u64 {
-    Segment::new(text, 0, text.len()).key
+    Segment::new(text, 0, text.len()).key()
 }
 
 /// Finds the ends of segments, one after the other: the slashes of a window at once, so that none has to wait for the
@@ -179,20 +199,18 @@ const fn escapes(word: u64) -> u64 {
     word.wrapping_sub(ONES) & !word & HIGHS
 }
 
-/// Of a text of more than eight bytes.
+/// The words of a text of more than eight bytes.
 #[inline(always)]
-fn hash(text: &[u8]) -> u64 {
+fn long(text: &[u8]) -> (u64, u64) {
     let (Some(first), Some(last)) = (text.first_chunk(), text.last_chunk()) else {
-        return 0;
+        return (0, 0);
     };
     let (first, last) = (u64::from_le_bytes(*first), u64::from_le_bytes(*last));
-    let key = mix(0, first);
-    let key = if text.len() <= 16 {
-        key
+    if text.len() <= TOLD {
+        (first, last)
     } else {
-        hash_middle(text, key)
-    };
-    mix(key, last) ^ text.len() as u64
+        (hash_middle(text, mix(0, first)), last)
+    }
 }
 
 #[inline(never)]
@@ -274,7 +292,7 @@ mod tests {
                     let segment = Segment::read(path.as_bytes(), head.len());
                     assert_eq!((segment.start, segment.len()), (head.len(), len), "{path}");
                     let alone = Segment::read(text.as_bytes(), 0);
-                    assert_eq!(segment.key, alone.key, "{path}");
+                    assert_eq!(segment.key(), alone.key(), "{path}");
                 }
             }
         }
@@ -331,7 +349,7 @@ mod tests {
             for byte in b'a'..=b'z' {
                 let mut text = base.clone().into_bytes();
                 text[at] = byte;
-                let key = Segment::read(&text, 0).key;
+                let key = Segment::read(&text, 0).key();
                 assert!(keys.insert(key), "{at} {byte} {key:x}");
             }
         }

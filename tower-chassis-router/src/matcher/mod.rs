@@ -230,6 +230,7 @@ fn canonical(path: &[u8], at: usize) -> Cow<'_, [u8]> {
     let (head, rest) = path.split_at_checked(at).unwrap_or((path, &[]));
     match percent::canonical(rest) {
         Cow::Borrowed(_) => Cow::Borrowed(path),
-        Cow::Owned(rest) => Cow::Owned([head, &rest].concat()),
+        Cow::Owned(form) if head.is_empty() => Cow::Owned(form),
+        Cow::Owned(form) => Cow::Owned([head, &form].concat()),
     }
 }

@@ -7,7 +7,7 @@ use http::Method;
 use super::{
     exact::Exact,
     filed::Filed,
-    key::{Segment, load, place},
+    key::{Segment, TOLD},
     methods::{ANY, GET, HEAD, OTHER},
 };
 use crate::pattern::Shape;
@@ -51,7 +51,7 @@ impl Child {
 /// Where a search stands behind a segment: what may come next.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
-    /// Where its slots start, [`NONE`] if there are none; and how they are [found](place).
+    /// Where its slots start, [`NONE`] if there are none; and how they are [found](Segment::place).
     pub(super) slots: u32,
     pub(super) shift: u32,
     /// Behind a plain parameter.
@@ -79,10 +79,11 @@ impl Node {
 /// A static segment and what is behind it.
 #[derive(Clone, Debug)]
 pub(super) struct Slot {
-    pub(super) key: u64,
+    pub(super) first: u64,
+    pub(super) last: u64,
     /// [`NONE`] for a free slot.
     pub(super) len: u32,
-    /// Where the text stands, if the key is not the text.
+    /// Where the text stands, if the words do not tell it.
     pub(super) text: u32,
     pub(super) child: Child,
 }
@@ -155,14 +156,15 @@ impl Trie {
         if node.slots == NONE {
             return Child::NONE;
         }
-        let mut at = place(segment.key, node.shift);
+        let mut at = segment.place(node.shift);
         loop {
             let Some(slot) = self.slots.get((node.slots + at) as usize) else {
                 return Child::NONE;
             };
-            if slot.key == segment.key
+            if slot.first == segment.first
+                && slot.last == segment.last
                 && slot.len as usize == segment.len()
-                && (segment.len() <= 8 || self.is_text(slot, path, segment))
+                && (segment.len() <= TOLD || self.is_text(slot, path, segment))
             {
                 return slot.child;
             }
@@ -173,16 +175,10 @@ impl Trie {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn is_text(&self, slot: &Slot, path: &[u8], segment: &Segment) -> bool {
         let text = slot.text as usize;
-        let (text, len) = (self.texts.get(text..).unwrap_or_default(), segment.len());
-        let path = path.get(segment.start..segment.end).unwrap_or_default();
-        if len <= 16 && text.len() >= len {
-            // Two words that meet or overlap; a call would take longer.
-            return load(path, 0) == load(text, 0) && load(path, len - 8) == load(text, len - 8);
-        }
-        text.get(..len) == Some(path)
+        self.texts.get(text..text + segment.len()) == path.get(segment.start..segment.end)
     }
 
     /// The value of a leaf that serves a method.
