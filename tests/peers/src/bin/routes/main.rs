@@ -48,9 +48,16 @@ fn cases(table: &Table) -> Vec<Case> {
 /// All tables, by what they show.
 fn groups() -> Vec<(&'static str, Vec<Table>)> {
     let sizes = [10, 100, 1_000, 10_000, 100_000];
+    let grown = |words| {
+        sizes
+            .iter()
+            .map(|size| tables::generated(*size, words))
+            .collect()
+    };
     vec![
         ("tables", tables::reference()),
-        ("growth", sizes.into_iter().map(tables::generated).collect()),
+        ("growth", grown(false)),
+        ("growth, words", grown(true)),
         (
             "backtracking",
             [4, 8, 12]
@@ -181,8 +188,8 @@ fn building() -> Vec<[Option<Built>; 4]> {
     let mut reference = tables::reference();
     let tables = [
         reference.swap_remove(0),
-        tables::generated(10_000),
-        tables::generated(100_000),
+        tables::generated(10_000, true),
+        tables::generated(100_000, true),
     ];
     let mut rows = Vec::new();
     let mut all = Vec::new();

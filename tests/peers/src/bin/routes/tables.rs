@@ -97,10 +97,18 @@ fn word(index: usize, salt: u64) -> String {
         .collect()
 }
 
-/// `count` routes of up to two parameters below 97 prefixes, and 1,024 paths spread over them. A resource has a list, an
-/// item, and something below the item.
-pub fn generated(count: usize) -> Table {
+/// `count` routes of up to two parameters below 97 prefixes, and 1,024 paths spread over them. Their names are numbered, or
+/// words that have nothing in common: then each resource has a list, an item, and something below the item.
+pub fn generated(count: usize, words: bool) -> Table {
     let route = |index: usize| {
+        if !words {
+            let prefix = index % 97;
+            return match index % 3 {
+                0 => format!("/service{prefix}/resource{index}"),
+                1 => format!("/service{prefix}/resource{index}/{{p1}}"),
+                _ => format!("/service{prefix}/{{p1}}/resource{index}/{{p2}}"),
+            };
+        }
         let (prefix, resource) = (word(index % 97, 1), word(index / 3, 2));
         match index % 3 {
             0 => format!("/{prefix}/{resource}"),
@@ -114,11 +122,12 @@ pub fn generated(count: usize) -> Table {
             .replace("{p1}", "1234567")
             .replace("{p2}", "abc")
     });
-    Table::new(
-        count.to_string(),
-        (0..count).map(route).collect(),
-        paths.collect(),
-    )
+    let name = if words {
+        format!("{count} words")
+    } else {
+        count.to_string()
+    };
+    Table::new(name, (0..count).map(route).collect(), paths.collect())
 }
 
 fn mix(depth: u32, mix: u32) -> String {
