@@ -74,7 +74,8 @@
 //! # Cost
 //!
 //! A search reads the path once or twice, and allocates nothing up to sixteen captures, unless the path has escapes, or
-//! patterns or the path have more than sixteen segments and the first walk fails. A miss costs at most the number of
+//! patterns or the path have more than sixteen segments and the first walk fails, or an expression beside another
+//! parameter is large or its segment long. A miss costs at most the number of
 //! routes that share their rarest static segment with the path, times their depth; never more than the nodes of the
 //! table, each of which is entered at most once by either walk. Building is linear in the text of the patterns.
 

@@ -156,19 +156,26 @@ impl Trie {
         if node.slots == NONE {
             return Child::NONE;
         }
+        let is = |slot: &Slot| {
+            slot.first == segment.first
+                && slot.last == segment.last
+                && slot.len as usize == segment.len()
+                && (segment.len() <= TOLD || self.is_text(slot, path, segment))
+        };
+        if node.size() == 1 {
+            // Where to look does not depend on the text, so nothing waits for it.
+            let only = self.slots.get(node.slots as usize).filter(|slot| is(slot));
+            return only.map_or(Child::NONE, |slot| slot.child);
+        }
         let mut at = segment.place(node.shift);
         loop {
             let Some(slot) = self.slots.get((node.slots + at) as usize) else {
                 return Child::NONE;
             };
-            if slot.first == segment.first
-                && slot.last == segment.last
-                && slot.len as usize == segment.len()
-                && (segment.len() <= TOLD || self.is_text(slot, path, segment))
-            {
+            if is(slot) {
                 return slot.child;
             }
-            if slot.len == NONE || node.size() == 1 {
+            if slot.len == NONE {
                 return Child::NONE;
             }
             at = (at + 1) & (node.size() - 1);

@@ -11,6 +11,7 @@
 //! | `/users/{id}` | `/users/7` (`id` = `7`) | `/users/`, `/users/7/`, `/users/7/x` |
 //! | `/users/{id:[0-9]+}` | `/users/7` | `/users/x`, `/users/7x` |
 //! | `/{file}.{ext}` | `/photos.tar.gz` (`photos`, `tar.gz`) | `/photos` |
+//! | `/{day:[0-9]+-[0-9]+}-{slug}` | `/05-12-a-b` (`05-12`, `a-b`) | `/5-a` |
 //! | `/img-{n}.png` | `/img-3.png`, `/img-.png` | `/img-3.gif` |
 //! | `/files/*` | `/files/` (`*` = nothing), `/files/a/b` | `/files` |
 //! | `/files/{*rest}` | the same, read as `rest` | |
