@@ -34,6 +34,9 @@ static ALLOCATOR: alive::Alive = alive::Alive;
 const HELP: &str = "routes [--rounds 11] [--millis 5] [--instructions yes|no] [--only TABLE --subject NAME --batches 20]";
 
 fn cases(table: &Table) -> Vec<Case> {
+    if table.alone {
+        return Case::new::<Ours>(table).into_iter().collect();
+    }
     [
         Case::new::<Ours>(table),
         Case::new::<Matchit>(table),

@@ -7,6 +7,8 @@ pub struct Table {
     pub paths: Vec<String>,
     /// Whether the paths have routes.
     pub hits: bool,
+    /// Whether nobody else comes to an end.
+    pub alone: bool,
 }
 
 impl Table {
@@ -16,6 +18,7 @@ impl Table {
             routes,
             paths,
             hits: true,
+            alone: false,
         }
     }
 
@@ -238,21 +241,17 @@ pub fn worst() -> Vec<Table> {
     ]
 }
 
-/// Five parameters in a segment, and more dashes than they have.
+/// Five parameters in a segment, and more dashes than they have. With many, the others try all ways.
 pub fn in_segment() -> Vec<Table> {
-    [8, 16, 24, 2_000]
-        .into_iter()
-        .map(|dashes| {
-            let route = "/{a}-{b}-{c}-{d}-{e}.end".to_owned();
-            let path = format!("/{}", "x-".repeat(dashes));
-            Table::new(
-                format!("in a segment, {dashes} dashes, miss"),
-                vec![route],
-                vec![path],
-            )
-            .miss()
-        })
-        .collect()
+    let tables = [8, 16, 24, 2_000].into_iter().map(|dashes| {
+        let route = "/{a}-{b}-{c}-{d}-{e}.end".to_owned();
+        let path = format!("/{}", "x-".repeat(dashes));
+        let name = format!("in a segment, {dashes} dashes, miss");
+        let mut table = Table::new(name, vec![route], vec![path]).miss();
+        table.alone = dashes > 24;
+        table
+    });
+    tables.collect()
 }
 
 /// Shapes that only we have.
