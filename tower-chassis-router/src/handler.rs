@@ -1,75 +1,167 @@
 //! Async functions as endpoints.
 
+use std::{
+    fmt,
+    marker::PhantomData,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
 use http::{Request, Response};
-use tower_chassis_core::{Body, boxed::BoxFuture};
+use pin_project_lite::pin_project;
+use tower_chassis_core::Body;
 
-use crate::{params::Params, response::IntoResponse, router::Match};
+use crate::{
+    extract::{Extract, Needs},
+    response::IntoResponse,
+    router::Match,
+};
 
-/// An async function (or closure) that answers requests:
+/// An async function (or closure) that answers requests: of up to eight arguments that implement
+/// [`Extract`], and of the request itself, which goes first or last.
 ///
-/// * `async fn() -> R`
-/// * `async fn(Params) -> R`
-/// * `async fn(Request<B>) -> R`
-/// * `async fn(Request<B>, Params) -> R`
+/// ```
+/// use http::{HeaderMap, Request};
+/// use tower_chassis_core::Body;
+/// use tower_chassis_router::{Params, Router, State, get};
 ///
-/// where `R` is an answer, see [`IntoResponse`]. `M` tells these apart and is inferred.
+/// #[derive(Clone)]
+/// struct Shop(&'static str);
+///
+/// async fn nothing() -> &'static str { "nothing" }
+/// async fn item(State(shop): State<Shop>, params: Params) -> String {
+///     format!("{} of {}", params.get("item").unwrap_or_default(), shop.0)
+/// }
+/// async fn all(req: Request<Body>, params: Params, headers: HeaderMap) -> String {
+///     format!("{} {params:?} {}", req.uri(), headers.len())
+/// }
+///
+/// # fn main() -> Result<(), tower_chassis_router::BuildErrors> {
+/// let app = Router::<Body>::new()
+///     .route("/", get(nothing))
+///     .route("/items/{item}", get(item).post(all))
+///     .with_state(Shop("tea"))
+///     .build()?;
+/// # Ok(()) }
+/// ```
+///
+/// It returns an answer, see [`IntoResponse`]. `M` tells the forms apart and is inferred.
 ///
 /// A call is one allocation, its future. When the caller goes away, the future is dropped at its next
 /// `.await`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
-    note = "write `async fn() -> R`, `async fn(Params) -> R`, `async fn(Request<B>) -> R` or `async fn(Request<B>, Params) -> R`",
+    note = "write `async fn(A, …) -> R` of at most eight arguments that implement `Extract`; `Request<B>` goes first or last",
     note = "`R` must implement `IntoResponse`; a tower service goes to `get_service` and its like"
 )]
 pub trait Handler<B, M>: Send + Sync + 'static {
+    /// The state that its arguments need.
+    type Needs: Needs;
+    /// The answer in the making.
+    type Future: Future<Output = Response<Body>> + Send + 'static;
+
     /// Answers `req`, which came here by `matched`.
-    fn call(&self, req: Request<B>, matched: Match<'_>) -> BoxFuture<'static, Response<Body>>;
+    fn call(&self, req: Request<B>, matched: Match<'_>, needs: &Self::Needs) -> Self::Future;
 }
 
-fn answer<F>(future: F) -> BoxFuture<'static, Response<Body>>
-where
-    F: Future<Output: IntoResponse> + Send + 'static,
-{
-    Box::pin(async move { future.await.into_response() })
-}
+/// Tells a [`Handler`] that takes the request first.
+#[derive(Debug)]
+pub struct RequestFirst<M>(PhantomData<M>);
 
-impl<H, F, B> Handler<B, ()> for H
-where
-    H: Fn() -> F + Send + Sync + 'static,
-    F: Future<Output: IntoResponse> + Send + 'static,
-{
-    fn call(&self, _: Request<B>, _: Match<'_>) -> BoxFuture<'static, Response<Body>> {
-        answer(self())
+/// Tells a [`Handler`] that takes the request last.
+#[derive(Debug)]
+pub struct RequestLast<M>(PhantomData<M>);
+
+pin_project! {
+    /// The future of a handler of ours.
+    #[project = Doing]
+    pub enum Answer<F> {
+        #[doc(hidden)]
+        Running {
+            #[pin]
+            future: F,
+        },
+        #[doc(hidden)]
+        Refused {
+            response: Option<Box<Response<Body>>>,
+        },
     }
 }
 
-impl<H, F, B> Handler<B, (Params,)> for H
-where
-    H: Fn(Params) -> F + Send + Sync + 'static,
-    F: Future<Output: IntoResponse> + Send + 'static,
-{
-    fn call(&self, req: Request<B>, matched: Match<'_>) -> BoxFuture<'static, Response<Body>> {
-        answer(self(matched.params(&req)))
+impl<F> Answer<F> {
+    fn refused(refusal: impl IntoResponse) -> Self {
+        Self::Refused {
+            response: Some(Box::new(refusal.into_response())),
+        }
     }
 }
 
-impl<H, F, B> Handler<B, (Request<B>,)> for H
-where
-    H: Fn(Request<B>) -> F + Send + Sync + 'static,
-    F: Future<Output: IntoResponse> + Send + 'static,
-{
-    fn call(&self, req: Request<B>, _: Match<'_>) -> BoxFuture<'static, Response<Body>> {
-        answer(self(req))
+impl<F> fmt::Debug for Answer<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").finish_non_exhaustive()
     }
 }
 
-impl<H, F, B> Handler<B, (Request<B>, Params)> for H
+impl<F> Future for Answer<F>
 where
-    H: Fn(Request<B>, Params) -> F + Send + Sync + 'static,
-    F: Future<Output: IntoResponse> + Send + 'static,
+    F: Future<Output: IntoResponse>,
 {
-    fn call(&self, req: Request<B>, matched: Match<'_>) -> BoxFuture<'static, Response<Body>> {
-        let params = matched.params(&req);
-        answer(self(req, params))
+    type Output = Response<Body>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+        match self.project() {
+            Doing::Running { future } => Poll::Ready(ready!(future.poll(cx)).into_response()),
+            Doing::Refused { response } => {
+                let response = response.take();
+                Poll::Ready(response.map_or_else(Response::default, |response| *response))
+            }
+        }
     }
 }
+
+macro_rules! handlers {
+    ($($kind:ident $value:ident $index:tt),*) => {
+        handlers!(@ [$($kind $value $index),*] ($($kind,)*), [$($kind),*], request, ($($value),*));
+        handlers!(@ [$($kind $value $index),*] RequestFirst<($($kind,)*)>, [Request<B> $(, $kind)*], request, (request $(, $value)*));
+    };
+    (@ [$($kind:ident $value:ident $index:tt),*] $marker:ty, [$($argument:ty),*], $request:ident, ($($passed:ident),*)) => {
+        impl<H, Fut, B, $($kind),*> Handler<B, $marker> for H
+        where
+            H: Fn($($argument),*) -> Fut + Send + Sync + 'static,
+            Fut: Future<Output: IntoResponse> + Send + 'static,
+            $($kind: Extract<B>,)*
+        {
+            type Needs = ($($kind::Needs,)*);
+            type Future = Answer<Fut>;
+
+            #[allow(unused_mut, unused_variables, reason = "of the form without arguments")]
+            fn call(&self, mut $request: Request<B>, matched: Match<'_>, needs: &Self::Needs) -> Answer<Fut> {
+                $(
+                    let $value = match $kind::extract(&mut $request, matched, &needs.$index) {
+                        Ok(value) => value,
+                        Err(refusal) => return Answer::refused(refusal),
+                    };
+                )*
+                Answer::Running { future: self($($passed),*) }
+            }
+        }
+    };
+}
+
+/// The forms of at least one argument may have the request last.
+macro_rules! handlers_with_last {
+    ($($kind:ident $value:ident $index:tt),+) => {
+        handlers!($($kind $value $index),+);
+        handlers!(@ [$($kind $value $index),+] RequestLast<($($kind,)+)>, [$($kind,)+ Request<B>], request, ($($value,)+ request));
+    };
+}
+
+handlers!();
+handlers_with_last!(A1 a1 0);
+handlers_with_last!(A1 a1 0, A2 a2 1);
+handlers_with_last!(A1 a1 0, A2 a2 1, A3 a3 2);
+handlers_with_last!(A1 a1 0, A2 a2 1, A3 a3 2, A4 a4 3);
+handlers_with_last!(A1 a1 0, A2 a2 1, A3 a3 2, A4 a4 3, A5 a5 4);
+handlers_with_last!(A1 a1 0, A2 a2 1, A3 a3 2, A4 a4 3, A5 a5 4, A6 a6 5);
+handlers_with_last!(A1 a1 0, A2 a2 1, A3 a3 2, A4 a4 3, A5 a5 4, A6 a6 5, A7 a7 6);
+handlers_with_last!(A1 a1 0, A2 a2 1, A3 a3 2, A4 a4 3, A5 a5 4, A6 a6 5, A7 a7 6, A8 a8 7);

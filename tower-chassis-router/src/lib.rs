@@ -31,6 +31,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod expression;
+mod extract;
 mod handler;
 pub mod matcher;
 mod params;
@@ -41,13 +42,15 @@ pub mod router;
 pub mod rules;
 
 pub use self::{
+    extract::{Extract, MatchedTemplate, Needs, State},
     handler::Handler,
     params::{ParamError, Params},
     response::IntoResponse,
     router::{
-        BuildError, BuildErrors, Match, MethodRouter, Route, RouteFuture, RouteInfo, RouteService,
-        Router, SwapRouter, any, any_service, delete, delete_service, get, get_service, head,
-        head_service, on, on_service, options, options_service, patch, patch_service, post,
+        BuildError, BuildErrors, Condition, Found, Match, MethodRouter, Named, Route, RouteFuture,
+        RouteInfo, RouteLayer, RouteService, Router, SwapRouter, TrailingSlash, UrlError,
+        WrongMethod, any, any_service, delete, delete_service, get, get_service, head,
+        head_service, named, on, on_service, options, options_service, patch, patch_service, post,
         post_service, put, put_service,
     },
 };

@@ -4,7 +4,11 @@ use std::{borrow::Cow, error::Error, fmt, str::FromStr, sync::Arc};
 
 use http::uri::PathAndQuery;
 
-use crate::{matcher::Captures, percent, router::Table};
+use crate::{
+    matcher::Captures,
+    percent,
+    router::{HostCaptures, Table},
+};
 
 /// The captures of the path of a request.
 ///
@@ -28,11 +32,19 @@ use crate::{matcher::Captures, percent, router::Table};
 pub struct Params {
     pub(crate) table: Arc<Table>,
     pub(crate) scope: Option<u32>,
+    pub(crate) route: Option<u32>,
+    pub(crate) host: Option<Arc<HostCaptures>>,
     pub(crate) path: Option<PathAndQuery>,
     pub(crate) captures: Captures,
 }
 
 impl Params {
+    /// The template of the route. `None` in a layer and in a fallback.
+    #[must_use]
+    pub fn template(&self) -> Option<&str> {
+        self.table.template(self.route?)
+    }
+
     /// The decoded value of `name`. `None` if there is no such capture, or if it is no UTF-8 once
     /// decoded; see [`decode`](Self::decode) to tell these apart.
     #[must_use]
@@ -76,29 +88,30 @@ impl Params {
     /// The value of `name` as it stands in the path, with its escapes.
     #[must_use]
     pub fn raw(&self, name: &str) -> Option<&str> {
-        let index = self.names().iter().rposition(|known| **known == *name)?;
-        self.value(index)
+        match self.names().iter().rposition(|known| **known == *name) {
+            Some(index) => self.value(index),
+            None => self.host.as_ref()?.get(name),
+        }
     }
 
-    /// All captures from the left, as name and raw value. Equal names of nested routers come more than
+    /// All captures from the left, those of the host first, as name and raw value. Equal names of nested routers come more than
     /// once.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.names()
-            .iter()
-            .enumerate()
-            .filter_map(|(index, name)| Some((&**name, self.value(index)?)))
+        let path = self.names().iter().enumerate();
+        let path = path.filter_map(|(index, name)| Some((&**name, self.value(index)?)));
+        self.host.iter().flat_map(|host| host.iter()).chain(path)
     }
 
     /// How many captures there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.captures.len()
+        self.captures.len() + self.host.as_ref().map_or(0, |host| host.iter().len())
     }
 
     /// Whether nothing was captured.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.captures.is_empty()
+        self.len() == 0
     }
 
     fn names(&self) -> &[Arc<str>] {

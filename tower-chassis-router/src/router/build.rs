@@ -2,20 +2,24 @@
 
 use std::{panic::Location, sync::Arc};
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 
 use super::{
     RouteInfo, RouteService, Router,
-    describe::{Item, Target},
+    describe::{Item, Policy, Target, WrongMethod},
     endpoint::{Endpoint, Function},
     error::{BuildError, BuildErrors, Place},
+    guard::{ForkBuilder, Forwarded, Guard, Refused},
     layered::{EndpointLayer, wrap},
-    level::{Level, Slot, Stub},
-    listing::join,
+    level::{Level, Numbers, Slot, Stub},
+    listing::Above,
     method::{End, MethodRouter},
+    service::Inner,
     table::Table,
+    url::{self, Urls},
 };
 use crate::{
+    extract::States,
     matcher::{Builder, Matcher},
     pattern::{Pattern, PatternError, PatternErrorKind},
 };
@@ -47,21 +51,26 @@ impl<B: Send + 'static> Default for RouteService<B> {
 /// The service, and what is wrong with it.
 fn compile<B: Send + 'static>(router: Router<B>) -> (RouteService<B>, Vec<BuildError>) {
     let mut build = Build::default();
-    let root = Scope {
-        template: String::new(),
-        names: Vec::new(),
-    };
     let inherited = Inherited {
-        not_found: Arc::new(Function::new(|| async { StatusCode::NOT_FOUND })),
-        method_not_allowed: Arc::new(Function::new(|| async { StatusCode::METHOD_NOT_ALLOWED })),
-        implicit_head: true,
+        not_found: fixed(StatusCode::NOT_FOUND),
+        method_not_allowed: fixed(StatusCode::METHOD_NOT_ALLOWED),
+        policy: Policy::NONE,
+        states: States::NONE,
+        forwarded: None,
     };
-    let entry = build.level(router, &root, &inherited);
+    let entry = build.level(router, Scope::default(), &inherited);
     build.table.fill(build.templates, build.names);
-    (
-        RouteService::new(entry, build.table, build.routes),
-        build.faults,
-    )
+    let service = RouteService::new(Inner {
+        entry,
+        table: build.table,
+        routes: build.routes,
+        urls: build.urls,
+    });
+    (service, build.faults)
+}
+
+fn fixed<B: Send + 'static>(status: StatusCode) -> Arc<dyn Endpoint<B>> {
+    Arc::new(Function::new(move || async move { status }, (), None))
 }
 
 #[derive(Default)]
@@ -70,26 +79,33 @@ struct Build {
     templates: Vec<Arc<str>>,
     names: Vec<Vec<Arc<str>>>,
     routes: Vec<RouteInfo>,
+    urls: Urls,
     faults: Vec<BuildError>,
 }
 
 /// How a level is reached.
+#[derive(Clone, Default)]
 struct Scope {
-    template: String,
+    above: Above,
     names: Vec<Arc<str>>,
+    levels: Vec<url::Level>,
 }
 
 impl Scope {
     fn below(&self, path: &str, pattern: &Pattern) -> Self {
-        let names = self
-            .names
-            .iter()
-            .cloned()
-            .chain(pattern.names().map(Arc::from))
-            .collect();
+        let names = self.names.iter().cloned();
+        let levels = self.levels.iter().cloned();
         Self {
-            template: join(&self.template, path),
-            names,
+            above: self.above.prefixed(path),
+            names: names.chain(pattern.names().map(Arc::from)).collect(),
+            levels: levels.chain([url::Level::new(pattern)]).collect(),
+        }
+    }
+
+    fn place(&self, location: &'static Location<'static>) -> Place {
+        Place {
+            location,
+            template: self.above.template.as_str().into(),
         }
     }
 }
@@ -98,87 +114,134 @@ impl Scope {
 struct Inherited<B> {
     not_found: Arc<dyn Endpoint<B>>,
     method_not_allowed: Arc<dyn Endpoint<B>>,
-    implicit_head: bool,
+    policy: Policy,
+    states: States,
+    forwarded: Option<Forwarded>,
 }
+
+/// A mount or a guarded router: what is there, the layers around it, who registered it.
+type Mounted<B, T> = (T, Vec<EndpointLayer<B>>, &'static Location<'static>);
 
 impl Build {
     fn level<B: Send + 'static>(
         &mut self,
         router: Router<B>,
-        scope: &Scope,
+        mut scope: Scope,
         inherited: &Inherited<B>,
     ) -> Arc<dyn Endpoint<B>> {
         self.faults.extend(router.faults);
-        let or_inherited = |own: Option<End<B>>, inherited: &Arc<dyn Endpoint<B>>| match own {
-            Some(end) => wrap(end.endpoint, &end.layers, &self.table),
-            None => Arc::clone(inherited),
-        };
+        scope.above = scope.above.layered(&router.layers);
+        let mut states = router.states;
+        states.inherit(&inherited.states);
+        let mut or_inherited =
+            |own: Option<End<B>>, what, inherited: &Arc<dyn Endpoint<B>>| match own {
+                Some(end) => self.fallback(end, what, &states),
+                None => Arc::clone(inherited),
+            };
         let own = Inherited {
-            not_found: or_inherited(router.not_found, &inherited.not_found),
+            not_found: or_inherited(router.not_found, "the fallback", &inherited.not_found),
             method_not_allowed: or_inherited(
                 router.method_not_allowed,
+                "the fallback for 405",
                 &inherited.method_not_allowed,
             ),
-            implicit_head: router.implicit_head.unwrap_or(inherited.implicit_head),
+            policy: router.policy.or(inherited.policy),
+            states,
+            forwarded: router.forwarded.or_else(|| inherited.forwarded.clone()),
         };
-        let mut matcher = Matcher::builder().implicit_head(own.implicit_head);
+        let mut matcher = matcher(own.policy);
+        let mut fork = ForkBuilder::new();
         for item in router.items {
             match item {
                 Item::Route {
                     path,
                     methods,
                     location,
-                } => {
-                    self.route(&mut matcher, scope, &path, methods, location);
-                }
+                } => self.route(&mut matcher, &scope, &own, &path, (methods, location)),
                 Item::Mount {
                     prefix,
                     target,
                     layers,
                     location,
-                } => {
-                    self.mount(
-                        &mut matcher,
-                        scope,
-                        &own,
-                        &prefix,
-                        (target, layers),
-                        location,
-                    );
-                }
+                } => self.mount(
+                    &mut matcher,
+                    &scope,
+                    &own,
+                    &prefix,
+                    (target, layers, location),
+                ),
+                Item::Guarded {
+                    guard,
+                    router,
+                    layers,
+                    location,
+                } => self.guarded(&mut fork, &scope, &own, guard, (*router, layers, location)),
             }
         }
-        let Inherited {
-            not_found,
-            method_not_allowed,
-            ..
-        } = own;
-        wrap(
-            Arc::new(Level {
-                matcher: matcher.build(),
-                not_found,
-                method_not_allowed,
-            }),
-            &router.layers,
-            &self.table,
-        )
+        let level: Arc<dyn Endpoint<B>> = Arc::new(Level {
+            matcher: matcher.build(),
+            implicit_options: own.policy.implicit_options.unwrap_or_default(),
+            trailing_slash: own.policy.trailing_slash.unwrap_or_default(),
+            not_found: own.not_found,
+            method_not_allowed: own.method_not_allowed,
+        });
+        let entry = match fork.over(level, own.forwarded) {
+            Ok(fork) => Arc::new(fork),
+            Err(level) => level,
+        };
+        wrap(entry, &router.layers, &self.table, &RouteInfo::none())
+    }
+
+    fn fallback<B: Send + 'static>(
+        &mut self,
+        mut end: End<B>,
+        what: &'static str,
+        states: &States,
+    ) -> Arc<dyn Endpoint<B>> {
+        let layers = std::mem::take(&mut end.layers);
+        let endpoint = self.bind(end, what, states, None);
+        wrap(endpoint, &layers, &self.table, &RouteInfo::none())
+    }
+
+    fn bind<B: Send + 'static>(
+        &mut self,
+        end: End<B>,
+        what: &str,
+        states: &States,
+        route: Option<u32>,
+    ) -> Arc<dyn Endpoint<B>> {
+        let location = end.location;
+        end.bind(states, route).unwrap_or_else(|missing| {
+            self.faults.push(BuildError::state(missing, what, location));
+            fixed(StatusCode::INTERNAL_SERVER_ERROR)
+        })
     }
 
     fn route<B: Send + 'static>(
         &mut self,
         matcher: &mut Builder<Slot<B>>,
         scope: &Scope,
+        inherited: &Inherited<B>,
         path: &str,
-        methods: MethodRouter<B>,
-        location: &'static Location<'static>,
+        (methods, location): (MethodRouter<B>, &'static Location<'static>),
     ) {
         let pattern = match Pattern::parse(path) {
             Ok(pattern) => pattern,
             Err(error) => return self.faults.push(BuildError::pattern(error, location)),
         };
-        let scope = scope.below(path, &pattern);
-        let (route, template) = self.template(scope.template);
-        let scope = self.scope(scope.names);
+        let Scope {
+            above,
+            names,
+            levels,
+        } = scope.below(path, &pattern);
+        let (index, template) = self.template(above.template);
+        let number = self.scope(names);
+        if let Some((name, location)) = &methods.name
+            && let Err(first) = self.urls.add(name, location, levels)
+        {
+            let name = Arc::clone(name);
+            self.faults.push(BuildError::name(name, location, first));
+        }
         if let Some(mount) = matcher
             .occupant(&pattern)
             .filter(|slot| slot.stub.is_some())
@@ -188,20 +251,31 @@ impl Build {
                 .faults
                 .push(BuildError::mount(Place { location, template }, first));
         }
+        let name = methods.name.map(|(name, _)| name);
         for entry in methods.entries {
             let place = Place {
                 location: entry.end.location,
                 template: Arc::clone(&template),
             };
+            let info = scope.above.route(
+                entry.method.clone(),
+                Arc::clone(&template),
+                name.clone(),
+                &entry.end,
+            );
+            let listed = self.routes.len();
             let slot = Slot {
-                endpoint: wrap(entry.end.endpoint, &entry.end.layers, &self.table),
-                scope,
-                route: Some(route),
+                endpoint: self.end(entry.end, &info, &inherited.states, index),
+                scope: number,
+                route: Some(Numbers {
+                    template: index,
+                    listed: count(listed),
+                }),
                 stub: None,
                 place: place.clone(),
             };
             match matcher.insert(&pattern, entry.method.clone(), slot) {
-                Ok(()) => self.list(entry.method, &template),
+                Ok(()) => self.routes.push(info),
                 Err(first) => self.faults.push(BuildError::conflict(
                     entry.method,
                     place,
@@ -211,14 +285,26 @@ impl Build {
         }
     }
 
+    /// The endpoint of a route with its layers.
+    fn end<B: Send + 'static>(
+        &mut self,
+        mut end: End<B>,
+        info: &RouteInfo,
+        states: &States,
+        route: u32,
+    ) -> Arc<dyn Endpoint<B>> {
+        let layers = std::mem::take(&mut end.layers);
+        let endpoint = self.bind(end, &info.to_string(), states, Some(route));
+        wrap(endpoint, &layers, &self.table, info)
+    }
+
     fn mount<B: Send + 'static>(
         &mut self,
         matcher: &mut Builder<Slot<B>>,
         scope: &Scope,
         inherited: &Inherited<B>,
         prefix: &str,
-        (target, layers): (Target<B>, Vec<EndpointLayer<B>>),
-        location: &'static Location<'static>,
+        (target, layers, location): Mounted<B, Target<B>>,
     ) {
         let (pattern, stubs) = match stubs(prefix) {
             Ok(stubs) => stubs,
@@ -226,26 +312,28 @@ impl Build {
                 self.faults.push(BuildError::pattern(error, location));
                 // What is below may have faults of its own.
                 if let Target::Router(router) = target {
-                    self.level(*router, scope, inherited);
+                    self.level(*router, scope.clone(), inherited);
                 }
                 return;
             }
         };
-        let below = scope.below(prefix, &pattern);
+        let mut below = scope.below(prefix, &pattern);
+        below.above = below.above.layered(&layers);
         let number = self.scope(below.names.clone());
-        let place = Place {
-            location,
-            template: join(&below.template, "/*").into(),
-        };
+        let mut place = below.place(location);
+        place.template = below.above.prefixed("/*").template.into();
         let (endpoint, route) = match target {
-            Target::Router(router) => (self.level(*router, &below, inherited), None),
+            Target::Router(router) => (self.level(*router, below, inherited), None),
             Target::Service(end) => {
-                let (route, template) = self.template(place.template.to_string());
-                self.list(None, &template);
-                (end.endpoint, Some(route))
+                let (template, text) = self.template(place.template.to_string());
+                let info = below.above.route(None, text, None, &end);
+                let listed = count(self.routes.len());
+                self.routes.push(info.clone());
+                let endpoint = self.end(end, &info, &inherited.states, template);
+                (endpoint, Some(Numbers { template, listed }))
             }
         };
-        let endpoint = wrap(endpoint, &layers, &self.table);
+        let endpoint = wrap(endpoint, &layers, &self.table, &RouteInfo::none());
         for (pattern, stub) in stubs {
             if let Some(taken) = matcher.occupant(&pattern) {
                 let first = taken.place.clone();
@@ -263,6 +351,32 @@ impl Build {
         }
     }
 
+    fn guarded<B: Send + 'static>(
+        &mut self,
+        fork: &mut ForkBuilder<B>,
+        scope: &Scope,
+        inherited: &Inherited<B>,
+        guard: Guard,
+        (router, layers, location): Mounted<B, Router<B>>,
+    ) {
+        let place = Place {
+            location,
+            template: guard.to_string().into(),
+        };
+        let mut below = scope.clone();
+        below.above = below.above.guarded(&guard).layered(&layers);
+        let endpoint = self.level(router, below, inherited);
+        let endpoint = wrap(endpoint, &layers, &self.table, &RouteInfo::none());
+        match fork.add(guard, endpoint, place.clone()) {
+            Ok(()) => {}
+            Err(Refused::Pattern(error)) => {
+                self.faults.push(BuildError::pattern(error, location));
+            }
+            Err(Refused::Condition(why)) => self.faults.push(BuildError::condition(place, why)),
+            Err(Refused::Taken(first)) => self.faults.push(BuildError::mount(place, first)),
+        }
+    }
+
     fn template(&mut self, template: String) -> (u32, Arc<str>) {
         let template: Arc<str> = template.into();
         self.templates.push(Arc::clone(&template));
@@ -273,16 +387,22 @@ impl Build {
         self.names.push(names);
         index(self.names.len())
     }
+}
 
-    fn list(&mut self, method: Option<Method>, template: &Arc<str>) {
-        self.routes
-            .push(RouteInfo::new(method, Arc::clone(template)));
-    }
+/// The one place where what a router says on methods is told to its matcher.
+fn matcher<T>(policy: Policy) -> Builder<T> {
+    Matcher::builder()
+        .implicit_head(policy.implicit_head.unwrap_or(true))
+        .strict(policy.wrong_method == Some(WrongMethod::Strict))
+}
+
+fn count(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 /// The index of the last of `len`.
 fn index(len: usize) -> u32 {
-    u32::try_from(len.saturating_sub(1)).unwrap_or(u32::MAX)
+    count(len.saturating_sub(1))
 }
 
 /// The pattern of a prefix, and the places at which a mount answers.

@@ -1,19 +1,19 @@
 //! The description of a router.
 
-use std::{convert::Infallible, fmt, panic::Location, sync::Arc};
+use std::{convert::Infallible, fmt, net::IpAddr, panic::Location, sync::Arc};
 
-use http::Request;
+use http::{HeaderName, Request};
 use tower_chassis_core::Body;
-use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    BuildError,
-    endpoint::{Foreign, Function, Stripped},
-    layered::{EndpointLayer, Route, erase},
+    BuildError, RouteInfo,
+    guard::{Condition, Forwarded, Guard},
+    layered::{EndpointLayer, RouteLayer, per_route},
     method::{End, MethodRouter, any_service},
+    slash::TrailingSlash,
 };
-use crate::{handler::Handler, response::IntoResponse};
+use crate::{extract::States, handler::Handler, response::IntoResponse};
 
 /// A description of routes. See the [module](super).
 #[must_use = "a router does nothing until it is built"]
@@ -22,8 +22,49 @@ pub struct Router<B = Body> {
     pub(super) layers: Vec<EndpointLayer<B>>,
     pub(super) not_found: Option<End<B>>,
     pub(super) method_not_allowed: Option<End<B>>,
-    pub(super) implicit_head: Option<bool>,
+    pub(super) policy: Policy,
+    pub(super) states: States,
+    pub(super) forwarded: Option<Forwarded>,
     pub(super) faults: Vec<BuildError>,
+}
+
+/// What is inherited where it is not said.
+#[derive(Clone, Copy)]
+pub(super) struct Policy {
+    pub(super) implicit_head: Option<bool>,
+    pub(super) implicit_options: Option<bool>,
+    pub(super) wrong_method: Option<WrongMethod>,
+    pub(super) trailing_slash: Option<TrailingSlash>,
+}
+
+impl Policy {
+    pub(super) const NONE: Self = Self {
+        implicit_head: None,
+        implicit_options: None,
+        wrong_method: None,
+        trailing_slash: None,
+    };
+
+    pub(super) fn or(self, parent: Self) -> Self {
+        Self {
+            implicit_head: self.implicit_head.or(parent.implicit_head),
+            implicit_options: self.implicit_options.or(parent.implicit_options),
+            wrong_method: self.wrong_method.or(parent.wrong_method),
+            trailing_slash: self.trailing_slash.or(parent.trailing_slash),
+        }
+    }
+}
+
+/// What a router does when the route that fits a path best has not the method that is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum WrongMethod {
+    /// It tries the routes that fit less well, as chi does: with `GET /users/me` and `PUT /users/{id}`, a
+    /// `PUT /users/me` reaches the second.
+    #[default]
+    Continue,
+    /// It answers 405: the path is that of the route that fits best, whatever the method.
+    Strict,
 }
 
 pub(super) enum Item<B> {
@@ -35,6 +76,12 @@ pub(super) enum Item<B> {
     Mount {
         prefix: Box<str>,
         target: Target<B>,
+        layers: Vec<EndpointLayer<B>>,
+        location: &'static Location<'static>,
+    },
+    Guarded {
+        guard: Guard,
+        router: Box<Router<B>>,
         layers: Vec<EndpointLayer<B>>,
         location: &'static Location<'static>,
     },
@@ -67,7 +114,9 @@ impl<B> Router<B> {
             layers: Vec::new(),
             not_found: None,
             method_not_allowed: None,
-            implicit_head: None,
+            policy: Policy::NONE,
+            states: States::NONE,
+            forwarded: None,
             faults: Vec::new(),
         }
     }
@@ -94,10 +143,12 @@ impl<B> Router<B> {
     }
 
     /// Takes over the routes of `other`, as if they had been added here. Its [layers](Self::layer) go
-    /// around each of them, since there is no router of its own left to wrap; its
-    /// [`implicit_head`](Self::implicit_head) is dropped.
+    /// around each of them, since there is no router of its own left to wrap; they keep its
+    /// [states](Self::with_state). What it says on methods and slashes is dropped.
     pub fn merge(mut self, other: Self) -> Self {
-        let other = other.inlined();
+        let mut other = other.inlined();
+        let states = std::mem::take(&mut other.states);
+        other.hand_out(&states);
         self.items.extend(other.items);
         self.faults.extend(other.faults);
         for (which, mine, other) in [
@@ -130,7 +181,103 @@ impl<B> Router<B> {
     /// without a parent does.
     #[doc(alias = "GetHead")]
     pub fn implicit_head(mut self, implicit: bool) -> Self {
-        self.implicit_head = Some(implicit);
+        self.policy.implicit_head = Some(implicit);
+        self
+    }
+
+    /// Whether OPTIONS is answered by `204` and `Allow` at a path that has routes, but none for OPTIONS.
+    /// Default: as the parent does; a router without a parent does not, and answers 405.
+    pub fn implicit_options(mut self, implicit: bool) -> Self {
+        self.policy.implicit_options = Some(implicit);
+        self
+    }
+
+    /// What happens when the route that fits a path best has not the method. Default: as the parent does; a
+    /// router without a parent [continues](WrongMethod::Continue).
+    pub fn wrong_method(mut self, policy: WrongMethod) -> Self {
+        self.policy.wrong_method = Some(policy);
+        self
+    }
+
+    /// What becomes of a path that only matches without its last slash, or only with one more. Default: as the
+    /// parent does; a router without a parent is [exact](TrailingSlash::Exact).
+    #[doc(alias = "StripSlashes")]
+    #[doc(alias = "RedirectSlashes")]
+    pub fn trailing_slash(mut self, policy: TrailingSlash) -> Self {
+        self.policy.trailing_slash = Some(policy);
+        self
+    }
+
+    /// Gives `state` to all handlers of this router, and of those nested in it, that take a
+    /// [`State<T>`](crate::State), wherever it stands. One value per type: a later one replaces an earlier.
+    pub fn with_state<T: Clone + Send + Sync + 'static>(mut self, state: T) -> Self {
+        self.states.set(state);
+        self
+    }
+
+    /// Hands requests for `host` to another router, before any path is looked at; this router's own routes are
+    /// for all other hosts. Once chosen, its 404 is final. It takes fallbacks, state and policies from here.
+    ///
+    /// | host | serves |
+    /// |---|---|
+    /// | `api.example.com` | that host |
+    /// | `{tenant}.example.com`, `{tenant}-{region}.example.com` | one label, captured for [`Params`](crate::Params) |
+    /// | `*.example.com`, `{*sub}.example.com` | one label or more |
+    ///
+    /// Exact hosts go first, then the more specific ones as in paths, read from the right. The host is that of
+    /// the request's authority (`:authority` in HTTP/2), else that of its only `Host` header; case, port and a
+    /// last dot do not matter. See [`forwarded_host`](Self::forwarded_host) for what proxies say.
+    ///
+    /// ```
+    /// use tower_chassis_core::Body;
+    /// use tower_chassis_router::{Params, Router, get};
+    ///
+    /// # fn main() -> Result<(), tower_chassis_router::BuildErrors> {
+    /// async fn shop(params: Params) -> String {
+    ///     format!("the shop of {}", params.get("tenant").unwrap_or_default())
+    /// }
+    /// let app = Router::<Body>::new()
+    ///     .host("{tenant}.example.com", Router::new().route("/", get(shop)))
+    ///     .route("/", get(|| async { "everybody" }))
+    ///     .build()?;
+    /// # Ok(()) }
+    /// ```
+    #[track_caller]
+    pub fn host(self, host: &str, router: Self) -> Self {
+        self.guarded(Guard::Host(host.into()), router, Location::caller())
+    }
+
+    /// Believes what `header` says of the host if the peer of the connection is `trusted`; it comes before the
+    /// request's own. Name the one header that your proxies set, and that they take away if a client sends it:
+    /// `forwarded` (its `host=`) or `x-forwarded-host`; the last value counts. The peer is that of the request's
+    /// [`Invocation`](tower_chassis_core::Invocation); without one nobody is trusted. Default: as the parent
+    /// does; a router without a parent trusts nobody.
+    pub fn forwarded_host(
+        mut self,
+        header: HeaderName,
+        trusted: impl Fn(IpAddr) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let trusted = Arc::new(trusted);
+        self.forwarded = Some(Forwarded { header, trusted });
+        self
+    }
+
+    /// Hands requests that meet a condition to another router, before any path is looked at. Conditions are
+    /// asked in the order of registration, after [hosts](Self::host); this router's own routes are for requests
+    /// that meet none. Once chosen, its 404 is final. It takes fallbacks, state and policies from here.
+    #[track_caller]
+    #[doc(alias = "RouteHeaders")]
+    pub fn when(self, condition: Condition, router: Self) -> Self {
+        self.guarded(Guard::Condition(condition), router, Location::caller())
+    }
+
+    fn guarded(mut self, guard: Guard, router: Self, location: &'static Location<'static>) -> Self {
+        self.items.push(Item::Guarded {
+            guard,
+            router: Box::new(router),
+            layers: Vec::new(),
+            location,
+        });
         self
     }
 
@@ -161,14 +308,62 @@ impl<B> Router<B> {
     fn wrap_endpoints(&mut self, layer: &EndpointLayer<B>) {
         for item in &mut self.items {
             match item {
-                Item::Mount { layers, .. } => layers.push(Arc::clone(layer)),
+                Item::Mount { layers, .. } | Item::Guarded { layers, .. } => {
+                    layers.push(layer.clone());
+                }
                 Item::Route { methods, .. } => {
                     methods
                         .entries
                         .iter_mut()
-                        .for_each(|entry| entry.end.layers.push(Arc::clone(layer)));
+                        .for_each(|entry| entry.end.layers.push(layer.clone()));
                 }
             }
+        }
+    }
+
+    /// As [`wrap_endpoints`](Self::wrap_endpoints), but nested routers pass it on to their routes.
+    fn wrap_routes(&mut self, layer: &EndpointLayer<B>) {
+        for item in &mut self.items {
+            match item {
+                Item::Route { methods, .. } => {
+                    let ends = methods.entries.iter_mut().map(|entry| &mut entry.end);
+                    ends.for_each(|end| end.layers.push(layer.clone()));
+                }
+                Item::Mount {
+                    target: Target::Service(end),
+                    ..
+                } => end.layers.push(layer.clone()),
+                Item::Mount {
+                    target: Target::Router(router),
+                    ..
+                }
+                | Item::Guarded { router, .. } => router.wrap_routes(layer),
+            }
+        }
+    }
+
+    /// Gives `states` to everything that has not its own.
+    fn hand_out(&mut self, states: &States) {
+        for item in &mut self.items {
+            match item {
+                Item::Route { methods, .. } => {
+                    let ends = methods.entries.iter_mut().map(|entry| &mut entry.end);
+                    ends.for_each(|end| end.states.inherit(states));
+                }
+                Item::Mount {
+                    target: Target::Service(end),
+                    ..
+                } => end.states.inherit(states),
+                Item::Mount {
+                    target: Target::Router(router),
+                    ..
+                }
+                | Item::Guarded { router, .. } => router.states.inherit(states),
+            }
+        }
+        let fallbacks = [&mut self.not_found, &mut self.method_not_allowed];
+        for end in fallbacks.into_iter().flatten() {
+            end.states.inherit(states);
         }
     }
 
@@ -177,7 +372,7 @@ impl<B> Router<B> {
             .into_iter()
             .flatten()
         {
-            end.layers.push(Arc::clone(layer));
+            end.layers.push(layer.clone());
         }
     }
 }
@@ -206,11 +401,10 @@ impl<B: Send + 'static> Router<B> {
         S::Response: IntoResponse,
         S::Future: Send + 'static,
     {
-        let location = Location::caller();
         self.mounted(
             prefix,
-            Target::Service(End::new(Stripped(Foreign(service)))),
-            location,
+            Target::Service(End::stripped(service)),
+            Location::caller(),
         )
     }
 
@@ -219,12 +413,9 @@ impl<B: Send + 'static> Router<B> {
     #[doc(alias = "Use")]
     pub fn layer<L>(mut self, layer: L) -> Self
     where
-        L: Layer<Route<B>> + Send + Sync + 'static,
-        L::Service: Service<Request<B>, Error = Infallible> + Clone + Send + Sync + 'static,
-        <L::Service as Service<Request<B>>>::Response: IntoResponse,
-        <L::Service as Service<Request<B>>>::Future: Send + 'static,
+        L: RouteLayer<B>,
     {
-        self.layers.push(erase(layer));
+        self.layers.push(layer.into_endpoint_layer());
         self
     }
 
@@ -232,12 +423,9 @@ impl<B: Send + 'static> Router<B> {
     /// [Layers](super#layers).
     pub fn route_layer<L>(mut self, layer: L) -> Self
     where
-        L: Layer<Route<B>> + Send + Sync + 'static,
-        L::Service: Service<Request<B>, Error = Infallible> + Clone + Send + Sync + 'static,
-        <L::Service as Service<Request<B>>>::Response: IntoResponse,
-        <L::Service as Service<Request<B>>>::Future: Send + 'static,
+        L: RouteLayer<B>,
     {
-        self.wrap_endpoints(&erase(layer));
+        self.wrap_endpoints(&layer.into_endpoint_layer());
         self
     }
 
@@ -256,15 +444,48 @@ impl<B: Send + 'static> Router<B> {
     #[doc(alias = "With")]
     pub fn with<L>(self, layer: L, routes: impl FnOnce(Self) -> Self) -> Self
     where
-        L: Layer<Route<B>> + Send + Sync + 'static,
-        L::Service: Service<Request<B>, Error = Infallible> + Clone + Send + Sync + 'static,
-        <L::Service as Service<Request<B>>>::Response: IntoResponse,
-        <L::Service as Service<Request<B>>>::Future: Send + 'static,
+        L: RouteLayer<B>,
     {
         let mut inner = routes(Self::new()).inlined();
-        let layer = erase(layer);
+        let layer = layer.into_endpoint_layer();
         inner.wrap_endpoints(&layer);
         inner.wrap_fallbacks(&layer);
+        self.merge(inner)
+    }
+
+    /// Adds the routes of the closure, each with a layer of its own around it: `make` is called once for each
+    /// route and method when the router is built, for nested routers too. So a layer can hold what belongs to
+    /// its route, such as handles of metrics. Fallbacks have none. In lists the layer has the name of its type.
+    ///
+    /// ```
+    /// use http::{HeaderValue, Response};
+    /// use tower::util::MapResponseLayer;
+    /// use tower_chassis_core::Body;
+    /// use tower_chassis_router::{RouteInfo, Router, get};
+    ///
+    /// # fn main() -> Result<(), tower_chassis_router::BuildErrors> {
+    /// fn stamp(route: &RouteInfo) -> MapResponseLayer<impl Fn(Response<Body>) -> Response<Body> + Clone + use<>> {
+    ///     let template = HeaderValue::try_from(route.template()).ok();
+    ///     MapResponseLayer::new(move |mut response: Response<Body>| {
+    ///         if let Some(template) = &template {
+    ///             response.headers_mut().insert("x-route", template.clone());
+    ///         }
+    ///         response
+    ///     })
+    /// }
+    ///
+    /// let app = Router::<Body>::new()
+    ///     .with_route(stamp, |router| router.route("/users/{id}", get(|| async { "one" })))
+    ///     .build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn with_route<L, F>(self, make: F, routes: impl FnOnce(Self) -> Self) -> Self
+    where
+        F: Fn(&RouteInfo) -> L + Send + Sync + 'static,
+        L: RouteLayer<B> + 'static,
+    {
+        let mut inner = routes(Self::new());
+        inner.wrap_routes(&per_route(make));
         self.merge(inner)
     }
 
@@ -276,7 +497,7 @@ impl<B: Send + 'static> Router<B> {
         H: Handler<B, M>,
         M: 'static,
     {
-        self.not_found = Some(End::new(Function::new(handler)));
+        self.not_found = Some(End::handler(handler));
         self
     }
 
@@ -289,7 +510,7 @@ impl<B: Send + 'static> Router<B> {
         S::Response: IntoResponse,
         S::Future: Send + 'static,
     {
-        self.not_found = Some(End::new(Foreign(service)));
+        self.not_found = Some(End::service(service));
         self
     }
 
@@ -302,7 +523,7 @@ impl<B: Send + 'static> Router<B> {
         H: Handler<B, M>,
         M: 'static,
     {
-        self.method_not_allowed = Some(End::new(Function::new(handler)));
+        self.method_not_allowed = Some(End::handler(handler));
         self
     }
 }

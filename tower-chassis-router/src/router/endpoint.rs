@@ -6,10 +6,14 @@ use http::{
     Request, Response, Uri,
     uri::{Parts, PathAndQuery},
 };
-use tower_chassis_core::{Body, boxed::BoxFuture};
+use tower_chassis_core::{Body, boxed::BoxFuture, invocation::MatchedRoute};
 use tower_service::Service;
 
-use super::table::Table;
+use super::{
+    guard::HostCaptures,
+    locate::{Located, Search},
+    table::Table,
+};
 use crate::{handler::Handler, matcher::Captures, params::Params, response::IntoResponse};
 
 /// How a request came to its endpoint. Borrowed: what a handler wants to keep, it takes as [`Params`].
@@ -18,7 +22,11 @@ pub struct Match<'a> {
     pub(super) table: &'a Arc<Table>,
     /// Under which names the captures are known.
     pub(super) scope: Option<u32>,
+    /// The template, known to handlers.
+    pub(super) route: Option<u32>,
     pub(super) captures: &'a Captures,
+    /// What the host captured.
+    pub(super) host: Option<&'a Arc<HostCaptures>>,
     /// What the captures point into, if it need not be the path of the request.
     pub(super) path: Option<&'a PathAndQuery>,
     /// Where the rest of the path starts, for routers and services below a mount.
@@ -32,7 +40,9 @@ impl<'a> Match<'a> {
         Self {
             table,
             scope: None,
+            route: None,
             captures: &NO_CAPTURES,
+            host: None,
             path: None,
             at: 0,
         }
@@ -52,37 +62,64 @@ impl<'a> Match<'a> {
         Params {
             table: Arc::clone(self.table),
             scope: self.scope,
+            route: self.route,
             path: self.path.or(req.uri().path_and_query()).cloned(),
             captures: self.captures.clone(),
+            host: self.host.cloned(),
         }
+    }
+
+    /// Whether there are [`params`](Self::params).
+    pub(super) fn has_params(&self) -> bool {
+        !self.captures.is_empty() || self.host.is_some()
+    }
+
+    /// The route. `None` in a fallback.
+    #[must_use]
+    pub fn route(&self) -> Option<MatchedRoute> {
+        self.table.route(self.route?)
     }
 }
 
 pub(crate) trait Endpoint<B>: Send + Sync {
     fn serve(&self, req: Request<B>, matched: Match<'_>) -> BoxFuture<'static, Response<Body>>;
+
+    /// Which route would serve it, without running anything: routers of ours know.
+    fn locate(&self, search: &mut Search<'_>, matched: Match<'_>) -> Located {
+        let _ = (search, matched);
+        Located::NotFound
+    }
 }
 
 /// A function of ours: reads the match, boxes only its own future.
-pub(super) struct Function<H, M> {
+pub(super) struct Function<B, H: Handler<B, M>, M> {
     handler: H,
-    kind: PhantomData<fn() -> M>,
+    needs: H::Needs,
+    route: Option<u32>,
+    kind: PhantomData<fn(B) -> M>,
 }
 
-impl<H, M> Function<H, M> {
-    pub(super) const fn new(handler: H) -> Self {
+impl<B, H: Handler<B, M>, M> Function<B, H, M> {
+    pub(super) const fn new(handler: H, needs: H::Needs, route: Option<u32>) -> Self {
         Self {
             handler,
+            needs,
+            route,
             kind: PhantomData,
         }
     }
 }
 
-impl<B, H, M> Endpoint<B> for Function<H, M>
+impl<B, H, M> Endpoint<B> for Function<B, H, M>
 where
     H: Handler<B, M>,
 {
     fn serve(&self, req: Request<B>, matched: Match<'_>) -> BoxFuture<'static, Response<Body>> {
-        self.handler.call(req, matched)
+        let matched = Match {
+            route: self.route,
+            ..matched
+        };
+        Box::pin(self.handler.call(req, matched, &self.needs))
     }
 }
 
@@ -97,7 +134,7 @@ where
     S::Future: Send + 'static,
 {
     fn serve(&self, mut req: Request<B>, matched: Match<'_>) -> BoxFuture<'static, Response<Body>> {
-        if !matched.captures.is_empty() {
+        if matched.has_params() {
             let params = matched.params(&req);
             req.extensions_mut().insert(params);
         }

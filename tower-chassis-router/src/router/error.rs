@@ -4,7 +4,7 @@ use std::{error::Error, fmt, panic::Location, sync::Arc};
 
 use http::Method;
 
-use crate::pattern::PatternError;
+use crate::{extract::Missing, pattern::PatternError};
 
 /// Where something was registered, and as what.
 #[derive(Clone, Debug)]
@@ -77,6 +77,18 @@ enum Kind {
         which: &'static str,
         first: &'static Location<'static>,
     },
+    Name {
+        name: Arc<str>,
+        first: &'static Location<'static>,
+    },
+    State {
+        state: &'static str,
+        what: Box<str>,
+    },
+    Condition {
+        condition: Arc<str>,
+        why: Box<str>,
+    },
 }
 
 impl BuildError {
@@ -119,6 +131,41 @@ impl BuildError {
         }
     }
 
+    pub(super) const fn name(
+        name: Arc<str>,
+        second: &'static Location<'static>,
+        first: &'static Location<'static>,
+    ) -> Self {
+        Self {
+            kind: Kind::Name { name, first },
+            location: second,
+        }
+    }
+
+    pub(super) fn state(
+        missing: Missing,
+        what: impl Into<Box<str>>,
+        location: &'static Location<'static>,
+    ) -> Self {
+        Self {
+            kind: Kind::State {
+                state: missing.0,
+                what: what.into(),
+            },
+            location,
+        }
+    }
+
+    pub(super) fn condition(place: Place, why: Box<str>) -> Self {
+        Self {
+            kind: Kind::Condition {
+                condition: place.template,
+                why,
+            },
+            location: place.location,
+        }
+    }
+
     /// The call that registered it. Of two calls that conflict, the later.
     #[must_use]
     pub fn location(&self) -> &'static Location<'static> {
@@ -129,9 +176,9 @@ impl BuildError {
     #[must_use]
     pub fn first_location(&self) -> Option<&'static Location<'static>> {
         match &self.kind {
-            Kind::Pattern(_) => None,
+            Kind::Pattern(_) | Kind::State { .. } | Kind::Condition { .. } => None,
             Kind::Conflict { first, .. } | Kind::Mount { first, .. } => Some(first.location),
-            Kind::Fallback { first, .. } => Some(first),
+            Kind::Fallback { first, .. } | Kind::Name { first, .. } => Some(first),
         }
     }
 
@@ -150,10 +197,28 @@ impl BuildError {
         matches!(self.kind, Kind::Conflict { .. } | Kind::Fallback { .. })
     }
 
-    /// Whether a mount and a route, or two mounts, claim one place.
+    /// Whether a mount and a route, two mounts, or two routers of one host, claim one place.
     #[must_use]
     pub fn is_mount_conflict(&self) -> bool {
         matches!(self.kind, Kind::Mount { .. })
+    }
+
+    /// Whether two routes have one [name](super::MethodRouter::name).
+    #[must_use]
+    pub fn is_name_conflict(&self) -> bool {
+        matches!(self.kind, Kind::Name { .. })
+    }
+
+    /// Whether a handler takes a [`State`](crate::State) that no router around it has.
+    #[must_use]
+    pub fn is_missing_state(&self) -> bool {
+        matches!(self.kind, Kind::State { .. })
+    }
+
+    /// Whether a [`Condition`](super::Condition) names no header, or has an expression that cannot be compiled.
+    #[must_use]
+    pub fn is_bad_condition(&self) -> bool {
+        matches!(self.kind, Kind::Condition { .. })
     }
 }
 
@@ -184,6 +249,15 @@ impl fmt::Display for BuildError {
             Kind::Fallback { which, first } => {
                 write!(f, "there is a {which} already, registered at {first}")
             }
+            Kind::Name { name, first } => {
+                write!(f, "a route is named `{name}` already, at {first}")
+            }
+            Kind::State { state, what } => write!(
+                f,
+                "{what} needs `State<{state}>`, and no router around it has one; \
+                 `with_state` gives it"
+            ),
+            Kind::Condition { condition, why } => write!(f, "condition `{condition}`: {why}"),
         }
     }
 }

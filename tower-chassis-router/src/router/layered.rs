@@ -1,6 +1,7 @@
 //! Layers around endpoints: what a match knows travels through them in the request.
 
 use std::{
+    any::type_name,
     convert::Infallible,
     fmt,
     sync::Arc,
@@ -15,14 +16,53 @@ use tower_service::Service;
 use super::{
     endpoint::{Endpoint, Match, oneshot},
     future::RouteFuture,
+    listing::RouteInfo,
+    locate::{Located, Search},
     table::Table,
 };
 use crate::{matcher::Captures, params::Params, response::IntoResponse};
 
-/// Puts a layer around an endpoint. Kept by the description, applied once per endpoint by the build.
-pub(super) type EndpointLayer<B> = Arc<dyn Fn(Route<B>) -> Arc<dyn Endpoint<B>> + Send + Sync>;
+/// A layer that a router can put around its routes: any tower layer over a [`Route`] whose service is
+/// `Clone + Send + Sync`, cannot fail and gives an [answer](IntoResponse); or such a layer with a
+/// [name](named).
+///
+/// Several layers go in one call as a tuple or a `ServiceBuilder`: the first is outermost, and all of them
+/// together cost one box.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be put around the routes of a router",
+    note = "it must be a `Layer<Route<B>>`, `Send + Sync + 'static`; what it makes must be a `Service<Request<B>, Error = Infallible>` that is `Clone + Send + Sync + 'static`",
+    note = "`RescueLayer` turns the errors of a layer into answers"
+)]
+pub trait RouteLayer<B> {
+    #[doc(hidden)]
+    fn into_endpoint_layer(self) -> EndpointLayer<B>;
+}
 
-pub(super) fn erase<B, L>(layer: L) -> EndpointLayer<B>
+/// Puts a layer around an endpoint. Kept by the description, applied once per endpoint by the build.
+pub struct EndpointLayer<B> {
+    /// In run order.
+    pub(super) names: Arc<[Arc<str>]>,
+    make: Make<B>,
+}
+
+type Make<B> = Arc<dyn Fn(Route<B>, &RouteInfo) -> Arc<dyn Endpoint<B>> + Send + Sync>;
+
+impl<B> Clone for EndpointLayer<B> {
+    fn clone(&self) -> Self {
+        Self {
+            names: Arc::clone(&self.names),
+            make: Arc::clone(&self.make),
+        }
+    }
+}
+
+impl<B> fmt::Debug for EndpointLayer<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&*self.names).finish()
+    }
+}
+
+impl<B, L> RouteLayer<B> for L
 where
     B: Send + 'static,
     L: Layer<Route<B>> + Send + Sync + 'static,
@@ -30,7 +70,61 @@ where
     <L::Service as Service<Request<B>>>::Response: IntoResponse,
     <L::Service as Service<Request<B>>>::Future: Send + 'static,
 {
-    Arc::new(move |route| Arc::new(Layered(layer.layer(route))))
+    fn into_endpoint_layer(self) -> EndpointLayer<B> {
+        EndpointLayer {
+            names: names_of(type_name::<L>()),
+            make: Arc::new(move |route, _| {
+                let inner = Arc::clone(&route.endpoint);
+                let service = self.layer(route);
+                Arc::new(Layered { service, inner })
+            }),
+        }
+    }
+}
+
+/// A layer with a name for the [lists](super::RouteInfo::layers) of a router. See [`named`].
+#[derive(Clone, Copy, Debug)]
+pub struct Named<L> {
+    name: &'static str,
+    layer: L,
+}
+
+/// Gives `layer` a name for the [lists](super::RouteInfo::layers) of a router, which otherwise name it by its
+/// type.
+///
+/// ```
+/// # use tower::layer::util::Identity as RequireAdmin;
+/// use tower_chassis_core::Body;
+/// use tower_chassis_router::{Router, get, named};
+///
+/// let router = Router::<Body>::new().with(named("auth", RequireAdmin::new()), |router| {
+///     router.route("/admin", get(|| async { "admins" }))
+/// });
+/// assert_eq!(router.routes()[0].layers().collect::<Vec<_>>(), ["auth"]);
+/// ```
+pub const fn named<L>(name: &'static str, layer: L) -> Named<L> {
+    Named { name, layer }
+}
+
+impl<B, L: RouteLayer<B>> RouteLayer<B> for Named<L> {
+    fn into_endpoint_layer(self) -> EndpointLayer<B> {
+        EndpointLayer {
+            names: Arc::new([self.name.into()]),
+            ..self.layer.into_endpoint_layer()
+        }
+    }
+}
+
+/// A layer that is made anew for each route.
+pub(super) fn per_route<B, L, F>(make: F) -> EndpointLayer<B>
+where
+    F: Fn(&RouteInfo) -> L + Send + Sync + 'static,
+    L: RouteLayer<B>,
+{
+    EndpointLayer {
+        names: names_of(type_name::<L>()),
+        make: Arc::new(move |route, info| (make(info).into_endpoint_layer().make)(route, info)),
+    }
 }
 
 /// Wraps `endpoint`, the first layer innermost.
@@ -38,12 +132,14 @@ pub(super) fn wrap<B>(
     endpoint: Arc<dyn Endpoint<B>>,
     layers: &[EndpointLayer<B>],
     table: &Arc<Table>,
+    info: &RouteInfo,
 ) -> Arc<dyn Endpoint<B>> {
     layers.iter().fold(endpoint, |endpoint, layer| {
-        layer(Route {
+        let route = Route {
             endpoint,
             table: Arc::clone(table),
-        })
+        };
+        (layer.make)(route, info)
     })
 }
 
@@ -92,6 +188,7 @@ impl<B> Service<Request<B>> for Route<B> {
         let matched = Match {
             scope: luggage.scope,
             captures: params.as_ref().map_or(&nothing, |params| &params.captures),
+            host: params.as_ref().and_then(|params| params.host.as_ref()),
             path: luggage.path.as_ref(),
             at: luggage.at,
             ..root
@@ -110,9 +207,13 @@ struct Luggage {
 }
 
 /// An endpoint with a layer around it.
-struct Layered<S>(S);
+struct Layered<S, B> {
+    service: S,
+    /// What is inside of `service`, which does not tell.
+    inner: Arc<dyn Endpoint<B>>,
+}
 
-impl<B, S> Endpoint<B> for Layered<S>
+impl<B, S> Endpoint<B> for Layered<S, B>
 where
     B: Send + 'static,
     S: Service<Request<B>, Error = Infallible> + Clone + Send + Sync + 'static,
@@ -120,7 +221,7 @@ where
     S::Future: Send + 'static,
 {
     fn serve(&self, mut req: Request<B>, matched: Match<'_>) -> BoxFuture<'static, Response<Body>> {
-        let params = !matched.captures.is_empty();
+        let params = matched.has_params();
         // A router that starts afresh needs nothing; nor does a route without captures.
         if params || matched.at > 0 {
             let path = matched.path.or(req.uri().path_and_query()).cloned();
@@ -135,6 +236,86 @@ where
                 at: matched.at,
             });
         }
-        oneshot(self.0.clone(), req)
+        oneshot(self.service.clone(), req)
+    }
+
+    fn locate(&self, search: &mut Search<'_>, matched: Match<'_>) -> Located {
+        self.inner.locate(search, matched)
+    }
+}
+
+/// The layers that a type is made of, the outermost first: tuples and stacks are taken apart.
+pub(super) fn names_of(kind: &str) -> Arc<[Arc<str>]> {
+    let mut names = Vec::new();
+    collect(kind.trim(), &mut names);
+    names.into()
+}
+
+fn collect(kind: &str, names: &mut Vec<Arc<str>>) {
+    if let Some(inside) = kind.strip_prefix('(').and_then(|k| k.strip_suffix(')')) {
+        arguments(inside).for_each(|part| collect(part, names));
+        return;
+    }
+    let (path, generics) = match kind.split_once('<') {
+        Some((path, rest)) => (path, rest.strip_suffix('>').unwrap_or(rest)),
+        None => (kind, ""),
+    };
+    let short = path.rsplit("::").next().unwrap_or(path);
+    match (short, path.starts_with("tower")) {
+        ("Identity", true) => {}
+        ("ServiceBuilder", true) => collect(generics, names),
+        // `Stack<Inner, Outer>`.
+        ("Stack", true) => {
+            let parts: Vec<_> = arguments(generics).collect();
+            parts.iter().rev().for_each(|part| collect(part, names));
+        }
+        ("Named", true) => arguments(generics).for_each(|part| collect(part, names)),
+        _ => names.push(short.into()),
+    }
+}
+
+/// What stands between the commas, brackets balanced.
+fn arguments(list: &str) -> impl Iterator<Item = &str> {
+    let (mut depth, mut last) = (0u32, ' ');
+    list.split(move |c: char| {
+        match c {
+            '>' if last == '-' => {}
+            '<' | '(' | '[' | '{' => depth += 1,
+            '>' | ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        last = c;
+        c == ',' && depth == 0
+    })
+    .map(str::trim)
+    .filter(|part| !part.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use tower::{ServiceBuilder, layer::util::Identity, util::MapRequestLayer};
+
+    use super::*;
+
+    fn names<L>(_: &L) -> Vec<String> {
+        let names = names_of(type_name::<L>());
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn stacks_are_taken_apart_in_run_order() {
+        struct One;
+        struct Two<T>(T);
+        assert_eq!(names(&One), ["One"]);
+        assert_eq!(names(&Two((1u8, 2u8))), ["Two"]);
+        assert_eq!(names(&(One, Two(One), One)), ["One", "Two", "One"]);
+        assert!(names(&Identity::new()).is_empty());
+        let stack = ServiceBuilder::new()
+            .layer(One)
+            .layer((Two(Some(1u8)), One))
+            .map_request(|req: Request<Body>| req);
+        assert_eq!(names(&stack), ["One", "Two", "One", "MapRequestLayer"]);
+        let _ = MapRequestLayer::new(|req: Request<Body>| req);
+        assert_eq!(names(&named("auth", One)), ["One"]);
     }
 }

@@ -1,16 +1,19 @@
 //! What answers at one path, by method.
 
-use std::{convert::Infallible, fmt, panic::Location, sync::Arc};
+use std::{any::type_name, convert::Infallible, fmt, panic::Location, sync::Arc};
 
 use http::{Method, Request};
-use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    endpoint::{Endpoint, Foreign, Function},
-    layered::{EndpointLayer, Route, erase},
+    endpoint::{Endpoint, Foreign, Function, Stripped},
+    layered::{EndpointLayer, RouteLayer},
 };
-use crate::{handler::Handler, response::IntoResponse};
+use crate::{
+    extract::{Missing, Needs, States},
+    handler::Handler,
+    response::IntoResponse,
+};
 
 /// What answers at one path: a handler or a service for each method, and perhaps one for all others.
 ///
@@ -30,6 +33,7 @@ use crate::{handler::Handler, response::IntoResponse};
 #[must_use]
 pub struct MethodRouter<B> {
     pub(super) entries: Vec<MethodEntry<B>>,
+    pub(super) name: Option<(Arc<str>, &'static Location<'static>)>,
 }
 
 pub(super) struct MethodEntry<B> {
@@ -38,31 +42,77 @@ pub(super) struct MethodEntry<B> {
     pub(super) end: End<B>,
 }
 
-/// An endpoint and the layers that the build will put around it.
+/// An endpoint to be, and the layers that the build will put around it.
 pub(super) struct End<B> {
-    pub(super) endpoint: Arc<dyn Endpoint<B>>,
+    plan: Plan<B>,
     pub(super) layers: Vec<EndpointLayer<B>>,
+    /// What routers had that were merged into another.
+    pub(super) states: States,
+    /// The type of the handler or service.
+    pub(super) kind: &'static str,
     pub(super) location: &'static Location<'static>,
+}
+
+/// Makes the endpoint once its state and the number of its route are known.
+type Plan<B> =
+    Box<dyn FnOnce(&States, Option<u32>) -> Result<Arc<dyn Endpoint<B>>, Missing> + Send + Sync>;
+
+impl<B: Send + 'static> End<B> {
+    #[track_caller]
+    pub(super) fn handler<H, M>(handler: H) -> Self
+    where
+        H: Handler<B, M>,
+        M: 'static,
+    {
+        Self::new::<H>(Box::new(|states, route| {
+            let needs = H::Needs::find(states)?;
+            Ok(Arc::new(Function::new(handler, needs, route)))
+        }))
+    }
+
+    #[track_caller]
+    pub(super) fn service<S>(service: S) -> Self
+    where
+        S: Service<Request<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+        S::Response: IntoResponse,
+        S::Future: Send + 'static,
+    {
+        Self::new::<S>(Box::new(|_, _| Ok(Arc::new(Foreign(service)))))
+    }
+
+    /// A service that sees the rest of the path alone.
+    #[track_caller]
+    pub(super) fn stripped<S>(service: S) -> Self
+    where
+        S: Service<Request<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+        S::Response: IntoResponse,
+        S::Future: Send + 'static,
+    {
+        Self::new::<S>(Box::new(|_, _| Ok(Arc::new(Stripped(Foreign(service))))))
+    }
 }
 
 impl<B> End<B> {
     #[track_caller]
-    pub(super) fn new(endpoint: impl Endpoint<B> + 'static) -> Self {
+    fn new<T>(plan: Plan<B>) -> Self {
         Self {
-            endpoint: Arc::new(endpoint),
+            plan,
             layers: Vec::new(),
+            states: States::default(),
+            kind: type_name::<T>(),
             location: Location::caller(),
         }
     }
-}
 
-impl<B> Clone for End<B> {
-    fn clone(&self) -> Self {
-        Self {
-            endpoint: Arc::clone(&self.endpoint),
-            layers: self.layers.clone(),
-            location: self.location,
-        }
+    /// The endpoint without its layers. `states` are those of the routers around it.
+    pub(super) fn bind(
+        self,
+        states: &States,
+        route: Option<u32>,
+    ) -> Result<Arc<dyn Endpoint<B>>, Missing> {
+        let mut own = self.states;
+        own.inherit(states);
+        (self.plan)(&own, route)
     }
 }
 
@@ -87,15 +137,21 @@ impl<B> MethodRouter<B> {
     pub const fn new() -> Self {
         Self {
             entries: Vec::new(),
+            name: None,
         }
     }
 
+    /// Names the path, so that [`RouteService::url`](super::RouteService::url) can build it. A name is unique
+    /// in a router and all that are nested in it, else it is a fault that
+    /// [`Router::build`](super::Router::build) reports.
     #[track_caller]
-    fn end(mut self, method: Option<Method>, endpoint: impl Endpoint<B> + 'static) -> Self {
-        self.entries.push(MethodEntry {
-            method,
-            end: End::new(endpoint),
-        });
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = Some((name.into(), Location::caller()));
+        self
+    }
+
+    fn end(mut self, method: Option<Method>, end: End<B>) -> Self {
+        self.entries.push(MethodEntry { method, end });
         self
     }
 }
@@ -109,7 +165,7 @@ impl<B: Send + 'static> MethodRouter<B> {
         H: Handler<B, M>,
         M: 'static,
     {
-        self.end(Some(method), Function::new(handler))
+        self.end(Some(method), End::handler(handler))
     }
 
     /// Answers `method` by a tower service.
@@ -120,7 +176,7 @@ impl<B: Send + 'static> MethodRouter<B> {
         S::Response: IntoResponse,
         S::Future: Send + 'static,
     {
-        self.end(Some(method), Foreign(service))
+        self.end(Some(method), End::service(service))
     }
 
     /// Answers by a handler every method that has nothing of its own at this path.
@@ -131,7 +187,7 @@ impl<B: Send + 'static> MethodRouter<B> {
         H: Handler<B, M>,
         M: 'static,
     {
-        self.end(None, Function::new(handler))
+        self.end(None, End::handler(handler))
     }
 
     /// Answers by a tower service every method that has nothing of its own at this path.
@@ -142,20 +198,17 @@ impl<B: Send + 'static> MethodRouter<B> {
         S::Response: IntoResponse,
         S::Future: Send + 'static,
     {
-        self.end(None, Foreign(service))
+        self.end(None, End::service(service))
     }
 
     /// Puts `layer` around everything that is here by now. Costs a box per call.
     pub fn layer<L>(mut self, layer: L) -> Self
     where
-        L: Layer<Route<B>> + Send + Sync + 'static,
-        L::Service: Service<Request<B>, Error = Infallible> + Clone + Send + Sync + 'static,
-        <L::Service as Service<Request<B>>>::Response: IntoResponse,
-        <L::Service as Service<Request<B>>>::Future: Send + 'static,
+        L: RouteLayer<B>,
     {
-        let layer = erase(layer);
+        let layer = layer.into_endpoint_layer();
         for entry in &mut self.entries {
-            entry.end.layers.push(Arc::clone(&layer));
+            entry.end.layers.push(layer.clone());
         }
         self
     }

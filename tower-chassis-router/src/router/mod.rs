@@ -61,29 +61,37 @@ mod describe;
 mod endpoint;
 mod error;
 mod future;
+mod guard;
 mod layered;
 mod level;
 mod listing;
+mod locate;
 mod method;
 mod service;
+mod slash;
 mod swap;
 mod table;
 #[cfg(test)]
 mod tests;
+mod url;
 
-pub(crate) use self::table::Table;
 pub use self::{
-    describe::Router,
+    describe::{Router, WrongMethod},
     endpoint::Match,
     error::{BuildError, BuildErrors},
     future::RouteFuture,
-    layered::Route,
+    guard::Condition,
+    layered::{Named, Route, RouteLayer, named},
     listing::RouteInfo,
+    locate::Found,
     method::{
         MethodRouter, any, any_service, delete, delete_service, get, get_service, head,
         head_service, on, on_service, options, options_service, patch, patch_service, post,
         post_service, put, put_service,
     },
     service::RouteService,
+    slash::TrailingSlash,
     swap::SwapRouter,
+    url::UrlError,
 };
+pub(crate) use self::{guard::HostCaptures, table::Table};

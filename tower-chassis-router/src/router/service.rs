@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response};
+use http::{Method, Request, Response, Uri};
 use tower_chassis_core::{Body, invocation::RouteTable};
 use tower_service::Service;
 
@@ -15,7 +15,9 @@ use super::{
     RouteInfo,
     endpoint::{Endpoint, Match},
     future::RouteFuture,
+    locate::{Found, Search},
     table::Table,
+    url::{UrlError, Urls},
 };
 
 /// A compiled [`Router`](super::Router): immutable, always ready, never fails. A clone is one reference
@@ -39,9 +41,10 @@ pub struct RouteService<B = Body> {
 }
 
 pub(super) struct Inner<B> {
-    entry: Arc<dyn Endpoint<B>>,
-    table: Arc<Table>,
-    routes: Vec<RouteInfo>,
+    pub(super) entry: Arc<dyn Endpoint<B>>,
+    pub(super) table: Arc<Table>,
+    pub(super) routes: Vec<RouteInfo>,
+    pub(super) urls: Urls,
 }
 
 impl<B> Inner<B> {
@@ -51,17 +54,9 @@ impl<B> Inner<B> {
 }
 
 impl<B> RouteService<B> {
-    pub(super) fn new(
-        entry: Arc<dyn Endpoint<B>>,
-        table: Arc<Table>,
-        routes: Vec<RouteInfo>,
-    ) -> Self {
+    pub(super) fn new(inner: Inner<B>) -> Self {
         Self {
-            inner: Arc::new(Inner {
-                entry,
-                table,
-                routes,
-            }),
+            inner: Arc::new(inner),
         }
     }
 
@@ -70,6 +65,78 @@ impl<B> RouteService<B> {
     #[doc(alias = "Walk")]
     pub fn routes(&self) -> &[RouteInfo] {
         &self.inner.routes
+    }
+
+    /// Which route serves `method` and `target`, without running anything: neither handlers nor layers, so
+    /// what a layer does to a request before it is matched is not seen. `target` is a path with or without a
+    /// query, or a whole URL where hosts matter; what is neither is not found.
+    ///
+    /// ```
+    /// use http::Method;
+    /// use tower_chassis_core::Body;
+    /// use tower_chassis_router::{Found, Router, get};
+    ///
+    /// # fn main() -> Result<(), tower_chassis_router::BuildErrors> {
+    /// let users = Router::new().route("/{id:[0-9]+}", get(|| async { "one" }));
+    /// let app = Router::<Body>::new().nest("/users", users).build()?;
+    /// let Found::Route { route, params } = app.find(&Method::GET, "/users/7?full") else {
+    ///     panic!("not found")
+    /// };
+    /// assert_eq!(route.template(), "/users/{id:[0-9]+}");
+    /// assert_eq!(params.get("id").as_deref(), Some("7"));
+    /// assert!(matches!(app.find(&Method::PUT, "/users/7"), Found::MethodNotAllowed { .. }));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    #[doc(alias = "Match")]
+    pub fn find(&self, method: &Method, target: &str) -> Found<'_> {
+        let Ok(uri) = target.parse::<Uri>() else {
+            return Found::NotFound;
+        };
+        let mut req = Request::new(());
+        *req.method_mut() = method.clone();
+        *req.uri_mut() = uri;
+        self.find_for(&req)
+    }
+
+    /// As [`find`](Self::find), for a request with headers.
+    #[must_use]
+    pub fn find_for(&self, req: &Request<()>) -> Found<'_> {
+        let mut search = Search { req };
+        let root = Match::root(&self.inner.table);
+        let located = self.inner.entry.locate(&mut search, root);
+        Found::new(located, &self.inner.routes)
+    }
+
+    /// The path of the route with this [name](super::MethodRouter::name), with `values` for its parameters,
+    /// escaped where they must be; those of the prefixes of nested routers too. A bare catch-all is named `*`,
+    /// and the slashes in its value stay. If nested routers use one name, the values go to them from the left,
+    /// and a single value goes to all of them.
+    ///
+    /// # Errors
+    ///
+    /// No route has the name, a parameter is missing or unknown, or the route would not capture the values.
+    ///
+    /// ```
+    /// use tower_chassis_core::Body;
+    /// use tower_chassis_router::{Router, get};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let articles = Router::new()
+    ///     .route("/", get(|| async { "all" }).name("articles"))
+    ///     .route("/{id:[0-9]+}/{title}", get(|| async { "one" }).name("article"));
+    /// let app = Router::<Body>::new().nest("/articles", articles).build()?;
+    /// assert_eq!(app.url("articles", [])?, "/articles");
+    /// assert_eq!(app.url("article", [("id", "7"), ("title", "a/b c")])?, "/articles/7/a%2Fb%20c");
+    /// assert!(app.url("article", [("id", "x"), ("title", "t")]).unwrap_err().is_mismatch());
+    /// # Ok(()) }
+    /// ```
+    pub fn url<'v>(
+        &self,
+        name: &str,
+        values: impl IntoIterator<Item = (&'v str, &'v str)>,
+    ) -> Result<String, UrlError> {
+        self.inner.urls.url(name, values)
     }
 
     /// The templates of all routes, to which a

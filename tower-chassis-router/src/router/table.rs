@@ -31,6 +31,11 @@ impl Table {
         Some(MatchedRoute::new(Arc::clone(self.routes()?), index))
     }
 
+    pub(crate) fn template(&self, index: u32) -> Option<&str> {
+        let template = self.routes()?.template(index);
+        (!template.is_empty()).then_some(template)
+    }
+
     pub(crate) fn names(&self, scope: Option<u32>) -> &[Arc<str>] {
         let names = || self.0.get()?.names.get(scope? as usize);
         names().map_or(&[], Vec::as_slice)

@@ -63,6 +63,7 @@ mod tests;
 
 pub use tower_chassis_core::invocation::OnEmpty;
 
+pub(crate) use self::policy::Test;
 pub use self::{
     layer::{Traffic, TrafficLayer},
     policy::{InvalidRules, TrafficPolicy},

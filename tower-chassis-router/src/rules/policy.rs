@@ -36,8 +36,9 @@ struct Compiled {
     subsets: Vec<Arc<Subset>>,
 }
 
+/// A [`ValueMatch`], compiled.
 #[derive(Debug)]
-enum Test {
+pub(crate) enum Test {
     Exact(Box<[u8]>),
     Prefix(Box<[u8]>),
     Regex(Expression),
@@ -145,7 +146,18 @@ impl Compiled {
 }
 
 impl Test {
-    fn accepts(&self, value: &[u8]) -> bool {
+    pub(crate) fn new(value: ValueMatch) -> Result<Self, regex::Error> {
+        Ok(match value {
+            ValueMatch::Exact(value) => Self::Exact(value.into_bytes().into()),
+            ValueMatch::Prefix(value) => Self::Prefix(value.into_bytes().into()),
+            ValueMatch::Present => Self::Present,
+            ValueMatch::Regex(expression) => {
+                Self::Regex(Expression::new(&expression, EXPRESSION_LIMIT)?)
+            }
+        })
+    }
+
+    pub(crate) fn accepts(&self, value: &[u8]) -> bool {
         match self {
             Self::Exact(wanted) => **wanted == *value,
             Self::Prefix(wanted) => value.starts_with(wanted),
@@ -214,20 +226,14 @@ fn compile_header(
     let name = HeaderName::try_from(header.name)
         .map_err(|_| faults.push(format!("{at}.name"), "must be the name of a header"))
         .ok();
-    let test = match header.value {
-        ValueMatch::Exact(value) => Some(Test::Exact(value.into_bytes().into())),
-        ValueMatch::Prefix(value) => Some(Test::Prefix(value.into_bytes().into())),
-        ValueMatch::Present => Some(Test::Present),
-        ValueMatch::Regex(expression) => Expression::new(&expression, EXPRESSION_LIMIT)
-            .map(Test::Regex)
-            .map_err(|error| {
-                faults.push(
-                    format!("{at}.value"),
-                    format!("must be a small expression: {error}"),
-                )
-            })
-            .ok(),
-    };
+    let test = Test::new(header.value)
+        .map_err(|error| {
+            faults.push(
+                format!("{at}.value"),
+                format!("must be a small expression: {error}"),
+            )
+        })
+        .ok();
     Some((name?, test?))
 }
 

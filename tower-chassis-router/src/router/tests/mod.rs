@@ -3,11 +3,15 @@
 mod build;
 mod compose;
 mod extract;
+mod guard;
+mod introspect;
+mod policy;
 mod serve;
+mod state;
 mod swap;
+mod url;
 
 use std::{
-    convert::Infallible,
     sync::{Arc, Mutex},
     task::{Context, Poll},
 };
@@ -17,7 +21,7 @@ use http_body_util::BodyExt;
 use tower::{Layer, Service, ServiceExt};
 use tower_chassis_core::{Body, Carrier, invocation::MatchedRoute};
 
-use super::{Route, RouteFuture, RouteService, Router};
+use super::{RouteService, Router};
 
 /// Status, text and `Allow` of an answer.
 async fn read(response: Response<Body>) -> (u16, String, Option<String>) {
@@ -91,10 +95,10 @@ impl Log {
     }
 }
 
-impl<B> Layer<Route<B>> for Note {
-    type Service = Noting<B>;
+impl<S> Layer<S> for Note {
+    type Service = Noting<S>;
 
-    fn layer(&self, inner: Route<B>) -> Noting<B> {
+    fn layer(&self, inner: S) -> Noting<S> {
         Noting {
             note: self.clone(),
             inner,
@@ -102,30 +106,22 @@ impl<B> Layer<Route<B>> for Note {
     }
 }
 
-struct Noting<B> {
+#[derive(Clone)]
+struct Noting<S> {
     note: Note,
-    inner: Route<B>,
+    inner: S,
 }
 
-impl<B> Clone for Noting<B> {
-    fn clone(&self) -> Self {
-        Self {
-            note: self.note.clone(),
-            inner: self.inner.clone(),
-        }
-    }
-}
+impl<S: Service<R>, R> Service<R> for Noting<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
 
-impl<B: Send + 'static> Service<Request<B>> for Noting<B> {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = RouteFuture;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Service::<Request<B>>::poll_ready(&mut self.inner, cx)
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, req: Request<B>) -> RouteFuture {
+    fn call(&mut self, req: R) -> S::Future {
         self.note.log.lock().unwrap().push(self.note.name);
         self.inner.call(req)
     }
