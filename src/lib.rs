@@ -5,6 +5,7 @@
 //! | `router` | [`router`] | yes |
 //! | `resilience` | [`adaptive`], [`balance`], [`breaker`], [`bulkhead`], [`cache`], [`coalesce`], [`deadline`], [`fallback`], [`fault`], [`hedge`], [`mirror`], [`rate_limit`], [`retry`], [`shed`], [`stack`], [`timeout`] | yes |
 //! | `fault-injection` | [`fault`] can be armed | no |
+//! | `axum` | handlers and routers of axum on our routes (`router::interop`) | no |
 //! | `redis` | a [`rate_limit`] that instances share through Redis | no |
 //! | `observe` | [`access_log`], [`metrics`], [`trace`] | yes |
 //! | `server` | [`server`](mod@server) | yes |

@@ -9,7 +9,7 @@ use std::{
 
 use http::{Request, Response};
 use pin_project_lite::pin_project;
-use tower_chassis_core::Body;
+use tower_chassis_core::{Body, boxed::BoxFuture};
 
 use crate::{
     extract::{Extract, Needs},
@@ -62,6 +62,17 @@ pub trait Handler<B, M>: Send + Sync + 'static {
 
     /// Answers `req`, which came here by `matched`.
     fn call(&self, req: Request<B>, matched: Match<'_>, needs: &Self::Needs) -> Self::Future;
+
+    /// For those whose future is boxed already.
+    #[doc(hidden)]
+    fn call_boxed(
+        &self,
+        req: Request<B>,
+        matched: Match<'_>,
+        needs: &Self::Needs,
+    ) -> BoxFuture<'static, Response<Body>> {
+        Box::pin(self.call(req, matched, needs))
+    }
 }
 
 /// Tells a [`Handler`] that takes the request first.

@@ -33,6 +33,9 @@
 mod expression;
 mod extract;
 mod handler;
+#[cfg(feature = "axum")]
+#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
+pub mod interop;
 pub mod matcher;
 mod params;
 pub mod pattern;
@@ -41,6 +44,9 @@ mod response;
 pub mod router;
 pub mod rules;
 
+#[cfg(feature = "axum")]
+#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
+pub use self::interop::{Path, PathError, RawPathParams, axum_handler};
 pub use self::{
     extract::{Extract, MatchedTemplate, Needs, State},
     handler::Handler,

@@ -39,6 +39,11 @@ pub struct Params {
 }
 
 impl Params {
+    #[cfg(feature = "axum")]
+    pub(crate) fn route(&self) -> Option<tower_chassis_core::invocation::MatchedRoute> {
+        self.table.route(self.route?)
+    }
+
     /// The template of the route. `None` in a layer and in a fallback.
     #[must_use]
     pub fn template(&self) -> Option<&str> {
@@ -61,6 +66,10 @@ impl Params {
         let raw = self
             .raw(name)
             .ok_or_else(|| ParamError::new(name, Reason::Missing))?;
+        Self::decoded(name, raw)
+    }
+
+    pub(crate) fn decoded<'v>(name: &str, raw: &'v str) -> Result<Cow<'v, str>, ParamError> {
         match percent::decode(raw.as_bytes()) {
             Cow::Borrowed(_) => Ok(Cow::Borrowed(raw)),
             Cow::Owned(bytes) => match String::from_utf8(bytes) {

@@ -408,6 +408,34 @@ impl<B: Send + 'static> Router<B> {
         )
     }
 
+    /// Hands everything below `prefix`, whatever the method, to a tower service that sees the whole path. It is
+    /// there for gRPC, whose paths are names: tonic's `Routes` below `/`, or one service below its own name.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use http::{Request, Response};
+    /// use tower_chassis_core::Body;
+    /// use tower_chassis_router::Router;
+    ///
+    /// # fn main() -> Result<(), tower_chassis_router::BuildErrors> {
+    /// # let health = tower::service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) });
+    /// let app = Router::new().mount_grpc("/grpc.health.v1.Health", health).build()?;
+    /// # Ok(()) }
+    /// ```
+    #[track_caller]
+    pub fn mount_grpc<S>(self, prefix: &str, service: S) -> Self
+    where
+        S: Service<Request<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+        S::Response: IntoResponse,
+        S::Future: Send + 'static,
+    {
+        self.mounted(
+            prefix,
+            Target::Service(End::service(service)),
+            Location::caller(),
+        )
+    }
+
     /// Puts `layer` around the whole router, 404 and 405 included, whatever is added later. The layer
     /// that is added last is outermost. See [Layers](super#layers).
     #[doc(alias = "Use")]

@@ -119,12 +119,15 @@ where
             route: self.route,
             ..matched
         };
-        Box::pin(self.handler.call(req, matched, &self.needs))
+        self.handler.call_boxed(req, matched, &self.needs)
     }
 }
 
 /// A tower service: its clone is readied and called in one box.
-pub(super) struct Foreign<S>(pub(super) S);
+pub(super) struct Foreign<S> {
+    pub(super) service: S,
+    pub(super) route: Option<u32>,
+}
 
 impl<B, S> Endpoint<B> for Foreign<S>
 where
@@ -135,10 +138,11 @@ where
 {
     fn serve(&self, mut req: Request<B>, matched: Match<'_>) -> BoxFuture<'static, Response<Body>> {
         if matched.has_params() {
-            let params = matched.params(&req);
+            let route = self.route;
+            let params = Match { route, ..matched }.params(&req);
             req.extensions_mut().insert(params);
         }
-        oneshot(self.0.clone(), req)
+        oneshot(self.service.clone(), req)
     }
 }
 

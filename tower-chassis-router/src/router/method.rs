@@ -77,7 +77,9 @@ impl<B: Send + 'static> End<B> {
         S::Response: IntoResponse,
         S::Future: Send + 'static,
     {
-        Self::new::<S>(Box::new(|_, _| Ok(Arc::new(Foreign(service)))))
+        Self::new::<S>(Box::new(|_, route| {
+            Ok(Arc::new(Foreign { service, route }))
+        }))
     }
 
     /// A service that sees the rest of the path alone.
@@ -88,7 +90,9 @@ impl<B: Send + 'static> End<B> {
         S::Response: IntoResponse,
         S::Future: Send + 'static,
     {
-        Self::new::<S>(Box::new(|_, _| Ok(Arc::new(Stripped(Foreign(service))))))
+        Self::new::<S>(Box::new(|_, route| {
+            Ok(Arc::new(Stripped(Foreign { service, route })))
+        }))
     }
 }
 

@@ -27,7 +27,7 @@ impl Table {
         self.0.get().map(|filled| &filled.routes)
     }
 
-    pub(super) fn route(&self, index: u32) -> Option<MatchedRoute> {
+    pub(crate) fn route(&self, index: u32) -> Option<MatchedRoute> {
         Some(MatchedRoute::new(Arc::clone(self.routes()?), index))
     }
 

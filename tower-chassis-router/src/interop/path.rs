@@ -1,0 +1,511 @@
+//! What the path captured, as a type of the user's.
+
+use std::{
+    borrow::Cow,
+    error::Error,
+    fmt,
+    ops::{Deref, DerefMut},
+};
+
+use axum_core::extract::FromRequestParts;
+use http::{Request, StatusCode, request::Parts};
+use serde::{
+    Deserializer,
+    de::{
+        self, DeserializeOwned, DeserializeSeed, EnumAccess, MapAccess, SeqAccess, VariantAccess,
+        Visitor, value::StrDeserializer,
+    },
+    forward_to_deserialize_any,
+};
+use tower_chassis_core::Body;
+
+use crate::{
+    extract::{Extract, MatchedTemplate},
+    params::Params,
+    response::IntoResponse,
+    router::Match,
+};
+
+/// The captures of the path, deserialized: for our handlers, and for those of axum on our routes.
+///
+/// | `T` | takes |
+/// |---|---|
+/// | a number, `String`, `char`, `bool`, an enum of units | the only capture |
+/// | a tuple | all captures, from the left |
+/// | a struct, a `HashMap` | captures by name; where nested routers use one name, the innermost |
+/// | `Vec<(String, String)>` | all names and values |
+///
+/// Values are percent-decoded. What cannot be deserialized is `400 Bad Request`, a type that does not fit the
+/// pattern `500 Internal Server Error`.
+///
+/// It is used as axum's `Path`, which cannot work here: it reads a type that is private to axum, and answers 500 ("No
+/// paths parameters found for matched route") on a route that is not axum's. If you see that, import this one.
+///
+/// ```
+/// use tower_chassis_core::Body;
+/// use tower_chassis_router::{Path, Router, get};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Article { year: u16, slug: String }
+///
+/// async fn article(Path(Article { year, slug }): Path<Article>) -> String {
+///     format!("{slug} of {year}")
+/// }
+///
+/// # fn main() -> Result<(), tower_chassis_router::BuildErrors> {
+/// let app = Router::<Body>::new().route("/{year}/{slug}", get(article)).build()?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Path<T>(pub T);
+
+impl<T> Deref for Path<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for Path<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+impl<T: DeserializeOwned> Path<T> {
+    fn of(params: &Params) -> Result<Self, PathError> {
+        let mut values = Vec::with_capacity(params.len());
+        for (name, raw) in params.iter() {
+            values.push((name, Params::decoded(name, raw).map_err(PathError::new)?));
+        }
+        T::deserialize(Captured(values)).map(Self)
+    }
+}
+
+impl<B, T: DeserializeOwned> Extract<B> for Path<T> {
+    type Needs = ();
+    type Refusal = PathError;
+
+    fn extract(req: &mut Request<B>, matched: Match<'_>, (): &()) -> Result<Self, PathError> {
+        Self::of(&matched.params(req))
+    }
+}
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = PathError;
+
+    async fn from_request_parts(head: &mut Parts, _: &S) -> Result<Self, PathError> {
+        Self::of(params(head)?)
+    }
+}
+
+/// The captures of the path as they stand in it, with their escapes: names and values, in axum's handlers on our
+/// routes. In our own take [`Params`].
+#[derive(Clone, Debug)]
+pub struct RawPathParams(Params);
+
+impl RawPathParams {
+    /// All captures from the left.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter()
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for RawPathParams {
+    type Rejection = PathError;
+
+    async fn from_request_parts(head: &mut Parts, _: &S) -> Result<Self, PathError> {
+        params(head).cloned().map(Self)
+    }
+}
+
+/// In axum's handlers on our routes.
+impl<S: Send + Sync> FromRequestParts<S> for Params {
+    type Rejection = PathError;
+
+    async fn from_request_parts(head: &mut Parts, _: &S) -> Result<Self, PathError> {
+        params(head).cloned()
+    }
+}
+
+/// In axum's handlers on our routes.
+impl<S: Send + Sync> FromRequestParts<S> for MatchedTemplate {
+    type Rejection = PathError;
+
+    async fn from_request_parts(head: &mut Parts, _: &S) -> Result<Self, PathError> {
+        params(head).map(|params| Self(params.route()))
+    }
+}
+
+fn params(head: &Parts) -> Result<&Params, PathError> {
+    let params = head.extensions.get();
+    params.ok_or(PathError {
+        status: StatusCode::INTERNAL_SERVER_ERROR,
+        message: "no route of tower-chassis-router matched this request".into(),
+    })
+}
+
+/// Why a [`Path`] could not be made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PathError {
+    status: StatusCode,
+    message: Box<str>,
+}
+
+impl PathError {
+    fn new(message: impl fmt::Display) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            message: message.to_string().into(),
+        }
+    }
+
+    fn misfit(message: impl fmt::Display) -> Self {
+        Self {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            ..Self::new(message)
+        }
+    }
+
+    /// Whether the type does not fit the pattern of the route: a fault of the program.
+    #[must_use]
+    pub fn is_misfit(&self) -> bool {
+        self.status.is_server_error()
+    }
+}
+
+impl fmt::Display for PathError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for PathError {}
+
+impl de::Error for PathError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::new(message)
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self::misfit(format_args!(
+            "path parameter `{field}` is not captured by this route"
+        ))
+    }
+}
+
+impl IntoResponse for PathError {
+    fn into_response(self) -> http::Response<Body> {
+        (self.status, String::from(self.message)).into_response()
+    }
+}
+
+impl axum_core::response::IntoResponse for PathError {
+    fn into_response(self) -> axum_core::response::Response {
+        let answer = (self.status, String::from(self.message));
+        axum_core::response::IntoResponse::into_response(answer)
+    }
+}
+
+/// All captures.
+struct Captured<'de>(Vec<(&'de str, Cow<'de, str>)>);
+
+impl<'de> Captured<'de> {
+    fn only(self) -> Result<Value<'de>, PathError> {
+        let count = self.0.len();
+        match <[_; 1]>::try_from(self.0) {
+            Ok([(name, text)]) => Ok(Value { name, text }),
+            Err(_) => Err(PathError::misfit(format_args!(
+                "the route captures {count} values, 1 is wanted"
+            ))),
+        }
+    }
+}
+
+macro_rules! forward_to_only {
+    ($($method:ident)+) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PathError> {
+            self.only()?.$method(visitor)
+        }
+    )+};
+}
+
+impl<'de> Deserializer<'de> for Captured<'de> {
+    type Error = PathError;
+
+    forward_to_only! {
+        deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
+        deserialize_i128 deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64
+        deserialize_u128 deserialize_f32 deserialize_f64 deserialize_char deserialize_str
+        deserialize_string deserialize_bytes deserialize_byte_buf deserialize_identifier
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PathError> {
+        self.deserialize_map(visitor)
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PathError> {
+        visitor.visit_unit()
+    }
+
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PathError> {
+        visitor.visit_unit()
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, PathError> {
+        visitor.visit_unit()
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PathError> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, PathError> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PathError> {
+        visitor.visit_seq(Values(self.0.into_iter(), None))
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(
+        self,
+        len: usize,
+        visitor: V,
+    ) -> Result<V::Value, PathError> {
+        if len != self.0.len() {
+            return Err(PathError::misfit(format_args!(
+                "the route captures {} values, {len} are wanted",
+                self.0.len()
+            )));
+        }
+        self.deserialize_seq(visitor)
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        len: usize,
+        visitor: V,
+    ) -> Result<V::Value, PathError> {
+        self.deserialize_tuple(len, visitor)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, PathError> {
+        // Of equal names the innermost, which is last.
+        let mut seen = Vec::new();
+        self.0.reverse();
+        self.0.retain(|(name, _)| {
+            let fresh = !seen.contains(name);
+            seen.push(*name);
+            fresh
+        });
+        self.0.reverse();
+        visitor.visit_map(Values(self.0.into_iter(), None))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, PathError> {
+        self.deserialize_map(visitor)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, PathError> {
+        self.only()?.deserialize_enum(name, variants, visitor)
+    }
+}
+
+struct Values<'de>(
+    std::vec::IntoIter<(&'de str, Cow<'de, str>)>,
+    Option<Value<'de>>,
+);
+
+impl<'de> SeqAccess<'de> for Values<'de> {
+    type Error = PathError;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, PathError> {
+        let next = self.0.next();
+        next.map(|(name, text)| seed.deserialize(Value { name, text }))
+            .transpose()
+    }
+}
+
+impl<'de> MapAccess<'de> for Values<'de> {
+    type Error = PathError;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, PathError> {
+        let Some((name, text)) = self.0.next() else {
+            return Ok(None);
+        };
+        self.1 = Some(Value { name, text });
+        seed.deserialize(StrDeserializer::new(name)).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, PathError> {
+        match self.1.take() {
+            Some(value) => seed.deserialize(value),
+            None => Err(de::Error::custom("a value was asked for before its name")),
+        }
+    }
+}
+
+/// One capture.
+struct Value<'de> {
+    name: &'de str,
+    text: Cow<'de, str>,
+}
+
+macro_rules! parse {
+    ($($method:ident $visit:ident $kind:literal)+) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PathError> {
+            match self.text.parse() {
+                Ok(value) => visitor.$visit(value),
+                Err(_) => Err(PathError::new(format_args!(
+                    "path parameter `{}` is no {}", self.name, $kind
+                ))),
+            }
+        }
+    )+};
+}
+
+impl<'de> Deserializer<'de> for Value<'de> {
+    type Error = PathError;
+
+    parse! {
+        deserialize_bool visit_bool "bool"
+        deserialize_i8 visit_i8 "i8"
+        deserialize_i16 visit_i16 "i16"
+        deserialize_i32 visit_i32 "i32"
+        deserialize_i64 visit_i64 "i64"
+        deserialize_i128 visit_i128 "i128"
+        deserialize_u8 visit_u8 "u8"
+        deserialize_u16 visit_u16 "u16"
+        deserialize_u32 visit_u32 "u32"
+        deserialize_u64 visit_u64 "u64"
+        deserialize_u128 visit_u128 "u128"
+        deserialize_f32 visit_f32 "f32"
+        deserialize_f64 visit_f64 "f64"
+        deserialize_char visit_char "char"
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PathError> {
+        let refused = |error: PathError| {
+            PathError::new(format_args!("path parameter `{}`: {error}", self.name))
+        };
+        match self.text {
+            Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
+            Cow::Owned(text) => visitor.visit_string(text),
+        }
+        .map_err(refused)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PathError> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, PathError> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    /// A name and a value.
+    fn deserialize_tuple<V: Visitor<'de>>(
+        self,
+        len: usize,
+        visitor: V,
+    ) -> Result<V::Value, PathError> {
+        if len != 2 {
+            return Err(PathError::misfit(format_args!(
+                "path parameter `{}` is no tuple of {len}",
+                self.name
+            )));
+        }
+        visitor.visit_seq(de::value::SeqDeserializer::new(
+            [Cow::Borrowed(self.name), self.text].into_iter(),
+        ))
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, PathError> {
+        visitor.visit_enum(self)
+    }
+
+    forward_to_deserialize_any! {
+        str string bytes byte_buf unit unit_struct seq tuple_struct map struct identifier
+        ignored_any
+    }
+}
+
+impl<'de> EnumAccess<'de> for Value<'de> {
+    type Error = PathError;
+    type Variant = Unit;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Unit), PathError> {
+        seed.deserialize(self).map(|variant| (variant, Unit))
+    }
+}
+
+/// A variant without anything in it.
+struct Unit;
+
+impl Unit {
+    fn refused<T>() -> Result<T, PathError> {
+        Err(PathError::misfit(
+            "a path parameter can only be a variant without fields",
+        ))
+    }
+}
+
+impl<'de> VariantAccess<'de> for Unit {
+    type Error = PathError;
+
+    fn unit_variant(self) -> Result<(), PathError> {
+        Ok(())
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, _: T) -> Result<T::Value, PathError> {
+        Self::refused()
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, _: V) -> Result<V::Value, PathError> {
+        Self::refused()
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, PathError> {
+        Self::refused()
+    }
+}
