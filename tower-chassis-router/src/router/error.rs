@@ -13,6 +13,13 @@ pub(super) struct Place {
     pub(super) template: Arc<str>,
 }
 
+impl Place {
+    /// Whether both are the same call.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.location == other.location && self.template == other.template
+    }
+}
+
 /// Everything that is wrong with a router, from [`Router::build`](super::Router::build). Never empty.
 ///
 /// ```

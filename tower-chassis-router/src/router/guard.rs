@@ -18,10 +18,11 @@ use tower_chassis_core::{Body, Carrier, boxed::BoxFuture};
 use super::{
     endpoint::{Endpoint, Match},
     error::Place,
+    explain::{Trail, Why},
     locate::{Located, Search},
 };
 use crate::{
-    matcher::{Builder, Captures, Matcher, Outcome},
+    matcher::{Builder, Captures, Matcher, Outcome, Verdict},
     pattern::{Pattern, PatternError},
     percent,
     rules::{HeaderMatch, Test, ValueMatch},
@@ -350,8 +351,41 @@ impl<B: Send + 'static> Endpoint<B> for Fork<B> {
             host: host.as_ref(),
             ..matched
         };
-        let endpoint = guarded.map_or(&self.default, |guarded| &guarded.endpoint);
-        endpoint.locate(search, matched)
+        if let Some(trail) = &mut search.trail {
+            self.trace(trail, search.req, guarded);
+        }
+        match guarded {
+            Some(guarded) => search.enter(&guarded.endpoint, matched),
+            None => self.default.locate(search, matched),
+        }
+    }
+}
+
+impl<B> Fork<B> {
+    /// Tells of every router that there is to choose from.
+    fn trace<T>(&self, trail: &mut Trail, req: &Request<T>, chosen: Option<&Guarded<B>>) {
+        let mut push = |guarded: &Guarded<B>, holds: bool| {
+            let why = match (chosen.is_some_and(|one| std::ptr::eq(one, guarded)), holds) {
+                (true, _) => Why::Enters,
+                (false, true) => Why::Later,
+                _ => Why::Unmet,
+            };
+            trail.push(&guarded.place.template, Vec::new(), why);
+        };
+        let mut exact: Vec<_> = self.exact.values().collect();
+        exact.sort_by(|one, other| one.place.template.cmp(&other.place.template));
+        exact.into_iter().for_each(|guarded| push(guarded, false));
+        if let Some(patterns) = &self.patterns {
+            let host = host_of(req, self.forwarded.as_ref()).unwrap_or_default();
+            let path = reversed(&normal(&host));
+            for tried in patterns.explain(&Method::GET, &path, 0) {
+                let holds = matches!(tried.verdict, Verdict::Serves | Verdict::Later);
+                push(tried.value, holds);
+            }
+        }
+        for (condition, guarded) in &self.conditions {
+            push(guarded, condition.holds(req));
+        }
     }
 }
 

@@ -11,10 +11,11 @@ use tower_chassis_core::{Body, Carrier, boxed::BoxFuture};
 use super::{
     endpoint::{Endpoint, Match},
     error::Place,
+    explain::{Trail, Why},
     locate::{Located, Search},
     slash::{self, TrailingSlash},
 };
-use crate::matcher::{Captures, Matcher, Outcome};
+use crate::matcher::{self, Captures, Matcher, Outcome, Tried};
 
 pub(super) struct Level<B> {
     pub(super) matcher: Matcher<Slot<B>>,
@@ -118,6 +119,57 @@ impl<B> Level<B> {
         }
     }
 
+    /// Tells of every place that is looked at.
+    fn trace(&self, trail: &mut Trail, method: &Method, path: &str, from: usize) {
+        let tried = self.matcher.explain(method, path, from);
+        let mut decided = tried
+            .iter()
+            .filter(|tried| tried.verdict == matcher::Verdict::Serves);
+        let serving = decided.next().map(|tried| &tried.value.place);
+        let seen = path.get(from..).unwrap_or_default();
+        let missed = |tried: &Tried<'_, Slot<B>>| {
+            use matcher::Verdict::{Later, Method, Serves};
+            !matches!(tried.verdict, Serves | Later | Method)
+        };
+        let respelled = match self.trailing_slash {
+            TrailingSlash::Exact => None,
+            _ if !tried.iter().all(missed) => None,
+            _ => slash::other(path, from),
+        };
+        for tried in tried {
+            let Slot { place, stub, .. } = tried.value;
+            let serves = tried.verdict == matcher::Verdict::Serves;
+            // A mount is one candidate, not three.
+            let again = match stub {
+                None => false,
+                Some(Stub::Rest) => !serves && serving.is_some_and(|one| one.is(place)),
+                Some(Stub::Bare | Stub::Slash) => !serves,
+            };
+            if again {
+                continue;
+            }
+            let why = match Why::of(tried.verdict, seen) {
+                Why::Serves if tried.value.route.is_none() => Why::Enters,
+                why => why,
+            };
+            trail.push(&place.template, tried.methods, why);
+        }
+        if let Some(other) = respelled {
+            let path: Box<str> = other.get(from..).unwrap_or_default().into();
+            trail.push(&Arc::from(&*path), Vec::new(), Why::Respelled { path });
+            let from = from.min(other.len());
+            for tried in self.matcher.explain(method, &other, from) {
+                if matches!(
+                    tried.verdict,
+                    matcher::Verdict::Serves | matcher::Verdict::Method
+                ) {
+                    let why = Why::of(tried.verdict, &other);
+                    trail.push(&tried.value.place.template, tried.methods, why);
+                }
+            }
+        }
+    }
+
     fn not_allowed(&self, method: &Method, path: &str, from: usize) -> Verdict<'_, B> {
         let allow = self.matcher.allow(path, from);
         if !self.implicit_options {
@@ -207,6 +259,9 @@ where
         let req = search.req;
         let path = matched.path(req);
         let query = req.uri().query();
+        if let Some(trail) = &mut search.trail {
+            self.trace(trail, req.method(), path, matched.at);
+        }
         match self.verdict(req.method(), path, query, matched.at, &mut captures) {
             Verdict::Slot { slot, at } => {
                 let matched = Match {
@@ -217,7 +272,7 @@ where
                     ..matched
                 };
                 match slot.route {
-                    None => slot.endpoint.locate(search, matched),
+                    None => search.enter(&slot.endpoint, matched),
                     Some(numbers) => Located::Route {
                         index: numbers.listed,
                         params: matched.params(req),

@@ -1,8 +1,14 @@
 //! Which route serves a request, without running anything.
 
+use std::sync::Arc;
+
 use http::{HeaderValue, Request};
 
-use super::RouteInfo;
+use super::{
+    RouteInfo,
+    endpoint::{Endpoint, Match},
+    explain::Trail,
+};
 use crate::params::Params;
 
 /// What a router would do with a request: see [`RouteService::find`](super::RouteService::find).
@@ -64,6 +70,22 @@ impl<'a> Found<'a> {
 /// A question to a tree of routers.
 pub(crate) struct Search<'a> {
     pub(super) req: &'a Request<()>,
+    /// What was looked at, if somebody wants to know.
+    pub(super) trail: Option<Trail>,
+}
+
+impl Search<'_> {
+    /// Asks a router that was entered.
+    pub(super) fn enter<B>(
+        &mut self,
+        router: &Arc<dyn Endpoint<B>>,
+        matched: Match<'_>,
+    ) -> Located {
+        if let Some(trail) = &mut self.trail {
+            trail.depth += 1;
+        }
+        router.locate(self, matched)
+    }
 }
 
 /// Its answer.

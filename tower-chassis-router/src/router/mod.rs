@@ -58,8 +58,10 @@
 
 mod build;
 mod describe;
+mod document;
 mod endpoint;
 mod error;
+mod explain;
 mod future;
 mod guard;
 mod layered;
@@ -77,8 +79,10 @@ mod url;
 
 pub use self::{
     describe::{Router, WrongMethod},
+    document::RouteDocs,
     endpoint::Match,
     error::{BuildError, BuildErrors},
+    explain::{Explanation, Step, Why},
     future::RouteFuture,
     guard::Condition,
     layered::{Named, Route, RouteLayer, named},

@@ -14,6 +14,7 @@ use tower_service::Service;
 use super::{
     RouteInfo,
     endpoint::{Endpoint, Match},
+    explain::{Explanation, Trail},
     future::RouteFuture,
     locate::{Found, Search},
     table::Table,
@@ -90,22 +91,61 @@ impl<B> RouteService<B> {
     #[must_use]
     #[doc(alias = "Match")]
     pub fn find(&self, method: &Method, target: &str) -> Found<'_> {
-        let Ok(uri) = target.parse::<Uri>() else {
-            return Found::NotFound;
-        };
-        let mut req = Request::new(());
-        *req.method_mut() = method.clone();
-        *req.uri_mut() = uri;
-        self.find_for(&req)
+        match question(method, target) {
+            Some(req) => self.find_for(&req),
+            None => Found::NotFound,
+        }
     }
 
     /// As [`find`](Self::find), for a request with headers.
     #[must_use]
     pub fn find_for(&self, req: &Request<()>) -> Found<'_> {
-        let mut search = Search { req };
+        self.search(req, None).0
+    }
+
+    fn search(&self, req: &Request<()>, trail: Option<Trail>) -> (Found<'_>, Option<Trail>) {
+        let mut search = Search { req, trail };
         let root = Match::root(&self.inner.table);
         let located = self.inner.entry.locate(&mut search, root);
-        Found::new(located, &self.inner.routes)
+        (Found::new(located, &self.inner.routes), search.trail)
+    }
+
+    /// What [`find`](Self::find) looks at on its way, in order, and why each candidate was taken or not. It
+    /// looks at the whole table: for people, not for each request. None where `target` is no path and no URL.
+    ///
+    /// ```
+    /// use http::Method;
+    /// use tower_chassis_core::Body;
+    /// use tower_chassis_router::{Router, get, put};
+    ///
+    /// # fn main() -> Result<(), tower_chassis_router::BuildErrors> {
+    /// let users = Router::new()
+    ///     .route("/{id}", put(|| async { "saved" }))
+    ///     .route("/{id:[0-9]+}", get(|| async { "one" }))
+    ///     .route("/me", get(|| async { "me" }));
+    /// let app = Router::<Body>::new().nest("/users", users).build()?;
+    /// assert_eq!(
+    ///     app.explain(&Method::PUT, "/users/me").unwrap().to_string(),
+    ///     "PUT /users/me\n\
+    ///      -> /users/* [*]: decides from here on\n\
+    ///     \x20    /users/me [GET]: has not the method\n\
+    ///     \x20    1 with another first segment\n\
+    ///     \x20 -> /users/{id} [PUT]: serves it\n\
+    ///      = PUT /users/{id}: id = me",
+    /// );
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn explain(&self, method: &Method, target: &str) -> Option<Explanation<'_>> {
+        Some(self.explain_for(&question(method, target)?))
+    }
+
+    /// As [`explain`](Self::explain), for a request with headers.
+    #[must_use]
+    pub fn explain_for(&self, req: &Request<()>) -> Explanation<'_> {
+        let (found, trail) = self.search(req, Some(Trail::default()));
+        let steps = trail.map(|trail| trail.steps).unwrap_or_default();
+        Explanation::new(req, steps, found)
     }
 
     /// The path of the route with this [name](super::MethodRouter::name), with `values` for its parameters,
@@ -145,6 +185,14 @@ impl<B> RouteService<B> {
     pub fn table(&self) -> Option<&Arc<RouteTable>> {
         self.inner.table.routes()
     }
+}
+
+/// A request for `target` and nothing else.
+fn question(method: &Method, target: &str) -> Option<Request<()>> {
+    let mut req = Request::new(());
+    *req.uri_mut() = target.parse::<Uri>().ok()?;
+    *req.method_mut() = method.clone();
+    Some(req)
 }
 
 impl<B> Clone for RouteService<B> {

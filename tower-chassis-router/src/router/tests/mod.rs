@@ -2,6 +2,8 @@
 
 mod build;
 mod compose;
+mod document;
+mod explain;
 mod extract;
 mod guard;
 mod introspect;

@@ -5,7 +5,7 @@ use tower::ServiceExt;
 use tower_chassis_core::Body;
 
 use super::{ask, check, request, template};
-use crate::{Found, Params, Router, TrailingSlash, get, post};
+use crate::{Found, Params, Router, TrailingSlash, WrongMethod, get, post};
 
 #[tokio::test]
 async fn options_can_be_answered_by_the_router() {
@@ -187,4 +187,36 @@ async fn a_redirect_leads_to_the_route_also_behind_a_proxy_that_strips() {
     assert_eq!(response.headers()["location"], "../b?q");
     // `/outer/a/b/` and `../b` is `/outer/a/b`.
     assert_eq!(ask(&app, "POST /outer/a/b").await, "here");
+}
+
+#[tokio::test]
+async fn the_route_that_fits_best_can_decide_alone() {
+    let sub = || {
+        Router::new()
+            .route("/me", get(|| async { "me" }))
+            .route("/{id}", get(|| async { "id" }).put(|| async { "put" }))
+    };
+    let app = sub()
+        .nest(
+            "/strict",
+            sub()
+                .wrong_method(WrongMethod::Strict)
+                .nest("/inherits", sub()),
+        )
+        .nest(
+            "/strict/continue",
+            sub().wrong_method(WrongMethod::Continue),
+        )
+        .build()
+        .unwrap();
+    for (line, expected) in [
+        ("PUT /me", "put"),
+        // `PUT` would not be served either, so it is not allowed.
+        ("PUT /strict/me", "405 [GET, HEAD]"),
+        ("PUT /strict/other", "put"),
+        ("PUT /strict/inherits/me", "405 [GET, HEAD]"),
+        ("PUT /strict/continue/me", "put"),
+    ] {
+        assert_eq!(ask(&app, line).await, expected, "{line}");
+    }
 }
