@@ -147,7 +147,7 @@ pub struct Missing(pub(crate) &'static str);
     message = "`{Self}` cannot be looked up in the states of a router",
     note = "`Extract::Needs` is `()`, `State<T>` of a `T: Clone + Send + Sync + 'static`, or a tuple of those"
 )]
-pub trait Needs: Sized + Send + Sync + 'static {
+pub trait Needs: Clone + Sized + Send + Sync + 'static {
     #[doc(hidden)]
     fn find(states: &States) -> Result<Self, Missing>;
 }

@@ -1,9 +1,11 @@
 //! Async functions as endpoints.
 
 use std::{
+    any::type_name,
     fmt,
     marker::PhantomData,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -14,7 +16,7 @@ use tower_chassis_core::{Body, boxed::BoxFuture};
 use crate::{
     extract::{Extract, Needs},
     response::IntoResponse,
-    router::Match,
+    router::{Endpoint, Function, Match, Table},
 };
 
 /// An async function (or closure) that answers requests: of up to eight arguments that implement
@@ -72,6 +74,34 @@ pub trait Handler<B, M>: Send + Sync + 'static {
         needs: &Self::Needs,
     ) -> BoxFuture<'static, Response<Body>> {
         Box::pin(self.call(req, matched, needs))
+    }
+
+    /// What the table of routes holds.
+    #[doc(hidden)]
+    fn endpoint(
+        self,
+        needs: Self::Needs,
+        route: Option<u32>,
+        _table: &Arc<Table>,
+    ) -> Arc<dyn Endpoint<B>>
+    where
+        Self: Sized,
+        B: Send + 'static,
+        M: 'static,
+    {
+        Arc::new(Function::new(self, needs, route))
+    }
+
+    /// The layers that are part of it, in run order.
+    #[doc(hidden)]
+    fn layers() -> Arc<[Arc<str>]> {
+        Arc::default()
+    }
+
+    /// The name of the function.
+    #[doc(hidden)]
+    fn kind() -> &'static str {
+        type_name::<Self>()
     }
 }
 

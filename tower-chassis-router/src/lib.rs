@@ -53,10 +53,11 @@ pub use self::{
     params::{ParamError, Params},
     response::IntoResponse,
     router::{
-        BuildError, BuildErrors, Condition, Explanation, Found, Match, MethodRouter, Named, Route,
-        RouteDocs, RouteFuture, RouteInfo, RouteLayer, RouteService, Router, Step, SwapRouter,
-        TrailingSlash, UrlError, Why, WrongMethod, any, any_service, delete, delete_service, get,
-        get_service, head, head_service, named, on, on_service, options, options_service, patch,
-        patch_service, post, post_service, put, put_service,
+        BuildError, BuildErrors, Condition, Explanation, Found, HandlerService, Match,
+        MethodRouter, Named, Route, RouteDocs, RouteFuture, RouteInfo, RouteLayer, RouteService,
+        Router, Step, SwapRouter, TrailingSlash, UrlError, Why, Wrapped, WrongMethod, any,
+        any_service, delete, delete_service, get, get_service, head, head_service, layered, named,
+        on, on_service, options, options_service, patch, patch_service, post, post_service, put,
+        put_service,
     },
 };

@@ -86,6 +86,10 @@ where
     ) -> BoxFuture<'static, Response<Body>> {
         self.call(req, matched, needs)
     }
+
+    fn kind() -> &'static str {
+        std::any::type_name::<H>()
+    }
 }
 
 fn answer(response: impl IntoResponse) -> Response<Body> {

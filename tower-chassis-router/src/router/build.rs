@@ -211,10 +211,11 @@ impl Build {
         route: Option<u32>,
     ) -> Arc<dyn Endpoint<B>> {
         let location = end.location;
-        end.bind(states, route).unwrap_or_else(|missing| {
-            self.faults.push(BuildError::state(missing, what, location));
-            fixed(StatusCode::INTERNAL_SERVER_ERROR)
-        })
+        end.bind(states, route, &self.table)
+            .unwrap_or_else(|missing| {
+                self.faults.push(BuildError::state(missing, what, location));
+                fixed(StatusCode::INTERNAL_SERVER_ERROR)
+            })
     }
 
     fn route<B: Send + 'static>(

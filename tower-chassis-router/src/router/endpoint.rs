@@ -81,7 +81,8 @@ impl<'a> Match<'a> {
     }
 }
 
-pub(crate) trait Endpoint<B>: Send + Sync {
+/// The erased end of a route. Nobody else implements it.
+pub trait Endpoint<B>: Send + Sync {
     fn serve(&self, req: Request<B>, matched: Match<'_>) -> BoxFuture<'static, Response<Body>>;
 
     /// Which route would serve it, without running anything: routers of ours know.
@@ -92,7 +93,7 @@ pub(crate) trait Endpoint<B>: Send + Sync {
 }
 
 /// A function of ours: reads the match, boxes only its own future.
-pub(super) struct Function<B, H: Handler<B, M>, M> {
+pub(crate) struct Function<B, H: Handler<B, M>, M> {
     handler: H,
     needs: H::Needs,
     route: Option<u32>,
@@ -100,7 +101,7 @@ pub(super) struct Function<B, H: Handler<B, M>, M> {
 }
 
 impl<B, H: Handler<B, M>, M> Function<B, H, M> {
-    pub(super) const fn new(handler: H, needs: H::Needs, route: Option<u32>) -> Self {
+    pub(crate) const fn new(handler: H, needs: H::Needs, route: Option<u32>) -> Self {
         Self {
             handler,
             needs,

@@ -109,7 +109,7 @@ impl Step {
 }
 
 /// The steps of a search, as they are made.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Trail {
     pub(super) depth: usize,
     pub(super) steps: Vec<Step>,

@@ -412,8 +412,14 @@ fn host_of<'a, T>(req: &'a Request<T>, forwarded: Option<&Forwarded>) -> Option<
 
 /// What the nearest proxy wrote: it is the last.
 fn last_forwarded<'a, T>(req: &'a Request<T>, header: &HeaderName) -> Option<&'a str> {
-    let values = req.headers().get_all(header).iter();
-    let last = values.last()?.to_str().ok()?.rsplit(',').next()?.trim();
+    let mut values = req.headers().get_all(header).iter();
+    let last = values
+        .next_back()?
+        .to_str()
+        .ok()?
+        .rsplit(',')
+        .next()?
+        .trim();
     let host = if *header == FORWARDED {
         last.split(';').find_map(|pair| {
             let (name, value) = pair.trim().split_once('=')?;

@@ -126,7 +126,12 @@ impl Above {
         name: Option<Arc<str>>,
         end: &End<B>,
     ) -> RouteInfo {
-        let layers = self.layers.iter().cloned().chain(run_order(&end.layers));
+        let layers = self
+            .layers
+            .iter()
+            .cloned()
+            .chain(run_order(&end.layers))
+            .chain(end.inner.iter().cloned());
         RouteInfo {
             method,
             template,

@@ -68,7 +68,8 @@ impl<'a> Found<'a> {
 }
 
 /// A question to a tree of routers.
-pub(crate) struct Search<'a> {
+#[derive(Debug)]
+pub struct Search<'a> {
     pub(super) req: &'a Request<()>,
     /// What was looked at, if somebody wants to know.
     pub(super) trail: Option<Trail>,
@@ -89,7 +90,8 @@ impl Search<'_> {
 }
 
 /// Its answer.
-pub(crate) enum Located {
+#[derive(Debug)]
+pub enum Located {
     Route {
         /// In the list of routes.
         index: u32,

@@ -6,8 +6,9 @@ use http::{Method, Request};
 use tower_service::Service;
 
 use super::{
-    endpoint::{Endpoint, Foreign, Function, Stripped},
+    endpoint::{Endpoint, Foreign, Stripped},
     layered::{EndpointLayer, RouteLayer},
+    table::Table,
 };
 use crate::{
     extract::{Missing, Needs, States},
@@ -46,6 +47,8 @@ pub(super) struct MethodEntry<B> {
 pub(super) struct End<B> {
     plan: Plan<B>,
     pub(super) layers: Vec<EndpointLayer<B>>,
+    /// The layers that are part of it, in run order.
+    pub(super) inner: Arc<[Arc<str>]>,
     /// What routers had that were merged into another.
     pub(super) states: States,
     /// The type of the handler or service.
@@ -54,8 +57,11 @@ pub(super) struct End<B> {
 }
 
 /// Makes the endpoint once its state and the number of its route are known.
-type Plan<B> =
-    Box<dyn FnOnce(&States, Option<u32>) -> Result<Arc<dyn Endpoint<B>>, Missing> + Send + Sync>;
+type Plan<B> = Box<
+    dyn FnOnce(&States, Option<u32>, &Arc<Table>) -> Result<Arc<dyn Endpoint<B>>, Missing>
+        + Send
+        + Sync,
+>;
 
 impl<B: Send + 'static> End<B> {
     #[track_caller]
@@ -64,10 +70,14 @@ impl<B: Send + 'static> End<B> {
         H: Handler<B, M>,
         M: 'static,
     {
-        Self::new::<H>(Box::new(|states, route| {
-            let needs = H::Needs::find(states)?;
-            Ok(Arc::new(Function::new(handler, needs, route)))
-        }))
+        let plan: Plan<B> = Box::new(|states, route, table| {
+            Ok(handler.endpoint(H::Needs::find(states)?, route, table))
+        });
+        Self {
+            inner: H::layers(),
+            kind: H::kind(),
+            ..Self::new::<H>(plan)
+        }
     }
 
     #[track_caller]
@@ -77,7 +87,7 @@ impl<B: Send + 'static> End<B> {
         S::Response: IntoResponse,
         S::Future: Send + 'static,
     {
-        Self::new::<S>(Box::new(|_, route| {
+        Self::new::<S>(Box::new(|_, route, _| {
             Ok(Arc::new(Foreign { service, route }))
         }))
     }
@@ -90,7 +100,7 @@ impl<B: Send + 'static> End<B> {
         S::Response: IntoResponse,
         S::Future: Send + 'static,
     {
-        Self::new::<S>(Box::new(|_, route| {
+        Self::new::<S>(Box::new(|_, route, _| {
             Ok(Arc::new(Stripped(Foreign { service, route })))
         }))
     }
@@ -102,6 +112,7 @@ impl<B> End<B> {
         Self {
             plan,
             layers: Vec::new(),
+            inner: Arc::default(),
             states: States::default(),
             kind: type_name::<T>(),
             location: Location::caller(),
@@ -113,10 +124,11 @@ impl<B> End<B> {
         self,
         states: &States,
         route: Option<u32>,
+        table: &Arc<Table>,
     ) -> Result<Arc<dyn Endpoint<B>>, Missing> {
         let mut own = self.states;
         own.inherit(states);
-        (self.plan)(&own, route)
+        (self.plan)(&own, route, table)
     }
 }
 

@@ -76,6 +76,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod url;
+mod wrapped;
 
 pub use self::{
     describe::{Router, WrongMethod},
@@ -97,5 +98,10 @@ pub use self::{
     slash::TrailingSlash,
     swap::SwapRouter,
     url::UrlError,
+    wrapped::{HandlerService, Wrapped, layered},
 };
-pub(crate) use self::{guard::HostCaptures, table::Table};
+pub(crate) use self::{
+    endpoint::{Endpoint, Function},
+    guard::HostCaptures,
+    table::Table,
+};

@@ -6,7 +6,7 @@ use tower_chassis_core::invocation::{MatchedRoute, RouteTable};
 
 /// Filled once, at the end of the build; the levels that are made before hold it by then.
 #[derive(Debug, Default)]
-pub(crate) struct Table(OnceLock<Filled>);
+pub struct Table(OnceLock<Filled>);
 
 #[derive(Debug)]
 struct Filled {

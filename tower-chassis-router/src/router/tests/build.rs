@@ -7,7 +7,9 @@ use tower::service_fn;
 use tower_chassis_core::Body;
 
 use super::Router;
-use crate::{BuildError, any, get, pattern::PatternErrorKind};
+use crate::{
+    BuildError, Condition, State, any, get, pattern::PatternErrorKind, rules::HeaderMatch,
+};
 
 #[test]
 fn all_faults_come_at_once_with_their_places() {
@@ -175,4 +177,82 @@ fn a_router_lists_itself() {
     let listed: Vec<_> = app.routes().iter().map(ToString::to_string).collect();
     assert_eq!(listed, expected);
     assert_eq!(app.table().unwrap().len(), 5);
+}
+
+/// Every kind of fault, with what it says and the call sites that it names.
+#[test]
+fn each_kind_of_fault_has_its_words_and_its_places() {
+    #[derive(Clone)]
+    struct Shop;
+    async fn of_shop(_: State<Shop>) {}
+    let handler = || get(|| async {});
+    let sub = Router::new;
+    let broken = |pattern: &str| Router::<Body>::new().route(pattern, get(|| async {}));
+    let condition = |name: &str| Condition::header(HeaderMatch::present(name));
+    // The router, how many of its calls the fault names, and its words.
+    let cases: [(Router, usize, &str); 18] = [
+        (broken(""), 1, "pattern is empty"),
+        (broken("a"), 1, "does not start with `/`"),
+        (broken("/{a"), 1, "is not closed"),
+        (broken("/a}"), 1, "closes nothing"),
+        (broken("/*/a"), 1, "must be the last"),
+        (broken("/{a:[}"), 1, "cannot be compiled"),
+        (broken("/{a}/{a}"), 1, "stands twice"),
+        (broken("/{}"), 1, "has no name"),
+        (broken("/{a}{b}"), 1, "nothing separates"),
+        (broken("/{a}*"), 1, "nothing separates"),
+        (
+            sub().route("/{a}", handler()).route("/{b}", handler()),
+            2,
+            "GET /{b} is registered twice, first as /{a} at",
+        ),
+        (
+            sub().route("/a", handler()).nest("/a", sub()),
+            2,
+            "/a/* is taken by /a, registered at",
+        ),
+        (
+            sub().nest("/a", sub()).route("/a/*", handler()),
+            2,
+            "/a/* is taken by /a/*, registered at",
+        ),
+        (
+            sub()
+                .route("/a", handler().name("n"))
+                .route("/b", handler().name("n")),
+            2,
+            "named `n` already, at",
+        ),
+        (
+            sub()
+                .fallback(|| async {})
+                .merge(sub().fallback(|| async {})),
+            2,
+            "there is a fallback already",
+        ),
+        (sub().route("/a", get(of_shop)), 1, "GET /a needs `State<"),
+        (
+            sub().host("a", sub()).host("A", sub()),
+            2,
+            "host A is taken by host a, registered at",
+        ),
+        (
+            sub().when(condition("a b"), sub()),
+            1,
+            "condition `header a b`: `a b` is no name of a header",
+        ),
+    ];
+    for (router, places, words) in cases {
+        let errors = router.build().unwrap_err();
+        let [error] = errors.iter().collect::<Vec<_>>()[..] else {
+            panic!("{errors}")
+        };
+        let text = error.to_string();
+        assert!(text.contains(words), "{text}");
+        assert_eq!(text.matches(file!()).count(), places, "{text}");
+        assert!(text.starts_with(&error.location().to_string()), "{text}");
+        assert_eq!(error.first_location().is_some(), places == 2, "{text}");
+        let caret = error.pattern_error().is_some();
+        assert_eq!(text.contains("^"), caret, "{text}");
+    }
 }

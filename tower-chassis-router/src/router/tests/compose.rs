@@ -7,7 +7,7 @@ use tower::{ServiceExt, layer::util::Identity, service_fn, util::MapRequestLayer
 use tower_chassis_core::Body;
 
 use super::{Log, ask, check, template};
-use crate::{Params, RouteService, Router, get, post};
+use crate::{MatchedTemplate, Params, RouteService, Router, State, get, layered, post};
 
 async fn all(params: Params) -> String {
     let all: Vec<_> = params
@@ -342,4 +342,68 @@ async fn a_layer_can_answer_by_itself_and_read_params() {
         &[("GET /0", "403"), ("GET /1", "id=1")],
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_handler_can_be_layered_in_its_own_type() {
+    #[derive(Clone)]
+    struct Shop(&'static str);
+    let log = Log::default();
+    let handler = |State(shop): State<Shop>, params: Params, template: MatchedTemplate| async move {
+        format!("{} {params:?} {template}", shop.0)
+    };
+    let stack = (log.note("a"), log.note("b"));
+    let inner = Router::new()
+        .route(
+            "/{x}",
+            get(layered(stack.clone(), handler)).layer(log.note("erased")),
+        )
+        .route("/", get(layered(stack.clone(), handler)))
+        .with_state(Shop("tea"));
+    let foreign: RouteService = inner.build().unwrap();
+    let app = Router::new()
+        .nest_service("/{y}", foreign)
+        .host(
+            "{t}.example",
+            Router::new()
+                .route("/", get(layered(stack, handler)))
+                .with_state(Shop("host")),
+        )
+        .build()
+        .unwrap();
+    for (line, expected, ran) in [
+        ("GET /1/2", r#"tea {"x": "2"} /{x}"#, "erased a b"),
+        // What the router around it captured is not its own.
+        ("GET /1", "tea {} /", "a b"),
+        ("GET http://h.example/", r#"host {"t": "h"} /"#, "a b"),
+    ] {
+        assert_eq!(ask(&app, line).await, expected);
+        assert_eq!(log.take(), ran, "{line}");
+    }
+    let missing = Router::<Body>::new()
+        .route("/", get(layered(log.note("a"), handler)))
+        .build();
+    assert!(
+        missing
+            .unwrap_err()
+            .iter()
+            .all(crate::BuildError::is_missing_state)
+    );
+}
+
+#[test]
+fn a_layered_handler_is_listed_with_its_layers() {
+    let log = Log::default();
+    let router = Router::<Body>::new().route(
+        "/",
+        get(layered((log.note("a"), log.note("b")), all))
+            .layer(crate::named("outer", log.note("c"))),
+    );
+    let route = &router.routes()[0];
+    assert!(route.layers().eq(["outer", "Note", "Note"]));
+    assert!(
+        route.handler().ends_with("compose::all"),
+        "{}",
+        route.handler()
+    );
 }

@@ -66,15 +66,7 @@ fn a_list_names_the_layers_in_run_order() {
     assert_eq!(text(&app(&log).routes()), expected);
     let built = app(&log).build().unwrap();
     assert_eq!(text(built.routes()), expected);
-    assert_eq!(
-        built.routes(),
-        app(&log)
-            .routes()
-            .iter()
-            .map(|route| route.clone())
-            .collect::<Vec<_>>()
-            .as_slice()
-    );
+    assert_eq!(built.routes(), app(&log).routes());
     let home = &built.routes()[0];
     assert_eq!((home.name(), home.guards().len()), (Some("home"), 0));
     assert!(home.location().file().ends_with("introspect.rs"));
