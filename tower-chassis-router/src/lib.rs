@@ -26,6 +26,7 @@
 //! | [`pattern`] | the grammar of paths | no |
 //! | [`matcher`] | which route serves a method and a path | no |
 //! | [`router`] | [`Router`], [`RouteService`], [`SwapRouter`]; routes as tower services | yes |
+//! | `interop` (feature `axum`) | handlers and routers of axum on our routes | yes |
 //! | [`rules`] | traffic rules: which part of a service gets a request | only its layer |
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -553,6 +553,21 @@ async fn a_path_is_whatever_type_fits_it() {
     assert_eq!(of::<Typed>("/{x}", "/1").await, Err(program(missing)));
 }
 
+/// Of equal names of nested routers the innermost has the value, also in a map.
+#[tokio::test]
+async fn a_map_has_the_innermost_of_equal_names() {
+    type Map = std::collections::BTreeMap<String, String>;
+    let inner = Router::new().route(
+        "/{id}/{x}",
+        get(|Path(map): Path<Map>| async move { format!("{map:?}") }),
+    );
+    let app: RouteService<Body> = Router::new().nest("/{id}", inner).build().unwrap();
+    let request = Request::get("/outer/inner/1").body(Body::empty()).unwrap();
+    let answer = app.oneshot(request).await.unwrap().into_body();
+    let text = answer.collect().await.unwrap().to_bytes();
+    assert_eq!(text, r#"{"id": "inner", "x": "1"}"#);
+}
+
 /// Outside of our routes the extractors say so.
 #[tokio::test]
 async fn our_extractors_need_our_route() {

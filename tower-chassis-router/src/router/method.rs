@@ -217,7 +217,7 @@ impl<B: Send + 'static> MethodRouter<B> {
         self.end(None, End::service(service))
     }
 
-    /// Puts `layer` around everything that is here by now. Costs a box per call.
+    /// Puts `layer` around everything that is here by now. Costs a box per call; [`layered`](super::layered) does not.
     pub fn layer<L>(mut self, layer: L) -> Self
     where
         L: RouteLayer<B>,

@@ -27,8 +27,18 @@
 //! A router below a prefix `p` answers `p`, `p/` and `p/*`; the first two are its `/`. Below a prefix
 //! that ends with a slash only `p*`. The `Uri` is left as it is, the nested router goes on where the
 //! prefix ends, also where a layer in between changed the path. Once the path has led into a nested
-//! router, its 404 is final. A nested router without fallbacks uses those of its parent. What a foreign
-//! service below a prefix sees is another matter: see [`Router::nest_service`].
+//! router, its 404 is final. A nested router without fallbacks uses those of its parent; so with its policies
+//! and its [states](Router::with_state).
+//!
+//! | | below the prefix | sees |
+//! |---|---|---|
+//! | [`nest`](Router::nest) | another router, part of this one | its routes are listed, found and named with the others |
+//! | [`nest_service`](Router::nest_service) | a tower service | the rest of the path alone |
+//! | `mount_axum` (feature `axum`) | a router of axum | the rest of the path alone |
+//! | [`mount_grpc`](Router::mount_grpc) | tonic's | the whole path |
+//!
+//! [`host`](Router::host) and [`when`](Router::when) hand requests to another router by host, header or query, before
+//! any path is looked at.
 //!
 //! # Layers
 //!
@@ -37,20 +47,33 @@
 //! | [`layer`](Router::layer) | the whole router, whatever is added later | yes | before matching |
 //! | [`route_layer`](Router::route_layer) | the endpoints that are there by now | no | after matching |
 //! | [`with`](Router::with) | the endpoints of the closure | no | after matching |
+//! | [`with_route`](Router::with_route) | the same, with a layer made for each | no | after matching |
+//! | [`layered`] | one handler | no | after matching |
 //!
-//! The layer that is added last is outermost. Each call of these costs one box per request: hand over a
-//! tuple or a `ServiceBuilder` to add several at once.
+//! The layer that is added last is outermost. Each call of the first four costs one box per request, since the type of
+//! what they wrap is erased: hand over a tuple or a `ServiceBuilder` to add several at once. [`layered`] costs none.
+//! [`RouteInfo::layers`] lists the layers of a route, by type or by [name](named).
 //!
-//! # HEAD, OPTIONS
+//! # Policies
 //!
-//! GET answers HEAD where there is no route for HEAD; the server drops the body. OPTIONS is a method as
-//! any other.
+//! Each is inherited by nested routers that do not say otherwise.
 //!
-//! # The matched route
+//! | | default | else |
+//! |---|---|---|
+//! | [`implicit_head`](Router::implicit_head) | GET answers HEAD where there is no route for HEAD; the server drops the body | 405 |
+//! | [`implicit_options`](Router::implicit_options) | OPTIONS is a method as any other | 204 with `Allow` |
+//! | [`wrong_method`](Router::wrong_method) | a route without the method is passed by, and the next tried | it decides: 405 |
+//! | [`trailing_slash`](Router::trailing_slash) | `/a/` is not `/a` | a redirect, or both are one |
+//!
+//! # What it tells of itself
+//!
+//! [`routes`](RouteService::routes) lists them, [`RouteDocs`] writes them down, [`find`](RouteService::find) says which of
+//! them serves a request and [`explain`](RouteService::explain) why, [`url`](RouteService::url) builds the path of one
+//! that has a [name](MethodRouter::name).
 //!
 //! If the request carries an [`Invocation`](tower_chassis_core::Invocation), the route is written into
 //! it before the endpoint runs, and outer layers can read its template even when the call is cancelled.
-//! It stays empty for 404 and 405.
+//! It stays empty for 404 and 405. Handlers take it as a [`MatchedTemplate`](crate::MatchedTemplate).
 //!
 //! # Cancellation
 //!
