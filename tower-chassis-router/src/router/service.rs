@@ -129,8 +129,8 @@ impl<B> RouteService<B> {
     ///     "PUT /users/me\n\
     ///      -> /users/* [*]: decides from here on\n\
     ///     \x20    /users/me [GET]: has not the method\n\
-    ///     \x20    1 with another first segment\n\
     ///     \x20 -> /users/{id} [PUT]: serves it\n\
+    ///     \x20    1 with another first segment\n\
     ///      = PUT /users/{id}: id = me",
     /// );
     /// # Ok(()) }
