@@ -103,8 +103,17 @@ impl Drop for Running {
 }
 
 async fn get(address: &str, path: &str) -> (u16, String) {
+    let (status, _, body) = ask(address, &format!("GET {path}"), "", "").await;
+    (status, body)
+}
+
+/// Status, head and body of the answer to `METHOD /path`, with `headers` that end with a line break each.
+async fn ask(address: &str, line: &str, headers: &str, body: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+    let length = body.len();
+    let request = format!(
+        "{line} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
+    );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -113,14 +122,8 @@ async fn get(address: &str, path: &str) -> (u16, String) {
         .nth(1)
         .and_then(|status| status.parse().ok())
         .expect("a status line");
-    (
-        status,
-        answer
-            .split("\r\n\r\n")
-            .nth(1)
-            .unwrap_or_default()
-            .to_owned(),
-    )
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    (status, head.to_owned(), body.to_owned())
 }
 
 #[tokio::test]
@@ -253,4 +256,269 @@ async fn hot_reload() {
     }
     running.interrupt();
     let _ = std::fs::remove_file(&path);
+}
+
+const ADMIN: &str = "x-role: admin\r\n";
+
+/// What chi's README example does, walked from outside.
+#[tokio::test]
+async fn chi_rest() {
+    let running = Running::start("chi_rest", &["127.0.0.1:0"]);
+    let address = running.address();
+    for (line, headers, body, status, expected) in [
+        ("GET /", "", "", 200, "root.\n"),
+        ("GET /ping", "", "", 200, "pong\n"),
+        ("GET /none", "", "", 404, ""),
+        (
+            "GET /articles?limit=2",
+            "",
+            "",
+            200,
+            r#"[{"id":1,"slug":"hi","title":"Hi"},{"id":2,"slug":"sup","title":"Sup"}]"#,
+        ),
+        (
+            "GET /articles/?skip=4",
+            "",
+            "",
+            200,
+            r#"[{"id":5,"slug":"whats-up","title":"Whats up"}]"#,
+        ),
+        (
+            "GET /articles/search?q=al",
+            "",
+            "",
+            200,
+            r#"[{"id":3,"slug":"alo","title":"Alo"}]"#,
+        ),
+        (
+            "GET /articles/1",
+            "",
+            "",
+            200,
+            r#"{"id":1,"slug":"hi","title":"Hi"}"#,
+        ),
+        (
+            "GET /articles/1/",
+            "",
+            "",
+            200,
+            r#"{"id":1,"slug":"hi","title":"Hi"}"#,
+        ),
+        (
+            "GET /articles/whats-up",
+            "",
+            "",
+            200,
+            r#"{"id":5,"slug":"whats-up","title":"Whats up"}"#,
+        ),
+        (
+            "GET /articles/none",
+            "",
+            "",
+            404,
+            r#"{"status":"Resource not found."}"#,
+        ),
+        ("GET /articles/NONE", "", "", 404, ""),
+        (
+            "POST /articles",
+            "",
+            r#"{"title":"New one"}"#,
+            201,
+            r#"{"id":6,"slug":"new-one","title":"New one"}"#,
+        ),
+        (
+            "POST /articles",
+            "",
+            "{}",
+            400,
+            r#"{"status":"title is missing"}"#,
+        ),
+        (
+            "PUT /articles/6",
+            "",
+            r#"{"title":"Other"}"#,
+            200,
+            r#"{"id":6,"slug":"other","title":"Other"}"#,
+        ),
+        (
+            "GET /articles/other",
+            "",
+            "",
+            200,
+            r#"{"id":6,"slug":"other","title":"Other"}"#,
+        ),
+        (
+            "DELETE /articles/6",
+            "",
+            "",
+            200,
+            r#"{"id":6,"slug":"other","title":"Other"}"#,
+        ),
+        (
+            "DELETE /articles/6",
+            "",
+            "",
+            404,
+            r#"{"status":"Resource not found."}"#,
+        ),
+        ("PATCH /articles/1", "", "", 405, ""),
+        ("GET /admin", "", "", 403, ""),
+        ("GET /admin/none", "", "", 403, ""),
+        ("GET /admin", ADMIN, "", 200, "admin: index\n"),
+        (
+            "GET /admin/accounts",
+            ADMIN,
+            "",
+            200,
+            "admin: list accounts..\n",
+        ),
+        (
+            "GET /admin/users/7",
+            ADMIN,
+            "",
+            200,
+            "admin: view user id 7 (/admin/users/{userId})\n",
+        ),
+        ("GET /admin/none", ADMIN, "", 404, ""),
+    ] {
+        let (seen, _, text) = ask(&address, line, headers, body).await;
+        assert_eq!((seen, text.as_str()), (status, expected), "{line}");
+    }
+    let (_, head, _) = ask(&address, "PATCH /articles/1", "", "").await;
+    assert!(head.contains("allow: DELETE, GET, HEAD, PUT"), "{head}");
+    // A panic is one request's.
+    assert_eq!(get(&address, "/panic").await.0, 500);
+    assert_eq!(get(&address, "/ping").await.0, 200);
+    running.interrupt();
+
+    let mut docs = Running::start("chi_rest", &["--routes"]);
+    docs.line("# chi's README");
+    docs.line("<summary><code>/admin/users/{userId}</code></summary>");
+    docs.line("  - `admins only`");
+    docs.line("<summary><code>/articles/{id:[0-9]+}</code></summary>");
+    docs.line("Total: 13 routes");
+    assert!(docs.child.wait().unwrap().success());
+}
+
+/// Starts one of the examples in `chi_examples`, and asks `METHOD /path`. What a layer answers has words of its own.
+async fn chi_example(name: &str, cases: &[(&str, u16, &str)]) -> (Running, String) {
+    let running = Running::start("chi_examples", &[name, "127.0.0.1:0"]);
+    let address = running.address();
+    for (line, status, expected) in cases {
+        let (line, headers) = line.split_once('\n').unwrap_or((line, ""));
+        let (seen, _, text) = ask(&address, line, headers, "").await;
+        assert_eq!(seen, *status, "{name}: {line}");
+        assert!(seen >= 500 || text == *expected, "{name}: {line} {text}");
+    }
+    (running, address)
+}
+
+#[tokio::test]
+async fn chi_examples() {
+    let third = "GET /articles/7\naccept: application/vnd.articles.v3\r\n";
+    let versions = [
+        ("GET /api/v1/articles/7", 200, "article 7\n"),
+        ("GET /api/v2/articles/7", 200, "article 7, 7 views\n"),
+        (
+            "GET /api/v3/articles/7",
+            200,
+            "article 7, 7 views, see /api/v3/articles/7\n",
+        ),
+        ("GET /articles/7", 200, "article 7\n"),
+        (third, 200, "article 7, 7 views, see /api/v3/articles/7\n"),
+        ("GET /api/v4/articles/7", 404, ""),
+    ];
+    chi_example("versions", &versions).await.0.interrupt();
+
+    let methods = [
+        ("GET /", 200, "hello world\n"),
+        ("LINK /", 200, "link\n"),
+        ("UNLINK /", 200, "unlink\n"),
+        ("OPTIONS /", 204, ""),
+        ("BREW /", 405, ""),
+    ];
+    let (methods, address) = chi_example("methods", &methods).await;
+    let (_, head, _) = ask(&address, "OPTIONS /", "", "").await;
+    assert!(
+        head.contains("allow: GET, HEAD, LINK, OPTIONS, UNLINK"),
+        "{head}"
+    );
+    methods.interrupt();
+
+    let todos = [
+        ("GET /todos", 200, "todos\n"),
+        ("POST /todos", 200, "todo created\n"),
+        ("GET /todos/1", 200, "todo 1\n"),
+        ("PUT /todos/1", 200, "todo updated 1\n"),
+        ("DELETE /todos/1", 200, "todo deleted 1\n"),
+        ("GET /todos/1/sync", 200, "todo synced 1\n"),
+        ("GET /todos/x", 404, ""),
+        ("GET /users/ann/todos/1", 200, "todo 1 of ann\n"),
+        ("GET /users", 200, "users\n"),
+    ];
+    chi_example("todos", &todos).await.0.interrupt();
+}
+
+#[tokio::test]
+async fn chi_examples_files() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/chi_examples");
+    let running = Running::start("chi_examples", &["files", "127.0.0.1:0", folder]);
+    let address = running.address();
+    let (status, _, text) = ask(&address, "GET /files/files.rs?x", "", "").await;
+    assert!(status == 200 && text.contains("ServeDir"), "{status}");
+    for path in [
+        "/files/none",
+        "/files/../main.rs",
+        "/files/%2e%2e/chi_rest.rs",
+        "/files/..%2fchi_rest.rs",
+    ] {
+        assert_eq!(get(&address, path).await.0, 404, "{path}");
+    }
+    running.interrupt();
+}
+
+#[tokio::test]
+async fn chi_examples_limits() {
+    let (running, address) = chi_example(
+        "limits",
+        &[("GET /", 200, "root.\n"), ("GET /hasty", 504, "")],
+    )
+    .await;
+    let three = tokio::join!(
+        get(&address, "/throttled"),
+        get(&address, "/throttled"),
+        get(&address, "/throttled"),
+    );
+    let mut statuses = [three.0.0, three.1.0, three.2.0];
+    statuses.sort_unstable();
+    assert_eq!(
+        statuses,
+        [200, 200, 503],
+        "one at work, one waits, one is refused"
+    );
+    running.interrupt();
+}
+
+#[tokio::test]
+async fn chi_examples_walk() {
+    let mut running = Running::start("chi_examples", &["walk"]);
+    running.line("METHOD  PATH");
+    running.line("GET     /admin/users/{id:[0-9]+}  user  log auth");
+    running.line("-> /admin/* [*]: decides from here on");
+    running.line("/admin/users/{id:[0-9]+} [GET]: has not the method");
+    running.line("= POST /admin/users/{name}: name = 7");
+    running.line("= POST /admin/users/{name}: name = me");
+    running.line("/admin/users/7");
+    assert!(running.child.wait().unwrap().success());
+}
+
+#[tokio::test]
+async fn chi_examples_graceful() {
+    let (running, address) = chi_example("graceful", &[("GET /", 200, "sup\n")]).await;
+    let slow = tokio::spawn(async move { get(&address, "/slow").await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::task::spawn_blocking(move || running.interrupt())
+        .await
+        .unwrap();
+    assert_eq!(slow.await.unwrap(), (200, "all done.\n".into()));
 }

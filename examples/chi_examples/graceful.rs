@@ -1,0 +1,15 @@
+//! Ctrl-C while `/slow` is asked for: it is answered, and then the server ends.
+
+use std::time::Duration;
+
+use tower_chassis::router::{Router, get};
+
+pub fn app() -> Router {
+    Router::new().route("/", get(|| async { "sup\n" })).route(
+        "/slow",
+        get(|| async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            "all done.\n"
+        }),
+    )
+}
