@@ -1,4 +1,4 @@
-//! The `tower-chassis` binary: the gateway, its check, and the demo service.
+//! The `tower-chassis` binary: the gateway, its check, its routes, and the demo service.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -7,8 +7,11 @@
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode, sync::Arc};
 
-use clap::{Args, Parser, Subcommand};
-use tower_chassis::gateway::{self, DemoUpstream, Ended, OnLevel, Options, RunError};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tower_chassis::{
+    gateway::{self, DemoUpstream, Ended, OnLevel, Options, RunError},
+    router::RouteDocs,
+};
 
 /// Memory that a burst of connections took goes back to the system; glibc keeps it.
 #[global_allocator]
@@ -38,6 +41,25 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// List the routes of a file. Exits 0, 1 or 2 as `run` does.
+    Routes {
+        /// The file: YAML, or TOML by its ending.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// How they are written.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Say which route of a file a request takes, and why. Exits 0, 1 or 2 as `run` does, whatever the answer.
+    Explain {
+        /// The file: YAML, or TOML by its ending.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The method: GET, POST …
+        method: http::Method,
+        /// The path, with or without a query, or a URL.
+        target: http::Uri,
+    },
     /// Run one instance of the demo service.
     Upstream {
         /// The name of the service.
@@ -53,6 +75,13 @@ enum Command {
         #[arg(long, default_value_t = 0)]
         port: u16,
     },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+    Markdown,
 }
 
 #[derive(Args)]
@@ -93,6 +122,39 @@ fn main() -> ExitCode {
                         model.services.len(),
                         model.routes.len()
                     );
+                    ExitCode::SUCCESS
+                }
+                Err(error) => failed(&error),
+            }
+        }
+        Command::Routes { config, format } => {
+            let mut options = Options::default();
+            options.config = Some(config);
+            match gateway::routes(&options) {
+                Ok(routes) => {
+                    let docs = RouteDocs::new(routes.routes().iter().cloned());
+                    match format {
+                        Format::Text => print!("{docs}"),
+                        Format::Json => print!("{}", docs.json()),
+                        Format::Markdown => print!("{}", docs.markdown()),
+                    }
+                    ExitCode::SUCCESS
+                }
+                Err(error) => failed(&error),
+            }
+        }
+        Command::Explain {
+            config,
+            method,
+            target,
+        } => {
+            let mut options = Options::default();
+            options.config = Some(config);
+            match gateway::routes(&options) {
+                Ok(routes) => {
+                    let mut request = http::Request::new(());
+                    (*request.method_mut(), *request.uri_mut()) = (method, target);
+                    println!("{}", routes.explain_for(&request));
                     ExitCode::SUCCESS
                 }
                 Err(error) => failed(&error),

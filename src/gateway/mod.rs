@@ -41,7 +41,7 @@ use std::{
 };
 
 pub use self::upstream::Upstream as DemoUpstream;
-pub use run::{Ended, OnLevel, Options, RunError, check, run, upstream};
+pub use run::{Ended, OnLevel, Options, RunError, check, routes, run, upstream};
 use tower_chassis_core::{
     Body, Events, Live, RescueLayer,
     config::{Faults, Tree},

@@ -4,7 +4,7 @@ use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
 use tower_chassis_core::{
     Events, Live, RescueLayer,
-    config::{DEBOUNCE, FileWatch, Format, LoadError, Loader, Source, watch_file},
+    config::{DEBOUNCE, Faults, FileWatch, Format, LoadError, Loader, Source, watch_file},
     server::{Address, Drain, Drained, Server, ServerConfig, ServerPolicy},
 };
 use tower_chassis_observe::{
@@ -14,6 +14,7 @@ use tower_chassis_observe::{
     prometheus::Prometheus,
     trace::TraceLayer,
 };
+use tower_chassis_router::{BuildErrors, RouteService, Router};
 use tower_layer::Layer;
 
 use super::{
@@ -128,6 +129,26 @@ impl Options {
 pub fn check(options: &Options) -> Result<Model, RunError> {
     let tree = options.loader(None).load()?;
     Ok(Plan::of(&tree).map_err(LoadError::Faults)?.model)
+}
+
+/// The routes of what [`run`] would read, as a router that serves nothing: for its list, and to
+/// [explain](RouteService::explain) which of them a request would take. Each is named after itself and its service.
+///
+/// # Errors
+/// The file cannot be read, or all of its faults.
+pub fn routes(options: &Options) -> Result<RouteService<()>, RunError> {
+    let tree = options.loader(None).load()?;
+    let plan = Plan::of(&tree).map_err(LoadError::Faults)?;
+    let router = plan.routes.iter().fold(Router::new(), |router, route| {
+        let name = format!("{} -> {}", route.name, route.service);
+        router.route(&route.path, route.methods(|| async {}).name(&name))
+    });
+    // The plan was checked, so this names a fault of the program.
+    let fault = |errors: BuildErrors| tree.fault_at("routes", errors.to_string());
+    let built = router
+        .build()
+        .map_err(|errors| Faults::from_iter([fault(errors)]));
+    Ok(built.map_err(LoadError::Faults)?)
 }
 
 /// Runs the gateway until a signal ends it. `say` is told, line by line, what is where.

@@ -100,7 +100,7 @@ async fn exit_codes_are_what_scripts_rely_on() {
         let folder = dir.path().to_str().unwrap();
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/gateway/gateway.yaml");
         let example = example.to_str().unwrap();
-        let table: [(&[&str], &[(&str, &str)], i32); 22] = [
+        let table: [(&[&str], &[(&str, &str)], i32); 30] = [
             (&["--help"], &[], 0),
             (&["--version"], &[], 0),
             (&["run", "--help"], &[], 0),
@@ -124,6 +124,14 @@ async fn exit_codes_are_what_scripts_rely_on() {
             (&["check", "--config"], &[], 2),
             (&["run", "--nonsense"], &[], 2),
             (&["nonsense"], &[], 2),
+            (&["routes", "--config", &good], &[], 0),
+            (&["routes", "--config", &bad], &[], 1),
+            (&["routes", "--config", &missing], &[], 2),
+            (&["routes", "--config", &good, "--format", "x"], &[], 2),
+            (&["explain", "--config", &good, "GET", "/x"], &[], 0),
+            (&["explain", "--config", &bad, "GET", "/x"], &[], 1),
+            (&["explain", "--config", &good, "GET", "no path"], &[], 2),
+            (&["explain", "--config", &good], &[], 2),
             (&["upstream", "--port", "70000"], &[], 2),
             (&["upstream", "--nonsense"], &[], 2),
             (&["--nonsense"], &[], 2),
@@ -144,6 +152,54 @@ async fn exit_codes_are_what_scripts_rely_on() {
             }
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    })
+    .await;
+}
+
+/// Fails where the command line says something else of a file's routes than what the gateway does with it.
+#[tokio::test]
+async fn routes_are_listed_and_explained() {
+    const ROUTES: &str = "\
+services:
+  shop:
+    endpoints:
+      - address: http://127.0.0.1:9001
+  users:
+    endpoints:
+      - address: http://127.0.0.1:9002
+routes:
+  - name: all
+    path: /*
+    service: shop
+  - name: user
+    path: /users/{id:[0-9]+}
+    methods: [GET]
+    service: users
+";
+    bounded(LIMIT, async {
+        let dir = Dir::new();
+        let file = dir.write("routes.yaml", ROUTES);
+        let file = file.to_str().unwrap();
+        let said = run(&["routes", "--config", file], &[]).await;
+        let expected = "\
+METHOD  PATH                NAME
+*       /*                  all -> shop
+GET     /users/{id:[0-9]+}  user -> users
+";
+        assert_eq!(said.stdout, expected);
+        let said = run(&["routes", "--config", file, "--format", "json"], &[]).await;
+        let json: Value = serde_json::from_str(&said.stdout).unwrap();
+        assert_eq!(json["routes"][1]["path"], "/users/{id:[0-9]+}");
+        let said = run(&["routes", "--config", file, "--format", "markdown"], &[]).await;
+        assert!(said.stdout.contains("Total: 2 routes"), "{said:?}");
+        let said = run(&["explain", "--config", file, "PUT", "/users/7?x"], &[]).await;
+        let expected = "\
+PUT /users/7?x
+   /users/{id:[0-9]+} [GET]: has not the method
+-> /* [*]: serves it
+= * /* (all -> shop): * = users/7
+";
+        assert_eq!(said.stdout, expected);
     })
     .await;
 }
