@@ -36,6 +36,8 @@ pub struct Params {
     pub(crate) host: Option<Arc<HostCaptures>>,
     pub(crate) path: Option<PathAndQuery>,
     pub(crate) captures: Captures,
+    /// Where a router below goes on, on the way through a layer.
+    pub(crate) at: Option<usize>,
 }
 
 impl Params {

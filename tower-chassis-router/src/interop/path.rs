@@ -75,11 +75,7 @@ impl<T> DerefMut for Path<T> {
 
 impl<T: DeserializeOwned> Path<T> {
     fn of(params: &Params) -> Result<Self, PathError> {
-        let mut values = Vec::with_capacity(params.len());
-        for (name, raw) in params.iter() {
-            values.push((name, Params::decoded(name, raw).map_err(PathError::new)?));
-        }
-        T::deserialize(Captured(values)).map(Self)
+        T::deserialize(Captured(params)).map(Self)
     }
 }
 
@@ -209,15 +205,17 @@ impl axum_core::response::IntoResponse for PathError {
 }
 
 /// All captures.
-struct Captured<'de>(Vec<(&'de str, Cow<'de, str>)>);
+#[derive(Clone, Copy)]
+struct Captured<'de>(&'de Params);
 
 impl<'de> Captured<'de> {
     fn only(self) -> Result<Value<'de>, PathError> {
-        let count = self.0.len();
-        match <[_; 1]>::try_from(self.0) {
-            Ok([(name, text)]) => Ok(Value { name, text }),
-            Err(_) => Err(PathError::misfit(format_args!(
-                "the route captures {count} values, 1 is wanted"
+        let mut captures = self.0.iter();
+        match (captures.next(), captures.next()) {
+            (Some(capture), None) => Value::new(capture),
+            _ => Err(PathError::misfit(format_args!(
+                "the route captures {} values, 1 is wanted",
+                self.0.len()
             ))),
         }
     }
@@ -274,7 +272,7 @@ impl<'de> Deserializer<'de> for Captured<'de> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PathError> {
-        visitor.visit_seq(Values(self.0.into_iter(), None))
+        visitor.visit_seq(Values(self.0.iter(), None))
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(
@@ -300,17 +298,14 @@ impl<'de> Deserializer<'de> for Captured<'de> {
         self.deserialize_tuple(len, visitor)
     }
 
-    fn deserialize_map<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, PathError> {
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PathError> {
+        let captures = self.0.iter().enumerate();
         // Of equal names the innermost, which is last.
-        let mut seen = Vec::new();
-        self.0.reverse();
-        self.0.retain(|(name, _)| {
-            let fresh = !seen.contains(name);
-            seen.push(*name);
-            fresh
+        let last = captures.filter(move |(index, (name, _))| {
+            let mut later = self.0.iter().skip(index + 1);
+            !later.any(|(other, _)| other == *name)
         });
-        self.0.reverse();
-        visitor.visit_map(Values(self.0.into_iter(), None))
+        visitor.visit_map(Values(last.map(|(_, capture)| capture), None))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -332,36 +327,34 @@ impl<'de> Deserializer<'de> for Captured<'de> {
     }
 }
 
-struct Values<'de>(
-    std::vec::IntoIter<(&'de str, Cow<'de, str>)>,
-    Option<Value<'de>>,
-);
+struct Values<'de, I>(I, Option<Value<'de>>);
 
-impl<'de> SeqAccess<'de> for Values<'de> {
+impl<'de, I: Iterator<Item = (&'de str, &'de str)>> SeqAccess<'de> for Values<'de, I> {
     type Error = PathError;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, PathError> {
-        let next = self.0.next();
-        next.map(|(name, text)| seed.deserialize(Value { name, text }))
-            .transpose()
+        match self.0.next() {
+            Some(capture) => seed.deserialize(Value::new(capture)?).map(Some),
+            None => Ok(None),
+        }
     }
 }
 
-impl<'de> MapAccess<'de> for Values<'de> {
+impl<'de, I: Iterator<Item = (&'de str, &'de str)>> MapAccess<'de> for Values<'de, I> {
     type Error = PathError;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, PathError> {
-        let Some((name, text)) = self.0.next() else {
+        let Some(capture) = self.0.next() else {
             return Ok(None);
         };
-        self.1 = Some(Value { name, text });
-        seed.deserialize(StrDeserializer::new(name)).map(Some)
+        self.1 = Some(Value::new(capture)?);
+        seed.deserialize(StrDeserializer::new(capture.0)).map(Some)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, PathError> {
@@ -376,6 +369,13 @@ impl<'de> MapAccess<'de> for Values<'de> {
 struct Value<'de> {
     name: &'de str,
     text: Cow<'de, str>,
+}
+
+impl<'de> Value<'de> {
+    fn new((name, raw): (&'de str, &'de str)) -> Result<Self, PathError> {
+        let text = Params::decoded(name, raw).map_err(PathError::new)?;
+        Ok(Self { name, text })
+    }
 }
 
 macro_rules! parse {

@@ -66,6 +66,7 @@ impl<'a> Match<'a> {
             path: self.path.or(req.uri().path_and_query()).cloned(),
             captures: self.captures.clone(),
             host: self.host.cloned(),
+            at: None,
         }
     }
 

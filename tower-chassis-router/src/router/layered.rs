@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response, uri::PathAndQuery};
+use http::{Request, Response};
 use tower_chassis_core::{Body, boxed::BoxFuture};
 use tower_layer::Layer;
 use tower_service::Service;
@@ -20,7 +20,7 @@ use super::{
     locate::{Located, Search},
     table::Table,
 };
-use crate::{matcher::Captures, params::Params, response::IntoResponse};
+use crate::{params::Params, response::IntoResponse};
 
 /// A layer that a router can put around its routes: any tower layer over a [`Route`] whose service is
 /// `Clone + Send + Sync`, cannot fail and gives an [answer](IntoResponse); or such a layer with a
@@ -176,34 +176,29 @@ impl<B> Service<Request<B>> for Route<B> {
 
     fn call(&mut self, mut req: Request<B>) -> RouteFuture {
         let root = Match::root(&self.table);
-        let Some(luggage) = req.extensions_mut().remove::<Luggage>() else {
+        let Some(params) = luggage(&mut req, &self.table) else {
             return RouteFuture::new(self.endpoint.serve(req, root));
         };
-        let params = if luggage.params {
-            req.extensions_mut().remove::<Params>()
-        } else {
-            None
-        };
-        let nothing = Captures::new();
         let matched = Match {
-            scope: luggage.scope,
-            captures: params.as_ref().map_or(&nothing, |params| &params.captures),
-            host: params.as_ref().and_then(|params| params.host.as_ref()),
-            path: luggage.path.as_ref(),
-            at: luggage.at,
+            scope: params.scope,
+            captures: &params.captures,
+            host: params.host.as_ref(),
+            path: params.path.as_ref(),
+            at: params.at.unwrap_or_default(),
             ..root
         };
         RouteFuture::new(self.endpoint.serve(req, matched))
     }
 }
 
-/// A match on its way through a layer. The captures are in [`Params`], where the layer can read them.
-#[derive(Clone)]
-struct Luggage {
-    params: bool,
-    scope: Option<u32>,
-    path: Option<PathAndQuery>,
-    at: usize,
+/// A match travels through a layer as [`Params`], where the layer can read the captures. Those of another router
+/// around this one, and those that a service was given, stay where they are.
+fn luggage<B>(req: &mut Request<B>, table: &Arc<Table>) -> Option<Params> {
+    let params: &Params = req.extensions().get()?;
+    if params.at.is_none() || !Arc::ptr_eq(&params.table, table) {
+        return None;
+    }
+    req.extensions_mut().remove()
 }
 
 /// An endpoint with a layer around it.
@@ -221,20 +216,14 @@ where
     S::Future: Send + 'static,
 {
     fn serve(&self, mut req: Request<B>, matched: Match<'_>) -> BoxFuture<'static, Response<Body>> {
-        let params = matched.has_params();
         // A router that starts afresh needs nothing; nor does a route without captures.
-        if params || matched.at > 0 {
-            let path = matched.path.or(req.uri().path_and_query()).cloned();
-            if params {
-                let params = matched.params(&req);
-                req.extensions_mut().insert(params);
-            }
-            req.extensions_mut().insert(Luggage {
-                params,
-                scope: matched.scope,
-                path,
-                at: matched.at,
-            });
+        if matched.has_params() || matched.at > 0 {
+            let at = Some(matched.at);
+            let params = Params {
+                at,
+                ..matched.params(&req)
+            };
+            req.extensions_mut().insert(params);
         }
         oneshot(self.service.clone(), req)
     }

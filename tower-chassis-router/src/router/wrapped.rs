@@ -165,9 +165,10 @@ impl<B, H: Handler<B, M>, M> Service<Request<B>> for HandlerService<B, H, M> {
     }
 
     fn call(&mut self, mut req: Request<B>) -> Self::Future {
-        // Those of another router, around this one, are not this route's.
+        // Those of another router, or of another route that passed the request on, are not its own.
         let table = &self.shared.table;
-        let ours = |params: &Params| Arc::ptr_eq(&params.table, table);
+        let route = self.shared.route;
+        let ours = |params: &Params| params.route == route && Arc::ptr_eq(&params.table, table);
         let params = match req.extensions().get().is_some_and(ours) {
             true => req.extensions_mut().remove::<Params>(),
             false => None,

@@ -407,3 +407,42 @@ fn a_layered_handler_is_listed_with_its_layers() {
         route.handler()
     );
 }
+
+/// A service that passes a request on to the router again has what it captured in the request, and the next
+/// route does not take it for its own.
+#[tokio::test]
+async fn a_request_can_be_sent_through_the_router_again() {
+    let log = Log::default();
+    let swap = crate::SwapRouter::<Body>::new(RouteService::default());
+    let again = swap.clone();
+    let forward = service_fn(move |mut req: Request<Body>| {
+        *req.uri_mut() = match req.uri().query() {
+            Some("layered") => "/layered",
+            Some("sub") => "/sub",
+            _ => "/plain",
+        }
+        .parse()
+        .unwrap();
+        again.clone().oneshot(req)
+    });
+    let sub = Router::new().route("/", get(all)).layer(log.note("sub"));
+    let app = Router::new()
+        .with(log.note("with"), |router| {
+            router.route_service("/forward/{x}", forward)
+        })
+        .route("/plain", get(all).layer(log.note("plain")))
+        .route("/layered", get(layered(log.note("own"), all)))
+        .nest("/sub", sub)
+        .layer(log.note("whole"))
+        .build()
+        .unwrap();
+    swap.swap(app.clone());
+    for (line, ran) in [
+        ("GET /forward/1", "whole with whole plain"),
+        ("GET /forward/1?layered", "whole with whole own"),
+        ("GET /forward/1?sub", "whole with whole sub"),
+    ] {
+        assert_eq!(ask(&app, line).await, "", "{line}");
+        assert_eq!(log.take(), ran, "{line}");
+    }
+}
