@@ -3,7 +3,7 @@
 use tower_chassis::router::{Router, TrailingSlash, get};
 use tower_http::services::ServeDir;
 
-pub fn app(folder: String) -> Router {
+pub(crate) fn app(folder: String) -> Router {
     Router::new()
         .route("/", get(|| async { "see /files/\n" }))
         .nest_service("/files", ServeDir::new(folder))

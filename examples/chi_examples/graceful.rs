@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tower_chassis::router::{Router, get};
 
-pub fn app() -> Router {
+pub(crate) fn app() -> Router {
     Router::new().route("/", get(|| async { "sup\n" })).route(
         "/slow",
         get(|| async {

@@ -14,12 +14,15 @@ async fn slow() -> &'static str {
     "all done\n"
 }
 
-pub fn app() -> Result<Router, BoxError> {
-    let mut bulkhead = BulkheadConfig::default();
-    bulkhead.limit = 1;
-    bulkhead.queue = 1;
-    let mut timeout = TimeoutConfig::default();
-    timeout.after = Duration::from_millis(50);
+pub(crate) fn app() -> Result<Router, BoxError> {
+    let bulkhead = BulkheadConfig {
+        limit: 1,
+        queue: 1,
+        ..BulkheadConfig::default()
+    };
+    let timeout = TimeoutConfig {
+        after: Duration::from_millis(50),
+    };
     // What a layer refuses is an answer outside of the rescue.
     let throttled = (
         RescueLayer::new(),

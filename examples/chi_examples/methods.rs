@@ -6,7 +6,7 @@ use tower_chassis::{
     router::{Router, get},
 };
 
-pub fn app() -> Result<Router, BoxError> {
+pub(crate) fn app() -> Result<Router, BoxError> {
     let link = Method::from_bytes(b"LINK")?;
     let unlink = Method::from_bytes(b"UNLINK")?;
     let root = get(|| async { "hello world\n" })

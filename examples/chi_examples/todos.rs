@@ -39,7 +39,7 @@ fn one(
     }
 }
 
-pub fn app() -> Router {
+pub(crate) fn app() -> Router {
     Router::new()
         .route("/", get(|| async { ".\n" }))
         .nest("/users", users())

@@ -29,7 +29,7 @@ fn articles(version: Version) -> Router {
         .with_state(version)
 }
 
-pub fn app() -> Router {
+pub(crate) fn app() -> Router {
     let newest = Condition::header(HeaderMatch::exact("accept", "application/vnd.articles.v3"));
     Router::new()
         .nest("/api/v1", articles(Version::V1))

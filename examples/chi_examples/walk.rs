@@ -7,7 +7,7 @@ use tower_chassis::{
     router::{RouteDocs, Router, any, get, named, post},
 };
 
-pub fn app() -> Router {
+pub(crate) fn app() -> Router {
     let admin = Router::new()
         .route(
             "/users/{id:[0-9]+}",
@@ -23,7 +23,7 @@ pub fn app() -> Router {
         .layer(named("log", Identity::new()))
 }
 
-pub fn print() -> Result<(), BoxError> {
+pub(crate) fn print() -> Result<(), BoxError> {
     let app = app().build()?;
     println!("{}", RouteDocs::new(app.routes().iter().cloned()));
     for path in ["/admin/users/7", "/admin/users/me"] {
