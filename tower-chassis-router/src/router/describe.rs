@@ -201,6 +201,21 @@ impl<B> Router<B> {
 
     /// What becomes of a path that only matches without its last slash, or only with one more. Default: as the
     /// parent does; a router without a parent is [exact](TrailingSlash::Exact).
+    ///
+    /// ```
+    /// use http::Method;
+    /// use tower_chassis_core::Body;
+    /// use tower_chassis_router::{Found, Router, TrailingSlash, get};
+    ///
+    /// # fn main() -> Result<(), tower_chassis_router::BuildErrors> {
+    /// let app = Router::<Body>::new()
+    ///     .route("/articles/{id}", get(|| async { "one" }))
+    ///     .trailing_slash(TrailingSlash::Redirect)
+    ///     .build()?;
+    /// let found = app.find(&Method::GET, "/articles/7/?page=2");
+    /// assert!(matches!(found, Found::Redirect { location } if location == "../7?page=2"));
+    /// # Ok(()) }
+    /// ```
     #[doc(alias = "StripSlashes")]
     #[doc(alias = "RedirectSlashes")]
     pub fn trailing_slash(mut self, policy: TrailingSlash) -> Self {
@@ -210,6 +225,23 @@ impl<B> Router<B> {
 
     /// Gives `state` to all handlers of this router, and of those nested in it, that take a
     /// [`State<T>`](crate::State), wherever it stands. One value per type: a later one replaces an earlier.
+    ///
+    /// ```
+    /// use tower_chassis_core::Body;
+    /// use tower_chassis_router::{Router, State, get};
+    ///
+    /// async fn greet(State(name): State<&'static str>) -> String {
+    ///     format!("hello {name}")
+    /// }
+    ///
+    /// let router = Router::<Body>::new().route("/", get(greet));
+    /// // Forgotten, it is a fault of the build, and never one of a request.
+    /// let errors = router.build().unwrap_err();
+    /// assert!(errors.iter().all(|error| error.is_missing_state()));
+    ///
+    /// let router = Router::<Body>::new().route("/", get(greet)).with_state("world");
+    /// assert!(router.build().is_ok());
+    /// ```
     pub fn with_state<T: Clone + Send + Sync + 'static>(mut self, state: T) -> Self {
         self.states.set(state);
         self

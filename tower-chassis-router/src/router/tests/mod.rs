@@ -8,6 +8,7 @@ mod extract;
 mod guard;
 mod introspect;
 mod policy;
+mod property;
 mod serve;
 mod state;
 mod swap;
