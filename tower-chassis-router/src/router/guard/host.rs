@@ -1,0 +1,190 @@
+//! Which host a request asks for, and patterns of hosts.
+
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
+
+use http::{
+    HeaderName, Request,
+    header::{FORWARDED, HOST},
+    uri::Authority,
+};
+use tower_chassis_core::Carrier;
+
+use crate::pattern::{Pattern, PatternError, PatternErrorKind};
+
+/// Whose word on the host is believed, besides the client's.
+#[derive(Clone)]
+pub(in crate::router) struct Forwarded {
+    pub(in crate::router) header: HeaderName,
+    pub(in crate::router) trusted: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
+}
+
+/// What a host captured: names and values.
+#[derive(Debug)]
+pub(crate) struct HostCaptures(pub(super) Vec<(Arc<str>, Box<str>)>);
+
+impl HostCaptures {
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let mut captures = self.0.iter().rev();
+        captures.find_map(|(known, value)| (**known == *name).then_some(&**value))
+    }
+}
+
+pub(super) type HostMatch = Option<HostCaptures>;
+
+/// Adds up what the hosts of nested routers captured.
+pub(super) fn joined(
+    outer: Option<&Arc<HostCaptures>>,
+    inner: HostMatch,
+) -> Option<Arc<HostCaptures>> {
+    let Some(mut inner) = inner.filter(|captured| !captured.0.is_empty()) else {
+        return outer.cloned();
+    };
+    if let Some(outer) = outer {
+        inner.0.splice(0..0, outer.0.iter().cloned());
+    }
+    Some(Arc::new(inner))
+}
+
+/// The host that a request asks for: that of a proxy that is trusted, the authority, the `Host` header, in
+/// this order. None where there is more than one header.
+pub(super) fn host_of<'a, T>(
+    req: &'a Request<T>,
+    forwarded: Option<&Forwarded>,
+) -> Option<Cow<'a, str>> {
+    if let Some(forwarded) = forwarded
+        && let Some(client) = req.invocation().and_then(|invocation| invocation.client())
+        && (forwarded.trusted)(client.ip())
+        && let Some(host) = last_forwarded(req, &forwarded.header)
+    {
+        return Some(Cow::Borrowed(host));
+    }
+    if let Some(host) = req.uri().host() {
+        return Some(Cow::Borrowed(host));
+    }
+    let mut values = req.headers().get_all(HOST).iter();
+    let (Some(host), None) = (values.next(), values.next()) else {
+        return None;
+    };
+    let host: Authority = host.to_str().ok()?.parse().ok()?;
+    Some(Cow::Owned(host.host().to_owned()))
+}
+
+/// What the nearest proxy wrote: it is the last.
+fn last_forwarded<'a, T>(req: &'a Request<T>, header: &HeaderName) -> Option<&'a str> {
+    let mut values = req.headers().get_all(header).iter();
+    let last = values
+        .next_back()?
+        .to_str()
+        .ok()?
+        .rsplit(',')
+        .next()?
+        .trim();
+    let host = if *header == FORWARDED {
+        last.split(';').find_map(|pair| {
+            let (name, value) = pair.trim().split_once('=')?;
+            name.eq_ignore_ascii_case("host")
+                .then(|| value.trim_matches('"'))
+        })?
+    } else {
+        last
+    };
+    (!host.is_empty()).then(|| without_port(host))
+}
+
+fn without_port(host: &str) -> &str {
+    let end = match host.rfind(']') {
+        Some(bracket) => bracket + 1,
+        None => host.find(':').unwrap_or(host.len()),
+    };
+    host.get(..end).unwrap_or(host)
+}
+
+/// Lower case, without the dot of the root.
+pub(super) fn normal(host: &str) -> Cow<'_, str> {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
+    }
+}
+
+/// `a.example.com` as `/com/example/a`.
+pub(super) fn reversed(host: &str) -> String {
+    let mut path = String::with_capacity(host.len() + 1);
+    for label in host.rsplit('.') {
+        path.push('/');
+        path.push_str(label);
+    }
+    path
+}
+
+/// The pattern of the labels of `host` from the right; none if it stands for itself.
+pub(super) fn host_pattern(host: &str) -> Result<Option<Pattern>, PatternError> {
+    let moved = |error: PatternError, at: usize| {
+        PatternError::new(
+            error.kind().clone(),
+            host,
+            (at + error.offset()).saturating_sub(1),
+        )
+    };
+    if host.is_empty() || !host.contains(['{', '}', '*']) {
+        return match host {
+            "" => Pattern::parse("").map(Some),
+            _ => Ok(None),
+        };
+    }
+    // One label after the other, so that a fault is told where it stands.
+    let mut labels = Vec::new();
+    let mut start = 0;
+    for label in labels_of(host) {
+        let text = format!("/{}", lower(label));
+        let pattern = Pattern::parse(&text).map_err(|error| moved(error, start))?;
+        if pattern.is_catch_all() && start > 0 {
+            // Only the first label can stand for several.
+            let kind = PatternErrorKind::WildcardNotLast;
+            return Err(PatternError::new(kind, host, start));
+        }
+        labels.push(text);
+        start += label.len() + 1;
+    }
+    labels.reverse();
+    let whole = labels.concat();
+    Pattern::parse(&whole)
+        .map(Some)
+        .map_err(|error| PatternError::new(error.kind().clone(), host, 0))
+}
+
+/// What stands between the dots that are not inside of braces.
+fn labels_of(host: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0u32;
+    host.strip_suffix('.')
+        .unwrap_or(host)
+        .split(move |c: char| {
+            match c {
+                '{' => depth += 1,
+                '}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            c == '.' && depth == 0
+        })
+}
+
+/// Lower case, but for what stands in braces.
+fn lower(label: &str) -> String {
+    let mut depth = 0u32;
+    let lower = |c: char| {
+        match c {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ if depth == 0 => return c.to_ascii_lowercase(),
+            _ => {}
+        }
+        c
+    };
+    label.chars().map(lower).collect()
+}
