@@ -10,7 +10,7 @@ use super::{
     endpoint::{Endpoint, Function},
     error::{BuildError, BuildErrors, Place},
     guard::{ForkBuilder, Forwarded, Guard, Refused},
-    layered::{EndpointLayer, wrap},
+    layered::{Wrapper, wrap},
     level::{Level, Numbers, Slot, Stub},
     listing::Above,
     method::{End, MethodRouter},
@@ -120,7 +120,7 @@ struct Inherited<B> {
 }
 
 /// A mount or a guarded router: what is there, the layers around it, who registered it.
-type Mounted<B, T> = (T, Vec<EndpointLayer<B>>, &'static Location<'static>);
+type Mounted<B, T> = (T, Vec<Wrapper<B>>, &'static Location<'static>);
 
 impl Build {
     fn level<B: Send + 'static>(

@@ -9,7 +9,7 @@ use tower_service::Service;
 use super::{
     BuildError, RouteInfo,
     guard::{Condition, Forwarded, Guard},
-    layered::{EndpointLayer, RouteLayer, per_route},
+    layered::{RouteLayer, Wrapper, per_route},
     method::{End, MethodRouter, any_service},
     slash::TrailingSlash,
 };
@@ -19,7 +19,7 @@ use crate::{extract::States, handler::Handler, response::IntoResponse};
 #[must_use = "a router does nothing until it is built"]
 pub struct Router<B = Body> {
     pub(super) items: Vec<Item<B>>,
-    pub(super) layers: Vec<EndpointLayer<B>>,
+    pub(super) layers: Vec<Wrapper<B>>,
     pub(super) not_found: Option<End<B>>,
     pub(super) method_not_allowed: Option<End<B>>,
     pub(super) policy: Policy,
@@ -76,13 +76,13 @@ pub(super) enum Item<B> {
     Mount {
         prefix: Box<str>,
         target: Target<B>,
-        layers: Vec<EndpointLayer<B>>,
+        layers: Vec<Wrapper<B>>,
         location: &'static Location<'static>,
     },
     Guarded {
         guard: Guard,
         router: Box<Router<B>>,
-        layers: Vec<EndpointLayer<B>>,
+        layers: Vec<Wrapper<B>>,
         location: &'static Location<'static>,
     },
 }
@@ -337,7 +337,7 @@ impl<B> Router<B> {
         self
     }
 
-    fn wrap_endpoints(&mut self, layer: &EndpointLayer<B>) {
+    fn wrap_endpoints(&mut self, layer: &Wrapper<B>) {
         for item in &mut self.items {
             match item {
                 Item::Mount { layers, .. } | Item::Guarded { layers, .. } => {
@@ -354,7 +354,7 @@ impl<B> Router<B> {
     }
 
     /// As [`wrap_endpoints`](Self::wrap_endpoints), but nested routers pass it on to their routes.
-    fn wrap_routes(&mut self, layer: &EndpointLayer<B>) {
+    fn wrap_routes(&mut self, layer: &Wrapper<B>) {
         for item in &mut self.items {
             match item {
                 Item::Route { methods, .. } => {
@@ -399,7 +399,7 @@ impl<B> Router<B> {
         }
     }
 
-    fn wrap_fallbacks(&mut self, layer: &EndpointLayer<B>) {
+    fn wrap_fallbacks(&mut self, layer: &Wrapper<B>) {
         for end in [&mut self.not_found, &mut self.method_not_allowed]
             .into_iter()
             .flatten()
@@ -475,7 +475,7 @@ impl<B: Send + 'static> Router<B> {
     where
         L: RouteLayer<B>,
     {
-        self.layers.push(layer.into_endpoint_layer());
+        self.layers.push(layer.into_wrapper());
         self
     }
 
@@ -485,7 +485,7 @@ impl<B: Send + 'static> Router<B> {
     where
         L: RouteLayer<B>,
     {
-        self.wrap_endpoints(&layer.into_endpoint_layer());
+        self.wrap_endpoints(&layer.into_wrapper());
         self
     }
 
@@ -507,7 +507,7 @@ impl<B: Send + 'static> Router<B> {
         L: RouteLayer<B>,
     {
         let mut inner = routes(Self::new()).inlined();
-        let layer = layer.into_endpoint_layer();
+        let layer = layer.into_wrapper();
         inner.wrap_endpoints(&layer);
         inner.wrap_fallbacks(&layer);
         self.merge(inner)

@@ -35,11 +35,11 @@ use crate::{params::Params, response::IntoResponse};
 )]
 pub trait RouteLayer<B> {
     #[doc(hidden)]
-    fn into_endpoint_layer(self) -> EndpointLayer<B>;
+    fn into_wrapper(self) -> Wrapper<B>;
 }
 
 /// Puts a layer around an endpoint. Kept by the description, applied once per endpoint by the build.
-pub struct EndpointLayer<B> {
+pub struct Wrapper<B> {
     /// In run order.
     pub(super) names: Arc<[Arc<str>]>,
     make: Make<B>,
@@ -47,7 +47,7 @@ pub struct EndpointLayer<B> {
 
 type Make<B> = Arc<dyn Fn(Route<B>, &RouteInfo) -> Arc<dyn Endpoint<B>> + Send + Sync>;
 
-impl<B> Clone for EndpointLayer<B> {
+impl<B> Clone for Wrapper<B> {
     fn clone(&self) -> Self {
         Self {
             names: Arc::clone(&self.names),
@@ -56,7 +56,7 @@ impl<B> Clone for EndpointLayer<B> {
     }
 }
 
-impl<B> fmt::Debug for EndpointLayer<B> {
+impl<B> fmt::Debug for Wrapper<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(&*self.names).finish()
     }
@@ -70,8 +70,8 @@ where
     <L::Service as Service<Request<B>>>::Response: IntoResponse,
     <L::Service as Service<Request<B>>>::Future: Send + 'static,
 {
-    fn into_endpoint_layer(self) -> EndpointLayer<B> {
-        EndpointLayer {
+    fn into_wrapper(self) -> Wrapper<B> {
+        Wrapper {
             names: names_of(type_name::<L>()),
             make: Arc::new(move |route, _| {
                 let inner = Arc::clone(&route.endpoint);
@@ -107,30 +107,30 @@ pub const fn named<L>(name: &'static str, layer: L) -> Named<L> {
 }
 
 impl<B, L: RouteLayer<B>> RouteLayer<B> for Named<L> {
-    fn into_endpoint_layer(self) -> EndpointLayer<B> {
-        EndpointLayer {
+    fn into_wrapper(self) -> Wrapper<B> {
+        Wrapper {
             names: Arc::new([self.name.into()]),
-            ..self.layer.into_endpoint_layer()
+            ..self.layer.into_wrapper()
         }
     }
 }
 
 /// A layer that is made anew for each route.
-pub(super) fn per_route<B, L, F>(make: F) -> EndpointLayer<B>
+pub(super) fn per_route<B, L, F>(make: F) -> Wrapper<B>
 where
     F: Fn(&RouteInfo) -> L + Send + Sync + 'static,
     L: RouteLayer<B>,
 {
-    EndpointLayer {
+    Wrapper {
         names: names_of(type_name::<L>()),
-        make: Arc::new(move |route, info| (make(info).into_endpoint_layer().make)(route, info)),
+        make: Arc::new(move |route, info| (make(info).into_wrapper().make)(route, info)),
     }
 }
 
 /// Wraps `endpoint`, the first layer innermost.
 pub(super) fn wrap<B>(
     endpoint: Arc<dyn Endpoint<B>>,
-    layers: &[EndpointLayer<B>],
+    layers: &[Wrapper<B>],
     table: &Arc<Table>,
     info: &RouteInfo,
 ) -> Arc<dyn Endpoint<B>> {

@@ -6,7 +6,7 @@ use http::Method;
 
 use super::{
     describe::{Item, Router, Target},
-    layered::EndpointLayer,
+    layered::Wrapper,
     method::End,
 };
 
@@ -114,7 +114,7 @@ impl Above {
     }
 
     /// Inside of `layers`, of which the last is outermost.
-    pub(super) fn layered<B>(mut self, layers: &[EndpointLayer<B>]) -> Self {
+    pub(super) fn layered<B>(mut self, layers: &[Wrapper<B>]) -> Self {
         self.layers.extend(run_order(layers));
         self
     }
@@ -144,7 +144,7 @@ impl Above {
     }
 }
 
-fn run_order<B>(layers: &[EndpointLayer<B>]) -> impl Iterator<Item = Arc<str>> {
+fn run_order<B>(layers: &[Wrapper<B>]) -> impl Iterator<Item = Arc<str>> {
     let names = layers.iter().rev();
     names.flat_map(|layer| layer.names.iter().cloned())
 }

@@ -7,7 +7,7 @@ use tower_service::Service;
 
 use super::{
     endpoint::{Endpoint, Foreign, Stripped},
-    layered::{EndpointLayer, RouteLayer},
+    layered::{RouteLayer, Wrapper},
     table::Table,
 };
 use crate::{
@@ -46,7 +46,7 @@ pub(super) struct MethodEntry<B> {
 /// An endpoint to be, and the layers that the build will put around it.
 pub(super) struct End<B> {
     plan: Plan<B>,
-    pub(super) layers: Vec<EndpointLayer<B>>,
+    pub(super) layers: Vec<Wrapper<B>>,
     /// The layers that are part of it, in run order.
     pub(super) inner: Arc<[Arc<str>]>,
     /// What routers had that were merged into another.
@@ -222,7 +222,7 @@ impl<B: Send + 'static> MethodRouter<B> {
     where
         L: RouteLayer<B>,
     {
-        let layer = layer.into_endpoint_layer();
+        let layer = layer.into_wrapper();
         for entry in &mut self.entries {
             entry.end.layers.push(layer.clone());
         }
