@@ -286,6 +286,11 @@ fn read_file(path: &Path, format: Option<Format>) -> Result<Read, LoadError> {
         return Err(unreadable(io::Error::other("larger than 16 MiB")));
     }
     let source = Source::file(path);
+    // Who writes a file in place has cut it to nothing first: taken for what is meant, that would be all defaults.
+    if bytes.trim_ascii().is_empty() {
+        let message = "the file is empty; a comment or an empty map says that this is meant";
+        return Ok(Err(Fault::new(Origin::at(source, 1, 1), "", message)));
+    }
     Ok(match String::from_utf8(bytes) {
         Ok(text) => read_text(&source, format, &text),
         Err(error) => {

@@ -213,6 +213,16 @@ fn files_that_are_no_configuration_are_faults() {
             format!("{}:{fault}", file.display())
         );
     }
+    for name in ["e.yaml", "e.toml"] {
+        let file = scratch.write(name, "\n \n");
+        assert_eq!(
+            faults(&Loader::new().file(&file)),
+            format!(
+                "{}:1:1: the file is empty; a comment or an empty map says that this is meant",
+                file.display()
+            )
+        );
+    }
     for text in ["", "# nothing\n", "~", "{}"] {
         assert!(
             Loader::new()
