@@ -55,6 +55,10 @@
 //!   and a few calls that hang move nothing.
 //! * A limit that was far above what is in flight (five times, in ten minutes) comes down to that.
 //!
+//! From a `start` far below what the service can do, calls that are slow take a while: a limit of 20 for a service of a
+//! hundred places and half a second a call may refuse part of an admissible load for the first two minutes, since each
+//! step takes a window of answers. Let such a service start near what it is known to bear; a limit that is too high comes down.
+//!
 //! A call that times out (here or further out), or is answered that the service is overloaded (429, 503, 504,
 //! `RESOURCE_EXHAUSTED`, `UNAVAILABLE`, `DEADLINE_EXCEEDED`), lowers the limit by a tenth at once. Only if it began
 //! under the limit now in force: a burst of failures lowers it once. And only if of the latest calls, some four hundred,
