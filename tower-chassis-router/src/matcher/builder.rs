@@ -245,6 +245,12 @@ impl Tree {
         (child != NONE).then_some(child)
     }
 
+    /// Those of a node, from its first on.
+    pub(super) fn edges(&self, first: u32) -> impl Iterator<Item = &Edge> {
+        let edge = |at: u32| self.edges.get(at as usize);
+        std::iter::successors(edge(first), move |last| edge(last.next))
+    }
+
     pub(super) fn text(&self, edge: &Edge) -> Option<&[u8]> {
         self.texts.get(edge.text.0 as usize..edge.text.1 as usize)
     }

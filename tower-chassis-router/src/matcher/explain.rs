@@ -7,7 +7,7 @@ use super::{
     find::start,
     key::Segment,
     methods::{ANY, named},
-    node::{Child, NONE, Trie},
+    node::{Link, NONE, Trie},
 };
 
 /// A place of a table, and what came of it. Made by [`Matcher::explain`].
@@ -99,40 +99,40 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn walk(&mut self, start: usize) {
-        let mut open = vec![(Child::node(0), start, 0)];
-        while let Some((child, at, depth)) = open.pop() {
-            let Some(node) = self.trie.node(child) else {
+        let mut open = vec![(self.trie.root, start, 0)];
+        while let Some((place, at, depth)) = open.pop() {
+            let Some(node) = self.trie.node(place.child) else {
                 continue;
             };
             let segment = Segment::read(self.path, at);
             let end = segment.end == self.path.len();
             let mut children = Vec::new();
-            let slots = match node.slots {
+            let slots = match place.slots {
                 NONE => &[][..],
                 first => {
-                    let slots = first as usize..(first + node.size()) as usize;
+                    let slots = first as usize..(first + place.size()) as usize;
                     self.trie.slots.get(slots).unwrap_or_default()
                 }
             };
-            let hit = self.trie.step(node, self.path, &segment);
-            for slot in slots.iter().filter(|slot| slot.len != NONE) {
-                children.push((slot.child, slot.child == hit, false));
+            let hit = self.trie.step(place, self.path, &segment);
+            for slot in slots.iter().filter(|slot| slot.text != NONE) {
+                children.push((slot.link, slot.link == hit, false));
             }
             let more = self.trie.more.get(node.more as usize);
-            for (shape, child) in more.map_or(&[][..], |more| &more.mixed) {
+            for (shape, link) in more.map_or(&[][..], |more| &more.mixed) {
                 let matches = shape.eat(self.path, (at, segment.end), true, &mut Captures::new());
-                children.push((*child, matches, shape.spec.open));
+                children.push((*link, matches, shape.spec.open));
             }
             if !node.param.is_none() {
                 children.push((node.param, segment.len() > 0 || !end, false));
             }
             if let Some(rest) = more.and_then(|more| more.rest) {
-                children.push((Child::leaf(rest), true, true));
+                children.push((Link::leaf(rest), true, true));
             }
-            for (child, matches, open_end) in children {
-                let ((first, last), _) = self.trie.below(child);
+            for (link, matches, open_end) in children {
+                let ((first, last), _) = self.trie.below(link.child);
                 let below = self.verdicts.get_mut(first as usize..last as usize);
-                let own = self.trie.leaf(child);
+                let own = self.trie.leaf(link.child);
                 let verdict = match (matches, end) {
                     (false, _) => Verdict::Segment(depth),
                     (true, false) => Verdict::PathContinues,
@@ -145,8 +145,8 @@ impl Walk<'_> {
                 {
                     *verdict = Verdict::Serves;
                 }
-                if matches && !end && child.only_leaf().is_none() {
-                    open.push((child, segment.end + 1, depth + 1));
+                if matches && !end && link.child.only_leaf().is_none() {
+                    open.push((link, segment.end + 1, depth + 1));
                 }
             }
         }

@@ -6,7 +6,7 @@
 use super::{
     Captures,
     key::{Segment, Slashes},
-    node::{Child, NONE, Node, Trie, Wanted},
+    node::{Link, NONE, Node, Trie, Wanted},
     sweep::Sweep,
 };
 
@@ -84,42 +84,43 @@ impl Trie {
         let Some(mut slashes) = Slashes::new::<RAW>(path, at) else {
             return Ok(Found::Escaped);
         };
-        let Some(mut node) = self.nodes.first() else {
-            return Ok(Found::Nothing);
-        };
+        let mut link = self.root;
         loop {
             let Some(end) = slashes.end::<RAW>() else {
                 return Ok(Found::Escaped);
             };
             // Where no text may come, none is looked at.
-            let mut child = if node.slots == NONE {
-                Child::NONE
+            let mut next = if link.slots == NONE {
+                Link::NONE
             } else {
-                self.step(node, path, &Segment::new(path, at, end))
+                self.step(link, path, &Segment::new(path, at, end))
             };
             let mut rest = false;
-            if child.is_none() {
+            if next.is_none() {
+                let Some(node) = self.node(link.child) else {
+                    return dead_end(choice, Found::Nothing);
+                };
                 if node.more == NONE {
                     if node.param.is_none() || (at == end && end == path.len()) {
                         return dead_end(choice, Found::Nothing);
                     }
                     captures.push(at, end);
-                    child = node.param;
+                    next = node.param;
                 } else {
                     match self.greedy_more::<RAW>(node, path, (at, end), captures) {
                         None => return dead_end(choice, Found::Nothing),
                         Some(taken) => {
                             choice |= taken.choice;
                             rest = taken.rest;
-                            child = taken.child;
+                            next = taken.link;
                         }
                     }
                 }
             } else {
-                choice |= node.alternatives;
+                choice |= link.alternatives;
             }
             if rest || end == path.len() {
-                let Some(leaf) = self.leaf(child) else {
+                let Some(leaf) = self.leaf(next.child) else {
                     return dead_end(choice, Found::Nothing);
                 };
                 return match self.serves(leaf, wanted) {
@@ -128,13 +129,7 @@ impl Trie {
                     None => dead_end(choice, Found::OtherMethods),
                 };
             }
-            if child.only_leaf().is_some() {
-                return dead_end(choice, Found::Nothing);
-            }
-            match self.node(child) {
-                Some(next) => node = next,
-                None => return dead_end(choice, Found::Nothing),
-            }
+            link = next;
             at = end + 1;
         }
     }
@@ -150,11 +145,11 @@ impl Trie {
     ) -> Option<Taken> {
         let more = self.more.get(node.more as usize)?;
         let param = !node.param.is_none();
-        for (index, (shape, child)) in more.mixed.iter().enumerate() {
+        for (index, (shape, link)) in more.mixed.iter().enumerate() {
             if shape.eat(path, (start, end), !RAW, captures) {
                 let last = index + 1 == more.mixed.len();
                 return Some(Taken {
-                    child: *child,
+                    link: *link,
                     rest: shape.spec.open,
                     choice: !last || param || more.rest.is_some(),
                 });
@@ -163,7 +158,7 @@ impl Trie {
         if param && (start < end || end < path.len()) {
             captures.push(start, end);
             return Some(Taken {
-                child: node.param,
+                link: node.param,
                 rest: false,
                 choice: more.rest.is_some(),
             });
@@ -171,7 +166,7 @@ impl Trie {
         let leaf = more.rest?;
         captures.push(start, path.len());
         Some(Taken {
-            child: Child::leaf(leaf),
+            link: Link::leaf(leaf),
             rest: true,
             choice: false,
         })
@@ -179,7 +174,7 @@ impl Trie {
 }
 
 struct Taken {
-    child: Child,
+    link: Link,
     /// Whether it took all of the path.
     rest: bool,
     choice: bool,

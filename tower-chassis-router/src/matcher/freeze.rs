@@ -11,7 +11,7 @@ use super::{
     filed::{Card, Filed, Literal},
     key::{Segment, TOLD},
     methods::{ANY, OTHER, bit},
-    node::{Child, Leaf, More, NONE, Node, Slot, Trie},
+    node::{Child, Leaf, Link, More, NONE, Node, Slot, Trie},
     order::order,
 };
 
@@ -77,7 +77,7 @@ fn take<T>(
 #[derive(Clone, Debug)]
 struct Place {
     parent: u32,
-    child: Child,
+    link: Link,
     leaves: (u32, u32),
     methods: u16,
 }
@@ -115,7 +115,7 @@ impl<'a> Freezer<'a> {
     fn new(tree: &'a Tree) -> Self {
         let place = Place {
             parent: NONE,
-            child: Child::NONE,
+            link: Link::NONE,
             leaves: (0, 0),
             methods: 0,
         };
@@ -143,7 +143,7 @@ impl<'a> Freezer<'a> {
         }];
         // The way from the root: the static segments, and whether there was anything else.
         let mut way: Vec<Way> = Vec::new();
-        let mut nodes = 0;
+        let (mut nodes, mut slots) = (0, 0);
         while let Some(step) = steps.pop() {
             let (index, parent, entered) = match step {
                 Step::Enter { node, parent, way } => (node, parent, way),
@@ -166,11 +166,18 @@ impl<'a> Freezer<'a> {
                 || node.shapes.0 != NONE
                 || node.param != NONE
                 || node.rest != NONE;
-            let child = if has_children || index == 0 {
+            let link = if has_children || index == 0 {
+                let size = table_size(tree.edges(node.edges.0).count());
                 nodes += 1;
-                Child::node(nodes - 1)
+                slots += size;
+                Link {
+                    child: Child::node(nodes - 1),
+                    slots: if size == 0 { NONE } else { slots - size },
+                    shift: 63 - size.checked_ilog2().unwrap_or(0) as u8,
+                    alternatives: node.param != NONE || node.shapes.0 != NONE || node.rest != NONE,
+                }
             } else {
-                Child::leaf(leaf)
+                Link::leaf(leaf)
             };
             let methods = match self.trie.leaves.get(leaf as usize) {
                 Some(leaf) if node.leaf != NONE => leaf.methods,
@@ -179,7 +186,7 @@ impl<'a> Freezer<'a> {
             if let Some(place) = self.places.get_mut(index as usize) {
                 *place = Place {
                     parent,
-                    child,
+                    link,
                     leaves: (leaf, leaf),
                     methods,
                 };
@@ -280,10 +287,10 @@ impl<'a> Freezer<'a> {
         });
     }
 
-    fn child(&self, index: u32) -> Child {
+    fn link(&self, index: u32) -> Link {
         self.places
             .get(index as usize)
-            .map_or(Child::NONE, |place| place.child)
+            .map_or(Link::NONE, |place| place.link)
     }
 
     /// Writes the nodes, children near their parents.
@@ -299,10 +306,10 @@ impl<'a> Freezer<'a> {
             ) else {
                 continue;
             };
-            if place.child.only_leaf().is_some() {
+            if place.link.child.only_leaf().is_some() {
                 continue;
             }
-            let (slots, shift) = self.slots(node.edges.0);
+            self.slots(place.link, node.edges.0);
             let leaf = if node.leaf == NONE {
                 NONE
             } else {
@@ -312,10 +319,11 @@ impl<'a> Freezer<'a> {
                 .unwrap_or_default()
                 .iter()
                 .filter_map(|index| self.tree.shapes.get(*index as usize))
-                .map(|shaped| (Arc::clone(&shaped.shape), self.child(shaped.child)))
+                .map(|shaped| (Arc::clone(&shaped.shape), self.link(shaped.child)))
                 .collect();
             let rest = self
-                .child(node.rest)
+                .link(node.rest)
+                .child
                 .only_leaf()
                 .filter(|_| node.rest != NONE);
             let more = if mixed.is_empty() && rest.is_none() {
@@ -325,79 +333,56 @@ impl<'a> Freezer<'a> {
                 self.trie.more.len() as u32 - 1
             };
             self.trie.nodes.push(Node {
-                slots,
-                shift,
-                param: if node.param == NONE {
-                    Child::NONE
-                } else {
-                    self.child(node.param)
-                },
+                param: self.link(node.param),
                 leaf,
                 more,
                 leaves: place.leaves,
                 methods: place.methods,
-                alternatives: more != NONE || node.param != NONE,
             });
         }
     }
 
-    /// A table of static children, at most half full; where it starts, and its shift.
-    fn slots(&mut self, first: u32) -> (u32, u32) {
+    /// Writes the table of the static children of a node.
+    fn slots(&mut self, node: Link, first: u32) {
         let tree = self.tree;
-        let edges = || {
-            let mut at = first;
-            std::iter::from_fn(move || {
-                let edge = tree.edges.get(at as usize)?;
-                at = edge.next;
-                Some(edge)
-            })
-        };
-        let count = edges().count();
-        if count == 0 {
-            return (NONE, 63);
+        if node.slots == NONE {
+            return;
         }
-        let size = if count == 1 {
-            1
-        } else {
-            (count * 2).next_power_of_two()
-        };
-        let (start, mask) = (self.trie.slots.len(), size as u32 - 1);
-        let shift = 63 - size.trailing_zeros();
+        let start = node.slots as usize;
         let free = Slot {
             first: 0,
             last: 0,
-            len: NONE,
-            text: 0,
-            child: Child::NONE,
+            text: NONE,
+            link: Link::NONE,
         };
-        self.trie.slots.resize(start + size, free);
-        for edge in edges() {
+        self.trie.slots.resize(start + node.size() as usize, free);
+        for edge in tree.edges(first) {
             let text = tree.text(edge).unwrap_or_default();
-            let at = self.trie.texts.len() as u32;
-            if text.len() > TOLD {
-                self.trie.texts.extend_from_slice(text);
-            }
             let segment = Segment::new(text, 0, text.len());
+            let mut index = text.len();
+            if index > TOLD {
+                index = TOLD + 1 + self.trie.texts.len();
+                self.trie.texts.push(text.into());
+            }
             let slot = Slot {
                 first: segment.first,
                 last: segment.last,
-                len: text.len() as u32,
-                text: at,
-                child: self.child(edge.child),
+                text: index as u32,
+                link: self.link(edge.child),
             };
-            let mut at = segment.place(shift);
+            let mut at = segment.place(u32::from(node.shift));
             while let Some(place) = self.trie.slots.get_mut(start + at as usize) {
-                if place.len == NONE {
+                if place.text == NONE {
                     *place = slot;
                     break;
                 }
-                at = (at + 1) & mask;
+                at = (at + 1) & (node.size() - 1);
             }
         }
-        (start as u32, shift)
     }
 
     fn finish(mut self) -> Trie {
+        self.trie.root = self.link(0);
         self.trie.exact = Exact::new(&self.exact, self.whole);
         self.trie.filed = Filed::new(&self.cards, &self.literals);
         self.trie.nodes.shrink_to_fit();
@@ -405,5 +390,13 @@ impl<'a> Freezer<'a> {
         self.trie.texts.shrink_to_fit();
         self.trie.more.shrink_to_fit();
         self.trie
+    }
+}
+
+/// The slots for so many texts: at most half of them full, but one for one.
+fn table_size(count: usize) -> u32 {
+    match count {
+        0 | 1 => count as u32,
+        _ => (count as u32 * 2).next_power_of_two(),
     }
 }

@@ -48,14 +48,57 @@ impl Child {
     }
 }
 
-/// Where a search stands behind a segment: what may come next.
+/// The way to a child. Tells where static text goes on from there, so that a search along such text does not wait
+/// for the nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Link {
+    pub(super) child: Child,
+    /// Where the slots of the node start, [`NONE`] if there are none; and how they are [found](Segment::place).
+    pub(super) slots: u32,
+    pub(super) shift: u8,
+    /// Whether anything but static text may come next.
+    pub(super) alternatives: bool,
+}
+
+impl Link {
+    pub(super) const NONE: Self = Self::end(Child::NONE);
+
+    pub(super) const fn leaf(leaf: u32) -> Self {
+        Self::end(Child::leaf(leaf))
+    }
+
+    const fn end(child: Child) -> Self {
+        Self {
+            child,
+            slots: NONE,
+            shift: 63,
+            alternatives: false,
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn is_none(self) -> bool {
+        self.child.is_none()
+    }
+
+    /// How many slots it has, if it has any.
+    #[inline(always)]
+    pub(super) const fn size(self) -> u32 {
+        1 << (63 - self.shift)
+    }
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+/// Where a search stands behind a segment: what may come next but static text.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
-    /// Where its slots start, [`NONE`] if there are none; and how they are [found](Segment::place).
-    pub(super) slots: u32,
-    pub(super) shift: u32,
     /// Behind a plain parameter.
-    pub(super) param: Child,
+    pub(super) param: Link,
     /// Of the route that ends here.
     pub(super) leaf: u32,
     /// Of [`More`].
@@ -64,16 +107,6 @@ pub(super) struct Node {
     pub(super) leaves: (u32, u32),
     /// All their methods.
     pub(super) methods: u16,
-    /// Whether anything but static text may come next.
-    pub(super) alternatives: bool,
-}
-
-impl Node {
-    /// How many slots it has, if it has any.
-    #[inline(always)]
-    pub(super) const fn size(&self) -> u32 {
-        1 << (63 - self.shift)
-    }
 }
 
 /// A static segment and what is behind it.
@@ -81,18 +114,17 @@ impl Node {
 pub(super) struct Slot {
     pub(super) first: u64,
     pub(super) last: u64,
-    /// [`NONE`] for a free slot.
-    pub(super) len: u32,
-    /// Where the text stands, if the words do not tell it.
+    /// The length of the text if the words tell it, else the index of the text behind [`TOLD`]; [`NONE`] for a free
+    /// slot.
     pub(super) text: u32,
-    pub(super) child: Child,
+    pub(super) link: Link,
 }
 
 /// What few nodes have: segments of text and parameters in the order in which they are tried, and what
 /// takes the rest of the path, which is tried last.
 #[derive(Debug, Default)]
 pub(super) struct More {
-    pub(super) mixed: Box<[(Arc<Shape>, Child)]>,
+    pub(super) mixed: Box<[(Arc<Shape>, Link)]>,
     pub(super) rest: Option<u32>,
 }
 
@@ -107,9 +139,11 @@ pub(super) struct Leaf {
 /// The table without its values.
 #[derive(Debug, Default)]
 pub(super) struct Trie {
+    pub(super) root: Link,
     pub(super) nodes: Vec<Node>,
     pub(super) slots: Vec<Slot>,
-    pub(super) texts: Vec<u8>,
+    /// Static segments that two words do not tell.
+    pub(super) texts: Vec<Box<[u8]>>,
     pub(super) more: Vec<More>,
     pub(super) leaves: Vec<Leaf>,
     /// Leaf, method and value of the routes for [`OTHER`] methods, by leaf.
@@ -152,40 +186,44 @@ impl Trie {
 
     /// What is behind `segment` as static text.
     #[inline(always)]
-    pub(super) fn step(&self, node: &Node, path: &[u8], segment: &Segment) -> Child {
-        if node.slots == NONE {
-            return Child::NONE;
+    pub(super) fn step(&self, link: Link, path: &[u8], segment: &Segment) -> Link {
+        if link.slots == NONE {
+            return Link::NONE;
         }
         let is = |slot: &Slot| {
             slot.first == segment.first
                 && slot.last == segment.last
-                && slot.len as usize == segment.len()
-                && (segment.len() <= TOLD || self.is_text(slot, path, segment))
+                && if segment.len() <= TOLD {
+                    slot.text as usize == segment.len()
+                } else {
+                    self.is_text(slot, path, segment)
+                }
         };
-        if node.size() == 1 {
+        if link.size() == 1 {
             // Where to look does not depend on the text, so nothing waits for it.
-            let only = self.slots.get(node.slots as usize).filter(|slot| is(slot));
-            return only.map_or(Child::NONE, |slot| slot.child);
+            let only = self.slots.get(link.slots as usize).filter(|slot| is(slot));
+            return only.map_or(Link::NONE, |slot| slot.link);
         }
-        let mut at = segment.place(node.shift);
+        let mut at = segment.place(u32::from(link.shift));
         loop {
-            let Some(slot) = self.slots.get((node.slots + at) as usize) else {
-                return Child::NONE;
+            let Some(slot) = self.slots.get((link.slots + at) as usize) else {
+                return Link::NONE;
             };
             if is(slot) {
-                return slot.child;
+                return slot.link;
             }
-            if slot.len == NONE {
-                return Child::NONE;
+            if slot.text == NONE {
+                return Link::NONE;
             }
-            at = (at + 1) & (node.size() - 1);
+            at = (at + 1) & (link.size() - 1);
         }
     }
 
     #[inline(never)]
     fn is_text(&self, slot: &Slot, path: &[u8], segment: &Segment) -> bool {
-        let text = slot.text as usize;
-        self.texts.get(text..text + segment.len()) == path.get(segment.start..segment.end)
+        let index = (slot.text as usize).checked_sub(TOLD + 1);
+        let text = index.and_then(|index| self.texts.get(index));
+        text.map(|text| &**text) == path.get(segment.start..segment.end)
     }
 
     /// The value of a leaf that serves a method.

@@ -9,7 +9,7 @@ use super::{
     filed::Candidates,
     key::{Segment, Slashes},
     methods::OTHER,
-    node::{Child, Node, Trie, Wanted},
+    node::{Link, Node, Trie, Wanted},
     small::Small,
 };
 
@@ -24,14 +24,14 @@ pub(super) struct Sweep<'a> {
     /// Whether the path has escapes.
     escaped: bool,
     candidates: Candidates<'a>,
-    #[cfg(debug_assertions)]
-    entered: std::collections::HashSet<(usize, usize)>,
+    #[cfg(any(test, debug_assertions))]
+    entered: std::collections::HashSet<(u32, usize)>,
 }
 
 /// A node on the way, and which of its alternatives comes next.
 #[derive(Clone, Copy, Default)]
 struct Frame {
-    node: u32,
+    link: Link,
     next: u32,
     captures: u32,
 }
@@ -110,7 +110,7 @@ impl<'a> Sweep<'a> {
             whole,
             escaped: memchr::memchr(b'%', path).is_some(),
             candidates,
-            #[cfg(debug_assertions)]
+            #[cfg(any(test, debug_assertions))]
             entered: Default::default(),
         }
     }
@@ -142,31 +142,31 @@ impl<'a> Sweep<'a> {
     fn walk(&mut self, visit: &mut impl Visit, captures: &mut Captures) {
         let trie = self.trie;
         let mut way: Small<Frame, 16> = Small::default();
-        if trie.nodes.is_empty() || !self.worth(visit, Child::node(0)) {
+        if trie.nodes.is_empty() || !self.worth(visit, trie.root) {
             return;
         }
         way.push(Frame {
+            link: trie.root,
+            next: 0,
             captures: captures.len() as u32,
-            ..Frame::default()
         });
         while let Some(frame) = way.last_mut() {
             let at = *frame;
             frame.next += 1;
             let depth = way.len() - 1;
             captures.truncate(at.captures as usize);
-            let (Some(node), Some(segment)) =
-                (trie.nodes.get(at.node as usize), self.segments.get(depth))
+            let (Some(node), Some(segment)) = (trie.node(at.link.child), self.segments.get(depth))
             else {
                 way.pop();
                 continue;
             };
-            #[cfg(debug_assertions)]
+            #[cfg(any(test, debug_assertions))]
             if at.next == 0 {
-                let new = self.entered.insert((at.node as usize, segment.start));
+                let new = self.entered.insert((at.link.child.index(), segment.start));
                 assert!(new, "a node is entered twice");
             }
-            let step = self.alternative(node, at.next, &segment, visit, captures);
-            let child = match step {
+            let step = self.alternative(at.link, node, at.next, &segment, visit, captures);
+            let link = match step {
                 Step::End => {
                     way.pop();
                     continue;
@@ -178,17 +178,17 @@ impl<'a> Sweep<'a> {
                     }
                     continue;
                 }
-                Step::Node(child) => child,
+                Step::Node(link) => link,
             };
             if self.whole && depth + 1 == self.segments.len() {
-                if let Some(leaf) = trie.leaf(child)
+                if let Some(leaf) = trie.leaf(link.child)
                     && visit.leaf(trie, leaf)
                 {
                     return;
                 }
-            } else if child.only_leaf().is_none() {
+            } else if link.child.only_leaf().is_none() {
                 way.push(Frame {
-                    node: child.index(),
+                    link,
                     next: 0,
                     captures: captures.len() as u32,
                 });
@@ -199,6 +199,7 @@ impl<'a> Sweep<'a> {
     /// The alternative `next` of `node`: static text, then shapes, then a parameter, then the rest.
     fn alternative(
         &mut self,
+        link: Link,
         node: &Node,
         next: u32,
         segment: &Segment,
@@ -206,9 +207,9 @@ impl<'a> Sweep<'a> {
         captures: &mut Captures,
     ) -> Step {
         if next == 0 {
-            let child = self.trie.step(node, self.path, segment);
-            return if !child.is_none() && self.worth(visit, child) {
-                Step::Node(child)
+            let link = self.trie.step(link, self.path, segment);
+            return if !link.is_none() && self.worth(visit, link) {
+                Step::Node(link)
             } else {
                 Step::Dead
             };
@@ -216,8 +217,8 @@ impl<'a> Sweep<'a> {
         let more = self.trie.more.get(node.more as usize);
         let mixed = more.map_or(&[][..], |more| &more.mixed);
         let next = next as usize - 1;
-        if let Some((shape, child)) = mixed.get(next) {
-            if !self.worth(visit, *child)
+        if let Some((shape, link)) = mixed.get(next) {
+            if !self.worth(visit, *link)
                 || !shape.eat(
                     self.path,
                     (segment.start, segment.end),
@@ -227,9 +228,9 @@ impl<'a> Sweep<'a> {
             {
                 return Step::Dead;
             }
-            return match child.only_leaf() {
+            return match link.child.only_leaf() {
                 Some(leaf) if shape.spec.open => Step::Leaf(leaf),
-                _ => Step::Node(*child),
+                _ => Step::Node(*link),
             };
         }
         if next == mixed.len() {
@@ -243,7 +244,7 @@ impl<'a> Sweep<'a> {
         if next == mixed.len() + 1
             && let Some(leaf) = more.and_then(|more| more.rest)
         {
-            if !self.worth(visit, Child::leaf(leaf)) {
+            if !self.worth(visit, Link::leaf(leaf)) {
                 return Step::Dead;
             }
             captures.push(segment.start, self.path.len());
@@ -252,10 +253,10 @@ impl<'a> Sweep<'a> {
         Step::End
     }
 
-    /// Whether a candidate that is asked for is at or below `child`. Children are asked about from the
+    /// Whether a candidate that is asked for is at or below a child. Children are asked about from the
     /// left to the right.
-    fn worth(&mut self, visit: &impl Visit, child: Child) -> bool {
-        let ((first, end), methods) = self.trie.below(child);
+    fn worth(&mut self, visit: &impl Visit, link: Link) -> bool {
+        let ((first, end), methods) = self.trie.below(link.child);
         visit.wants(methods) && self.candidates.seek(first) < end
     }
 }
@@ -266,5 +267,5 @@ enum Step {
     /// It does not match.
     Dead,
     Leaf(u32),
-    Node(Child),
+    Node(Link),
 }
