@@ -11,3 +11,7 @@ pub mod compile_errors {}
 #[cfg(feature = "resilience")]
 #[doc = include_str!("coming_from.md")]
 pub mod coming_from {}
+
+#[cfg(feature = "router")]
+#[doc = include_str!("routers.md")]
+pub mod routers {}

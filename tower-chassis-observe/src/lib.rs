@@ -65,6 +65,7 @@ pub mod events;
 pub mod metrics;
 #[cfg(feature = "prometheus")]
 pub mod prometheus;
+pub mod registry;
 pub mod trace;
 
 pub use observe::ObserveLayer;

@@ -43,6 +43,7 @@ pub struct Invocation {
     request_id: Option<Arc<str>>,
     trace: Option<TraceContext>,
     trace_state: Option<Arc<str>>,
+    baggage: Option<Arc<str>>,
     attempt: u32,
     caller_attempt: u32,
     shared: Arc<Shared>,
@@ -58,6 +59,10 @@ struct Shared {
     uploading: AtomicBool,
     /// How many frames it gave.
     received: AtomicU32,
+    /// How many bytes these had.
+    received_bytes: AtomicU64,
+    /// Who the call was found to come from.
+    principal: OnceLock<Arc<str>>,
     /// The response gave a frame since the body of the request was last looked at.
     #[cfg(feature = "server")]
     answered: AtomicBool,
@@ -71,6 +76,8 @@ impl Shared {
             tried: Default::default(),
             uploading: AtomicBool::new(false),
             received: AtomicU32::new(0),
+            received_bytes: AtomicU64::new(0),
+            principal: OnceLock::new(),
             #[cfg(feature = "server")]
             answered: AtomicBool::new(false),
         }
@@ -109,13 +116,14 @@ impl Invocation {
             request_id: None,
             trace: None,
             trace_state: None,
+            baggage: None,
             attempt: 1,
             caller_attempt: 1,
             shared,
         }
     }
 
-    /// A call that is made to serve this one: it begins now, and has this one's deadline, trace and request id, and
+    /// A call that is made to serve this one: it begins now, and has this one's deadline, trace, baggage and request id, and
     /// knows which attempt it serves. Nothing else: its route, service, endpoints, attempts and client are its own.
     #[must_use]
     pub fn child(&self) -> Self {
@@ -124,6 +132,7 @@ impl Invocation {
             request_id: self.request_id.clone(),
             trace: self.trace,
             trace_state: self.trace_state.clone(),
+            baggage: self.baggage.clone(),
             caller_attempt: self.serves(),
             ..Self::new(clock::entered(|now| now))
         }
@@ -132,7 +141,7 @@ impl Invocation {
     /// Makes `request` a call that is made to serve this one. Nothing does it behind your back: a request
     /// that a handler makes has no deadline of its caller unless it is carried over.
     ///
-    /// What the request says already stays: its trace, its request id, and the nearer one of the two deadlines, and the
+    /// What the request says already stays: its trace, its baggage, its request id, and the nearer one of the two deadlines, and the
     /// later one of the two attempts that it serves.
     ///
     /// # Example
@@ -166,6 +175,9 @@ impl Invocation {
         if own.trace.is_none() {
             own.trace = self.trace;
             own.trace_state.clone_from(&self.trace_state);
+        }
+        if own.baggage.is_none() {
+            own.baggage.clone_from(&self.baggage);
         }
     }
 
@@ -246,6 +258,30 @@ impl Invocation {
     pub fn set_trace(&mut self, trace: TraceContext, state: Option<Arc<str>>) {
         self.trace = Some(trace);
         self.trace_state = state;
+    }
+
+    /// What the callers gave this call on its way (W3C `baggage`), as the text of the header. Any of them may have
+    /// written it.
+    #[must_use]
+    pub fn baggage(&self) -> Option<&Arc<str>> {
+        self.baggage.as_ref()
+    }
+
+    /// Says what is passed on with the call, in the format of the `baggage` header.
+    pub fn set_baggage(&mut self, baggage: Option<Arc<str>>) {
+        self.baggage = baggage;
+    }
+
+    /// Who the call comes from, as an authentication found.
+    #[must_use]
+    pub fn principal(&self) -> Option<&Arc<str>> {
+        self.shared.principal.get()
+    }
+
+    /// Says who the call comes from. For what has authenticated it; the first word stays, and layers outside hear of it
+    /// by their [slot](Self::route_slot). Calls that are made to serve this one do not inherit it.
+    pub fn set_principal(&self, principal: Arc<str>) {
+        let _ = self.shared.principal.set(principal);
     }
 
     /// The number of this attempt, from 1.
@@ -343,6 +379,14 @@ impl Upload {
         self.0.received.store(received, Ordering::Relaxed);
     }
 
+    /// The same, and how many bytes it gave.
+    pub fn add_received(&self, bytes: u64) {
+        self.set_received();
+        let before = self.0.received_bytes.load(Ordering::Relaxed);
+        let bytes = before.saturating_add(bytes);
+        self.0.received_bytes.store(bytes, Ordering::Relaxed);
+    }
+
     /// A number that is another one after the body went on. It is for whoever asks, of whom there may be several.
     #[must_use]
     pub fn received(&self) -> u32 {
@@ -370,7 +414,8 @@ impl Upload {
     }
 }
 
-/// Tells which route a call matched, also after it was cancelled or panicked.
+/// Tells which route a call matched and what else was found out about it further in, also after it was cancelled or
+/// panicked.
 #[derive(Clone, Debug)]
 pub struct RouteSlot(Arc<Shared>);
 
@@ -379,5 +424,17 @@ impl RouteSlot {
     #[must_use]
     pub fn get(&self) -> Option<&MatchedRoute> {
         self.0.route.get()
+    }
+
+    /// Who the call comes from, once it was [authenticated](Invocation::set_principal).
+    #[must_use]
+    pub fn principal(&self) -> Option<&Arc<str>> {
+        self.0.principal.get()
+    }
+
+    /// How many bytes of the request's body a server of ours has received by now; 0 under others.
+    #[must_use]
+    pub fn received_bytes(&self) -> u64 {
+        self.0.received_bytes.load(Ordering::Relaxed)
     }
 }

@@ -67,4 +67,10 @@ impl MatchedRoute {
     pub fn template(&self) -> &str {
         self.table.template(self.index)
     }
+
+    /// The template, to be kept; none for an index that is not in the table.
+    #[must_use]
+    pub fn shared_template(&self) -> Option<Arc<str>> {
+        self.table.templates.get(self.index as usize).cloned()
+    }
 }

@@ -71,8 +71,8 @@ impl Body for Received {
         match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.armed = false;
-                self.upload.set_received();
                 let len = frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.upload.add_received(len);
                 match self.left.checked_sub(len) {
                     Some(left) => {
                         self.left = left;

@@ -88,6 +88,7 @@ mod current;
 mod policy;
 mod sampling;
 mod server;
+mod sink;
 mod span;
 mod state;
 
@@ -97,6 +98,7 @@ pub use self::{
     policy::{TraceConfig, TraceHandle, TracePolicy},
     sampling::Sampling,
     server::{Trace, TraceLayer, TraceService},
+    sink::{Attribute, FinishedSpan, SpanKind, SpanSink},
     span::TraceTicket,
 };
 pub use tower_chassis_core::trace::{SpanId, TraceContext, TraceId};
