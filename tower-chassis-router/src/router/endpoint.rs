@@ -11,6 +11,7 @@ use tower_service::Service;
 
 use super::{
     guard::HostCaptures,
+    layered::forget,
     locate::{Located, Search},
     table::Table,
 };
@@ -143,6 +144,8 @@ where
             let route = self.route;
             let params = Match { route, ..matched }.params(&req);
             req.extensions_mut().insert(params);
+        } else {
+            forget(&mut req, matched.table);
         }
         oneshot(self.service.clone(), req)
     }

@@ -201,6 +201,15 @@ fn luggage<B>(req: &mut Request<B>, table: &Arc<Table>) -> Option<Params> {
     req.extensions_mut().remove()
 }
 
+/// Takes away what another match of the same router left in a request that was sent through it again: who comes next
+/// would take it for this match's.
+pub(super) fn forget<B>(req: &mut Request<B>, table: &Arc<Table>) {
+    let stale = |params: &Params| Arc::ptr_eq(&params.table, table);
+    if req.extensions().get().is_some_and(stale) {
+        req.extensions_mut().remove::<Params>();
+    }
+}
+
 /// An endpoint with a layer around it.
 struct Layered<S, B> {
     service: S,
@@ -224,6 +233,8 @@ where
                 ..matched.params(&req)
             };
             req.extensions_mut().insert(params);
+        } else {
+            forget(&mut req, matched.table);
         }
         oneshot(self.service.clone(), req)
     }

@@ -19,7 +19,7 @@ use tower_service::Service;
 use super::{
     Match,
     endpoint::{Endpoint, Foreign, oneshot},
-    layered::names_of,
+    layered::{forget, names_of},
     table::Table,
 };
 use crate::{handler::Handler, matcher::Captures, params::Params, response::IntoResponse};
@@ -87,6 +87,8 @@ where
         if matched.has_params() {
             let params = matched.params(&req);
             req.extensions_mut().insert(params);
+        } else {
+            forget(&mut req, matched.table);
         }
         let handler = Arc::clone(&self.handler);
         let inner = HandlerService::new(handler, needs.clone(), matched.route, matched.table);

@@ -446,3 +446,52 @@ async fn a_request_can_be_sent_through_the_router_again() {
         assert_eq!(log.take(), ran, "{line}");
     }
 }
+
+/// So does a layer, and what stands around the next route does not take it for its own either: neither the captures
+/// nor where the path went on.
+#[tokio::test]
+async fn a_layer_can_send_a_request_through_the_router_again() {
+    let log = Log::default();
+    let swap = crate::SwapRouter::<Body>::new(RouteService::default());
+    let again = swap.clone();
+    let forward = tower::layer::layer_fn(move |_: crate::Route<Body>| {
+        let again = again.clone();
+        service_fn(move |mut req: Request<Body>| {
+            let path = format!("/{}", req.uri().query().unwrap_or_default());
+            *req.uri_mut() = path.parse().unwrap();
+            again.clone().oneshot(req)
+        })
+    });
+    let service = service_fn(|req: Request<Body>| async move {
+        let params = req.extensions().get::<Params>();
+        Ok::<_, Infallible>(format!("{:?}", params.map(Params::len)))
+    });
+    let app = Router::new()
+        .with(forward, |router| {
+            router
+                .route("/forward/{x}", get(all))
+                .nest("/mount", Router::new())
+        })
+        .route("/plain", get(all).layer(log.note("plain")))
+        .route("/own", get(layered(log.note("own"), all)))
+        .route_service("/service", service)
+        .nest(
+            "/sub",
+            Router::new().route("/", get(all)).layer(log.note("sub")),
+        )
+        .layer(log.note("whole"))
+        .build()
+        .unwrap();
+    swap.swap(app.clone());
+    for from in ["/forward/1", "/mount/1", "/mount"] {
+        for (to, text, ran) in [
+            ("plain", "", "whole whole plain"),
+            ("own", "", "whole whole own"),
+            ("sub", "", "whole whole sub"),
+            ("service", "None", "whole whole"),
+        ] {
+            assert_eq!(ask(&app, &format!("GET {from}?{to}")).await, text);
+            assert_eq!(log.take(), ran, "{from} {to}");
+        }
+    }
+}
