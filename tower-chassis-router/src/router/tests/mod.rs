@@ -2,6 +2,7 @@
 
 mod build;
 mod compose;
+mod composed;
 mod document;
 mod explain;
 mod extract;
