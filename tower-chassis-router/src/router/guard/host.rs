@@ -123,8 +123,32 @@ pub(super) fn reversed(host: &str) -> String {
     path
 }
 
-/// The pattern of the labels of `host` from the right; none if it stands for itself.
-pub(super) fn host_pattern(host: &str) -> Result<Option<Pattern>, PatternError> {
+/// The labels of a host from the right, as a pattern of paths.
+pub(super) struct HostPattern {
+    pub(super) pattern: Pattern,
+    /// As they stand in the host: the names, and which capture of the pattern each is.
+    pub(super) names: Box<[(Arc<str>, usize)]>,
+}
+
+impl HostPattern {
+    /// `counts` says how many names each label has, from the left.
+    fn new(pattern: Pattern, counts: &[usize]) -> Self {
+        let known: Vec<Arc<str>> = pattern.names().map(Arc::from).collect();
+        let mut names = Vec::with_capacity(known.len());
+        let mut end = known.len();
+        for count in counts {
+            let start = end.saturating_sub(*count);
+            let label = known.get(start..end).unwrap_or_default();
+            names.extend(label.iter().cloned().zip(start..));
+            end = start;
+        }
+        let names = names.into();
+        Self { pattern, names }
+    }
+}
+
+/// The pattern of `host`; none if it stands for itself.
+pub(super) fn host_pattern(host: &str) -> Result<Option<HostPattern>, PatternError> {
     let moved = |error: PatternError, at: usize| {
         PatternError::new(
             error.kind().clone(),
@@ -134,12 +158,12 @@ pub(super) fn host_pattern(host: &str) -> Result<Option<Pattern>, PatternError> 
     };
     if host.is_empty() || !host.contains(['{', '}', '*']) {
         return match host {
-            "" => Pattern::parse("").map(Some),
+            "" => Err(PatternError::new(PatternErrorKind::EmptyPattern, host, 0)),
             _ => Ok(None),
         };
     }
     // One label after the other, so that a fault is told where it stands.
-    let mut labels = Vec::new();
+    let (mut labels, mut counts) = (Vec::new(), Vec::new());
     let mut start = 0;
     for label in labels_of(host) {
         let text = format!("/{}", lower(label));
@@ -149,13 +173,14 @@ pub(super) fn host_pattern(host: &str) -> Result<Option<Pattern>, PatternError> 
             let kind = PatternErrorKind::WildcardNotLast;
             return Err(PatternError::new(kind, host, start));
         }
+        counts.push(pattern.names().len());
         labels.push(text);
         start += label.len() + 1;
     }
     labels.reverse();
     let whole = labels.concat();
     Pattern::parse(&whole)
-        .map(Some)
+        .map(|pattern| Some(HostPattern::new(pattern, &counts)))
         .map_err(|error| PatternError::new(error.kind().clone(), host, 0))
 }
 

@@ -65,7 +65,8 @@ pub(in crate::router) struct ForkBuilder<B> {
 
 struct Guarded<B> {
     endpoint: Arc<dyn Endpoint<B>>,
-    names: Box<[Arc<str>]>,
+    /// What its host captures, from the left, and which capture of its pattern each is.
+    names: Box<[(Arc<str>, usize)]>,
     place: Place,
 }
 
@@ -105,12 +106,12 @@ impl<B> ForkBuilder<B> {
             }
             Guard::Host(host) => host,
         };
-        if let Some(pattern) = host_pattern(&host).map_err(Refused::Pattern)? {
-            guarded.names = pattern.names().map(Arc::from).collect();
+        if let Some(host) = host_pattern(&host).map_err(Refused::Pattern)? {
+            guarded.names = host.names;
             self.any_pattern = true;
             return self
                 .patterns
-                .insert(&pattern, None, guarded)
+                .insert(&host.pattern, None, guarded)
                 .map_err(|first| Refused::Taken(first.place.clone()));
         }
         match self.exact.entry(normal(&host).into_owned().into()) {
@@ -168,8 +169,8 @@ impl<B> Fork<B> {
         let Outcome::Found { value: guarded } = found else {
             return None;
         };
-        let values = guarded.names.iter().enumerate().map(|(index, name)| {
-            let (start, end) = captures.get(index).unwrap_or_default();
+        let values = guarded.names.iter().map(|(name, index)| {
+            let (start, end) = captures.get(*index).unwrap_or_default();
             let value = path.get(start..end).unwrap_or_default();
             let value: Vec<_> = value.rsplit('/').collect();
             (Arc::clone(name), value.join(".").into())

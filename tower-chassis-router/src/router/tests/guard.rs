@@ -60,6 +60,10 @@ async fn hosts_go_by_how_specific_they_are() {
         )
         .host("API.example.com.", says("api"))
         .host("{a}-{b}.eu.example.com", Router::new().route("/", get(all)))
+        .host(
+            "{*d}.{c}.{a}-{b}.order.example.com",
+            Router::new().route("/", get(all)),
+        )
         .host("[::1]", says("six"))
         .build()
         .unwrap();
@@ -73,6 +77,8 @@ async fn hosts_go_by_how_specific_they_are() {
         ("a.b.example.com", "/", "some"),
         ("a.b.deep.example.com", "/", "sub=a.b"),
         ("x-y.eu.example.com", "/", "a=x b=y"),
+        // Patterns are searched from the right, and read from the left.
+        ("u.v.w.x-y.order.example.com", "/", "d=u.v c=w a=x b=y"),
         ("z.eu.example.com", "/", "some"),
         ("example.com", "/", "default"),
         ("evil-example.com", "/", "default"),
