@@ -36,6 +36,8 @@ pub enum PatternErrorKind {
     UnopenedParam,
     /// Something follows a catch-all.
     WildcardNotLast,
+    /// A catch-all of a host is not the whole of its first label.
+    WildcardInHost,
     /// The expression of a parameter cannot be compiled, or is too large.
     InvalidRegex {
         /// What the expression's parser says.
@@ -92,6 +94,9 @@ impl fmt::Display for PatternErrorKind {
                 f.write_str("`}` closes nothing, a literal one is written as `%7D`")
             }
             Self::WildcardNotLast => f.write_str("a catch-all must be the last of a pattern"),
+            Self::WildcardInHost => {
+                f.write_str("a catch-all of a host must be the whole of its first label")
+            }
             Self::InvalidRegex { .. } => f.write_str("expression cannot be compiled"),
             Self::DuplicateParam { name } => {
                 write!(f, "parameter `{name}` stands twice in one pattern")

@@ -168,9 +168,9 @@ pub(super) fn host_pattern(host: &str) -> Result<Option<HostPattern>, PatternErr
     for label in labels_of(host) {
         let text = format!("/{}", lower(label));
         let pattern = Pattern::parse(&text).map_err(|error| moved(error, start))?;
-        if pattern.is_catch_all() && start > 0 {
-            // Only the first label can stand for several.
-            let kind = PatternErrorKind::WildcardNotLast;
+        if pattern.is_catch_all() && (start > 0 || !(label == "*" || label.starts_with("{*"))) {
+            // Only the first label can stand for several, and a text before it would be that of any of them.
+            let kind = PatternErrorKind::WildcardInHost;
             return Err(PatternError::new(kind, host, start));
         }
         counts.push(pattern.names().len());

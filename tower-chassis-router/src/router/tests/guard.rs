@@ -272,6 +272,7 @@ fn faults_of_guards_come_with_the_others() {
         .host("{a.example", Router::new())
         .host("x.{b}.{b}.example", Router::new())
         .host("x.*.example", Router::new())
+        .host("{x}-*.example", Router::new())
         .host("", Router::new())
         .host("h.example", Router::new())
         .host("H.EXAMPLE.", Router::new())
@@ -283,28 +284,33 @@ fn faults_of_guards_come_with_the_others() {
         .unwrap_err();
     let errors: Vec<_> = errors.iter().collect();
     let text: Vec<_> = errors.iter().map(|error| error.to_string()).collect();
-    assert_eq!(errors.len(), 9, "{text:#?}");
+    assert_eq!(errors.len(), 10, "{text:#?}");
     assert!(text[0].ends_with("{a.example\n  ^"), "{}", text[0]);
     assert!(text[1].contains("`b` stands twice"), "{}", text[1]);
     assert!(text[2].ends_with("x.*.example\n    ^"), "{}", text[2]);
-    assert!(errors[3].pattern_error().is_some());
-    assert!(errors[4].is_mount_conflict() && errors[4].first_location().is_some());
     assert!(
-        text[4].contains("host H.EXAMPLE. is taken by host h.example"),
+        text[3].contains("whole of its first label") && text[3].ends_with("{x}-*.example\n  ^"),
         "{}",
-        text[4]
+        text[3]
     );
-    assert!(errors[5].pattern_error().is_some());
-    assert!(errors[6].is_mount_conflict(), "{}", text[6]);
+    assert!(errors[4].pattern_error().is_some());
+    assert!(errors[5].is_mount_conflict() && errors[5].first_location().is_some());
     assert!(
-        errors[7].is_bad_condition() && text[7].contains("`no header` is no name"),
+        text[5].contains("host H.EXAMPLE. is taken by host h.example"),
         "{}",
-        text[7]
+        text[5]
     );
+    assert!(errors[6].pattern_error().is_some());
+    assert!(errors[7].is_mount_conflict(), "{}", text[7]);
     assert!(
-        errors[8].is_bad_condition() && text[8].contains("header x~[0-9"),
+        errors[8].is_bad_condition() && text[8].contains("`no header` is no name"),
         "{}",
         text[8]
+    );
+    assert!(
+        errors[9].is_bad_condition() && text[9].contains("header x~[0-9"),
+        "{}",
+        text[9]
     );
 }
 
