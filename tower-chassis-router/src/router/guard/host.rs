@@ -50,7 +50,7 @@ pub(super) fn joined(
 }
 
 /// The host that a request asks for: that of a proxy that is trusted, the authority, the `Host` header, in
-/// this order. None where there is more than one header.
+/// this order. None where there is more than one header, or what it says is no host.
 pub(super) fn host_of<'a, T>(
     req: &'a Request<T>,
     forwarded: Option<&Forwarded>,
@@ -60,21 +60,30 @@ pub(super) fn host_of<'a, T>(
         && (forwarded.trusted)(client.ip())
         && let Some(host) = last_forwarded(req, &forwarded.header)
     {
-        return Some(Cow::Borrowed(host));
+        return Some(Cow::Owned(host));
     }
-    if let Some(host) = req.uri().host() {
-        return Some(Cow::Borrowed(host));
+    if let Some(authority) = req.uri().authority() {
+        return no_user(authority).map(Cow::Borrowed);
     }
     let mut values = req.headers().get_all(HOST).iter();
     let (Some(host), None) = (values.next(), values.next()) else {
         return None;
     };
-    let host: Authority = host.to_str().ok()?.parse().ok()?;
-    Some(Cow::Owned(host.host().to_owned()))
+    hostname(host.to_str().ok()?).map(Cow::Owned)
+}
+
+/// The host of a header, without its port.
+fn hostname(text: &str) -> Option<String> {
+    no_user(&text.parse().ok()?).map(str::to_owned)
+}
+
+/// Neither a header nor the target of a request has a user (RFC 9110, 4.2.4 and 7.2).
+fn no_user(authority: &Authority) -> Option<&str> {
+    (!authority.as_str().contains('@')).then(|| authority.host())
 }
 
 /// What the nearest proxy wrote: it is the last.
-fn last_forwarded<'a, T>(req: &'a Request<T>, header: &HeaderName) -> Option<&'a str> {
+fn last_forwarded<T>(req: &Request<T>, header: &HeaderName) -> Option<String> {
     let mut values = req.headers().get_all(header).iter();
     let last = values
         .next_back()?
@@ -92,15 +101,7 @@ fn last_forwarded<'a, T>(req: &'a Request<T>, header: &HeaderName) -> Option<&'a
     } else {
         last
     };
-    (!host.is_empty()).then(|| without_port(host))
-}
-
-fn without_port(host: &str) -> &str {
-    let end = match host.rfind(']') {
-        Some(bracket) => bracket + 1,
-        None => host.find(':').unwrap_or(host.len()),
-    };
-    host.get(..end).unwrap_or(host)
+    hostname(host)
 }
 
 /// Lower case, without the dot of the root.

@@ -84,6 +84,9 @@ async fn hosts_go_by_how_specific_they_are() {
         ("evil-example.com", "/", "default"),
         ("[::1]:80", "/", "six"),
         ("not a host", "/", "default"),
+        // A host has no user, and who reads one here and who does not would disagree.
+        ("evil.com@api.example.com", "/", "default"),
+        ("", "/", "default"),
     ] {
         let header = format!("host: {host}");
         let line = format!("GET {path}");
@@ -104,6 +107,8 @@ async fn hosts_go_by_how_specific_they_are() {
         .await,
         "api"
     );
+    let user = "GET http://evil.com@api.example.com/";
+    assert_eq!(with_headers(&app, user, &[], None).await, "default");
     let two = ["host: api.example.com", "host: api.example.com"];
     assert_eq!(with_headers(&app, "GET /", &two, None).await, "default");
     assert_eq!(with_headers(&app, "GET /", &[], None).await, "default");
@@ -151,6 +156,17 @@ async fn what_a_proxy_says_of_the_host_counts_only_if_it_is_trusted() {
         ),
         (&[host], Some("127.0.0.1:1"), "a"),
         (&[host, "x-forwarded-host: "], Some("127.0.0.1:1"), "a"),
+        // What is no host is nobody's word.
+        (
+            &[host, "x-forwarded-host: x/b.example"],
+            Some("127.0.0.1:1"),
+            "a",
+        ),
+        (
+            &[host, "x-forwarded-host: x@b.example"],
+            Some("127.0.0.1:1"),
+            "a",
+        ),
     ] {
         assert_eq!(
             with_headers(&app, "GET /", headers, client).await,
