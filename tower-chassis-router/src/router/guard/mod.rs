@@ -224,10 +224,11 @@ impl<B> Fork<B> {
         exact.sort_by(|one, other| one.place.template.cmp(&other.place.template));
         exact.into_iter().for_each(|guarded| push(guarded, false));
         if let Some(patterns) = &self.patterns {
-            let host = host_of(req, self.forwarded.as_ref()).unwrap_or_default();
-            let path = reversed(&normal(&host));
+            let host = host_of(req, self.forwarded.as_ref());
+            let path = reversed(&normal(host.as_deref().unwrap_or_default()));
             for tried in patterns.explain(&Method::GET, &path, 0) {
-                let holds = matches!(tried.verdict, Verdict::Serves | Verdict::Later);
+                let matches = matches!(tried.verdict, Verdict::Serves | Verdict::Later);
+                let holds = matches && host.is_some();
                 push(tried.value, holds);
             }
         }

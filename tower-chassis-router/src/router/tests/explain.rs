@@ -140,3 +140,16 @@ fn what_would_do_but_comes_later_is_told_apart() {
     let found = app.find_for(&req);
     assert_eq!(format!("{found:?}"), format!("{:?}", explanation.found()));
 }
+
+#[test]
+fn no_host_is_not_any_host() {
+    let app = Router::<Body>::new()
+        .host("*", Router::new())
+        .route("/", get(|| async {}))
+        .build()
+        .unwrap();
+    let explanation = app.explain(&Method::GET, "/").unwrap();
+    assert_eq!(*explanation.steps()[0].why(), Why::Unmet, "{explanation}");
+    let explanation = app.explain(&Method::GET, "http://h/").unwrap();
+    assert_eq!(*explanation.steps()[0].why(), Why::Enters, "{explanation}");
+}
