@@ -256,10 +256,9 @@ fn collect(kind: &str, names: &mut Vec<Arc<str>>) {
         arguments(inside).for_each(|part| collect(part, names));
         return;
     }
-    let (path, generics) = match kind.split_once('<') {
-        Some((path, rest)) => (path, rest.strip_suffix('>').unwrap_or(rest)),
-        None => (kind, ""),
-    };
+    let (path, generics) = kind.split_at(generics(kind).unwrap_or(kind.len()));
+    let generics = generics.strip_prefix('<').and_then(|g| g.strip_suffix('>'));
+    let generics = generics.unwrap_or_default();
     let short = path.rsplit("::").next().unwrap_or(path);
     match (short, path.starts_with("tower")) {
         ("Identity", true) => {}
@@ -272,6 +271,22 @@ fn collect(kind: &str, names: &mut Vec<Arc<str>>) {
         ("Named", true) => arguments(generics).for_each(|part| collect(part, names)),
         _ => names.push(short.into()),
     }
+}
+
+/// Where the generics at the end of a type begin. What is defined in the method of a trait has others in its path:
+/// `<Type as Trait>::method::Local<u8>`.
+fn generics(kind: &str) -> Option<usize> {
+    let bytes = kind.strip_suffix('>')?.as_bytes();
+    let mut depth = 1u32;
+    bytes.iter().enumerate().rposition(|(at, byte)| {
+        match byte {
+            b'>' if at.checked_sub(1).and_then(|at| bytes.get(at)) == Some(&b'-') => {}
+            b'>' => depth += 1,
+            b'<' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0
+    })
 }
 
 /// What stands between the commas, brackets balanced.
@@ -297,6 +312,20 @@ mod tests {
 
     use super::*;
 
+    struct One;
+    struct Two<T>(T);
+
+    trait Inside {
+        fn inside(&self) -> Vec<String>;
+    }
+
+    impl Inside for One {
+        fn inside(&self) -> Vec<String> {
+            struct Local<T>(T);
+            names(&(Local(0u8), Two(Local(1u8))))
+        }
+    }
+
     fn names<L>(_: &L) -> Vec<String> {
         let names = names_of(type_name::<L>());
         names.iter().map(ToString::to_string).collect()
@@ -304,8 +333,6 @@ mod tests {
 
     #[test]
     fn stacks_are_taken_apart_in_run_order() {
-        struct One;
-        struct Two<T>(T);
         assert_eq!(names(&One), ["One"]);
         assert_eq!(names(&Two((1u8, 2u8))), ["Two"]);
         assert_eq!(names(&(One, Two(One), One)), ["One", "Two", "One"]);
@@ -317,5 +344,9 @@ mod tests {
         assert_eq!(names(&stack), ["One", "Two", "One", "MapRequestLayer"]);
         let _ = MapRequestLayer::new(|req: Request<Body>| req);
         assert_eq!(names(&named("auth", One)), ["One"]);
+        assert_eq!(names(&Two(|_: u8| Some(One))), ["Two"]);
+        let arrow: fn() -> Option<One> = || None;
+        assert_eq!(names(&(Two(arrow), One)), ["Two", "One"]);
+        assert_eq!(One.inside(), ["Local", "Two"]);
     }
 }
