@@ -107,7 +107,8 @@ where
     }
 
     fn layers() -> Arc<[Arc<str>]> {
-        names_of(type_name::<L>())
+        let (outer, inner) = (names_of(type_name::<L>()), H::layers());
+        outer.iter().chain(&*inner).cloned().collect()
     }
 
     fn kind() -> &'static str {

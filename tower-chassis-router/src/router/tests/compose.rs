@@ -396,11 +396,15 @@ fn a_layered_handler_is_listed_with_its_layers() {
     let log = Log::default();
     let router = Router::<Body>::new().route(
         "/",
-        get(layered((log.note("a"), log.note("b")), all))
-            .layer(crate::named("outer", log.note("c"))),
+        get(layered(
+            (log.note("a"), log.note("b")),
+            layered(MapRequestLayer::new(|req: Request<Body>| req), all),
+        ))
+        .layer(crate::named("outer", log.note("c"))),
     );
     let route = &router.routes()[0];
-    assert!(route.layers().eq(["outer", "Note", "Note"]));
+    let layers: Vec<_> = route.layers().collect();
+    assert_eq!(layers, ["outer", "Note", "Note", "MapRequestLayer"]);
     assert!(
         route.handler().ends_with("compose::all"),
         "{}",
