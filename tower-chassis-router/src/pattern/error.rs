@@ -50,7 +50,7 @@ pub enum PatternErrorKind {
     },
     /// A parameter or named catch-all has no name.
     EmptyParamName,
-    /// A name holds one of `{`, `}`, `/`, `*`.
+    /// A name holds one of `{`, `}`, `/`, `*`, `:`; a catch-all takes no expression.
     InvalidParamName,
     /// Two parameters, or a parameter and a catch-all, with nothing between them.
     AdjacentParams,
@@ -103,7 +103,7 @@ impl fmt::Display for PatternErrorKind {
             }
             Self::EmptyParamName => f.write_str("parameter has no name"),
             Self::InvalidParamName => {
-                f.write_str("a parameter's name cannot hold `{`, `}`, `/` or `*`")
+                f.write_str("a parameter's name cannot hold `{`, `}`, `/` or `*`, nor a catch-all's `:`")
             }
             Self::AdjacentParams => {
                 f.write_str("nothing separates this from the parameter before it")

@@ -184,7 +184,7 @@ impl Parser {
         if name.is_empty() {
             return Err((Kind::EmptyParamName, at));
         }
-        if name.contains(['{', '}', '/', '*']) {
+        if name.contains(['{', '}', '/', '*', ':']) {
             return Err((Kind::InvalidParamName, at));
         }
         let mut known = self.names.iter();

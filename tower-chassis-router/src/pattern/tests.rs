@@ -188,6 +188,8 @@ fn every_fault_has_its_place() {
         ("/{*}", Kind::EmptyParamName, 1),
         ("/{a/b}", Kind::InvalidParamName, 1),
         ("/{{a}}", Kind::InvalidParamName, 1),
+        // Not a name with an expression in it, and no expression either.
+        ("/{*a:[0-9]+}", Kind::InvalidParamName, 1),
         ("/{a}{b}", Kind::AdjacentParams, 4),
         ("/{a}*", Kind::AdjacentParams, 4),
         ("/{a:[0-9]{4}}*", Kind::AdjacentParams, 13),
