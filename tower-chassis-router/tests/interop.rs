@@ -552,6 +552,25 @@ async fn a_path_is_whatever_type_fits_it() {
     );
     let missing = "path parameter `kind` is not captured by this route";
     assert_eq!(of::<Typed>("/{x}", "/1").await, Err(program(missing)));
+    #[derive(serde::Deserialize, PartialEq, Debug)]
+    #[serde(deny_unknown_fields)]
+    struct Only {
+        id: u64,
+    }
+    let unwanted = "path parameter `x` is captured by this route, and not wanted";
+    assert_eq!(
+        of::<Only>("/{id}/{x}", "/1/2").await,
+        Err(program(unwanted))
+    );
+    // No text is a list: no client can do anything about it.
+    let list = "path parameter `y`: a path parameter is string \"2\", and a sequence is wanted";
+    assert_eq!(
+        of::<(u8, Vec<u8>)>("/{x}/{y}", "/1/2").await,
+        Err(program(list))
+    );
+    // But zero is one of the values that a client can avoid.
+    let zero = of::<std::num::NonZeroU8>("/{x}", "/0").await;
+    assert!(!zero.unwrap_err().0);
 }
 
 /// Of equal names of nested routers the innermost has the value, also in a map.

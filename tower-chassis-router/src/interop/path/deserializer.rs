@@ -222,9 +222,7 @@ impl<'de> Deserializer<'de> for Value<'de> {
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PathError> {
-        let refused = |error: PathError| {
-            PathError::new(format_args!("path parameter `{}`: {error}", self.name))
-        };
+        let refused = |error: PathError| error.of(self.name);
         match self.text {
             Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
             Cow::Owned(text) => visitor.visit_string(text),

@@ -159,6 +159,14 @@ impl PathError {
         }
     }
 
+    /// The same, said of one parameter.
+    fn of(self, name: &str) -> Self {
+        Self {
+            status: self.status,
+            ..Self::new(format_args!("path parameter `{name}`: {self}"))
+        }
+    }
+
     /// Whether the type does not fit the pattern of the route: a fault of the program.
     #[must_use]
     pub fn is_misfit(&self) -> bool {
@@ -177,6 +185,24 @@ impl Error for PathError {}
 impl de::Error for PathError {
     fn custom<T: fmt::Display>(message: T) -> Self {
         Self::new(message)
+    }
+
+    fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        Self::misfit(format_args!(
+            "a path parameter is {found}, and {expected} is wanted"
+        ))
+    }
+
+    fn invalid_length(len: usize, expected: &dyn de::Expected) -> Self {
+        Self::misfit(format_args!(
+            "the route captures {len} values, {expected} is wanted"
+        ))
+    }
+
+    fn unknown_field(field: &str, _: &'static [&'static str]) -> Self {
+        Self::misfit(format_args!(
+            "path parameter `{field}` is captured by this route, and not wanted"
+        ))
     }
 
     fn missing_field(field: &'static str) -> Self {
