@@ -1,15 +1,12 @@
 //! Documents of the routes of a router.
 
-use std::{
-    fmt::{self, Write},
-    sync::Arc,
-};
+use std::fmt::{self, Write};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, header::CONTENT_TYPE};
 use tower_chassis_core::Body;
 
-use super::{MethodRouter, RouteInfo, Router, get};
+use super::{MethodRouter, RouteInfo, Router, get, listing::shown};
 
 /// The routes of a router as a text, as JSON, as Markdown: sorted, so that equal routers have equal documents.
 ///
@@ -176,6 +173,7 @@ fn page<B: Send + 'static>(kind: &'static str, text: String) -> MethodRouter<B> 
 
 impl fmt::Display for RouteDocs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let row = |route| row(route).map(|cell| shown(&cell).into_owned());
         let rows: Vec<_> = self.routes.iter().map(row).collect();
         let mut widths = [0; 5];
         for row in &rows {
@@ -219,14 +217,17 @@ fn method(route: &RouteInfo) -> &str {
     route.method().map_or("*", Method::as_str)
 }
 
-/// As it stands in a line of Markdown.
-fn code(text: &str) -> Arc<str> {
-    let fence = if text.contains('`') { "``" } else { "`" };
-    format!("{fence}{text}{fence}").into()
+/// As it stands in a line of Markdown: in more backticks than it holds, and apart from them.
+fn code(text: &str) -> String {
+    let text = shown(text);
+    let runs = text.split(|c| c != '`').map(str::len);
+    let fence = "`".repeat(runs.max().unwrap_or_default() + 1);
+    let apart = if text.contains('`') { " " } else { "" };
+    format!("{fence}{apart}{text}{apart}{fence}")
 }
 
 fn html(text: &str, to: &mut String) {
-    for c in text.chars() {
+    for c in shown(text).chars() {
         match c {
             '&' => to.push_str("&amp;"),
             '<' => to.push_str("&lt;"),

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use http::{Method, Request};
 
-use super::locate::Found;
+use super::{listing::shown, locate::Found};
 use crate::matcher::Verdict;
 
 /// What a router looked at for a request, in order, and what came of it: see
@@ -155,11 +155,13 @@ impl fmt::Display for Why {
             Self::Unmet => f.write_str("is not what is asked for"),
             Self::Method => f.write_str("has not the method"),
             Self::Segment { number, text } => {
-                write!(f, "segment {number}, `{text}`, does not match")
+                write!(f, "segment {number}, `{}`, does not match", shown(text))
             }
             Self::PathEnds => f.write_str("the path ends too early"),
             Self::PathContinues => f.write_str("the path goes on"),
-            Self::Respelled { path } => write!(f, "nothing so far; the same for `{path}`"),
+            Self::Respelled { path } => {
+                write!(f, "nothing so far; the same for `{}`", shown(path))
+            }
         }
     }
 }
@@ -170,7 +172,8 @@ impl fmt::Display for Step {
             Why::Serves | Why::Enters => "->",
             _ => "  ",
         };
-        write!(f, "{:1$}{mark} {2}", "", self.depth * 2, self.candidate)?;
+        let candidate = shown(&self.candidate);
+        write!(f, "{:1$}{mark} {candidate}", "", self.depth * 2)?;
         for (index, method) in self.methods.iter().enumerate() {
             let method = method.as_ref().map_or("*", Method::as_str);
             write!(f, "{}{method}", if index == 0 { " [" } else { " " })?;
@@ -183,7 +186,7 @@ impl fmt::Display for Step {
 /// What differs in its first segment already is counted, not listed.
 impl fmt::Display for Explanation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} {}", self.method, self.target)?;
+        writeln!(f, "{} {}", self.method, shown(&self.target))?;
         let mut unlike = 0;
         let mut depth = 0;
         for step in &self.steps {
@@ -205,11 +208,12 @@ impl fmt::Display for Explanation<'_> {
                     write!(f, " ({name})")?;
                 }
                 for (index, (name, value)) in params.iter().enumerate() {
-                    write!(f, "{} {name} = {value}", if index == 0 { ":" } else { "," })?;
+                    let (mark, value) = (if index == 0 { ":" } else { "," }, shown(value));
+                    write!(f, "{mark} {name} = {value}")?;
                 }
                 Ok(())
             }
-            Found::Redirect { location } => write!(f, "= 308 to {location}"),
+            Found::Redirect { location } => write!(f, "= 308 to {}", shown(location)),
             Found::Options { allow } => write!(f, "= 204, allow: {allow}"),
             Found::MethodNotAllowed { allow } => write!(f, "= 405, allow: {allow}"),
             Found::NotFound => f.write_str("= 404"),

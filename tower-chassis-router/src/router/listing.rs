@@ -1,6 +1,6 @@
 //! What a router says about itself.
 
-use std::{fmt, panic::Location, sync::Arc};
+use std::{borrow::Cow, fmt, panic::Location, sync::Arc};
 
 use http::Method;
 
@@ -200,6 +200,21 @@ impl<B> Router<B> {
             }
         }
     }
+}
+
+/// `text` without characters that end a line or tell a terminal what to do.
+pub(super) fn shown(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        match c.is_control() {
+            true => shown.extend(c.escape_default()),
+            false => shown.push(c),
+        }
+    }
+    Cow::Owned(shown)
 }
 
 /// The template of `path` below `prefix`. A router's `/` is its prefix.

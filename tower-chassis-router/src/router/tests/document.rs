@@ -119,3 +119,25 @@ async fn the_documents_are_served() {
     )
     .await;
 }
+
+#[test]
+fn a_text_stays_in_its_place() {
+    let router = Router::<Body>::new()
+        .route("/a\nb", get(|| async {}).name("`x``"))
+        .route("/c", get(|| async {}).name("one\r\n- two"));
+    let docs = RouteDocs::new(router.routes());
+    assert_eq!(
+        docs.text(),
+        "METHOD  PATH   NAME\n\
+         GET     /a\\nb  `x``\n\
+         GET     /c     one\\r\\n- two\n"
+    );
+    let markdown = docs.markdown();
+    for line in [
+        "<summary><code>/a\\nb</code></summary>",
+        "- **GET** (``` `x`` ```)",
+        "- **GET** (`one\\r\\n- two`)",
+    ] {
+        assert!(markdown.lines().any(|known| known == line), "{markdown}");
+    }
+}

@@ -153,3 +153,18 @@ fn no_host_is_not_any_host() {
     let explanation = app.explain(&Method::GET, "http://h/").unwrap();
     assert_eq!(*explanation.steps()[0].why(), Why::Enters, "{explanation}");
 }
+
+/// `http` lets them pass, and a terminal would do what they say.
+#[test]
+fn a_path_cannot_write_to_the_terminal() {
+    let app = Router::<Body>::new()
+        .route("/{x}", get(|| async {}))
+        .trailing_slash(TrailingSlash::Redirect)
+        .build()
+        .unwrap();
+    for path in ["/\u{9b}31m", "/\u{9b}31m/", "/a/\u{9b}31m"] {
+        let text = app.explain(&Method::GET, path).unwrap().to_string();
+        assert!(text.contains("\\u{9b}31m"), "{text}");
+        assert!(!text.contains('\u{9b}'), "{text}");
+    }
+}
