@@ -55,7 +55,15 @@ impl fmt::Display for BuildErrors {
             1 => f.write_str("1 fault in the routes")?,
             count => write!(f, "{count} faults in the routes")?,
         }
-        self.0.iter().try_for_each(|error| write!(f, "\n{error}"))
+        self.0.iter().try_for_each(|error| {
+            write!(f, "\n{error}")?;
+            // A list has no source of its own to say it.
+            let reason = error.source().map(ToString::to_string);
+            match reason.as_deref().and_then(|reason| reason.lines().last()) {
+                Some(reason) => write!(f, "\n  {reason}"),
+                None => Ok(()),
+            }
+        })
     }
 }
 

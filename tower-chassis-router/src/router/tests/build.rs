@@ -256,3 +256,21 @@ fn each_kind_of_fault_has_its_words_and_its_places() {
         assert_eq!(text.contains("^"), caret, "{text}");
     }
 }
+
+#[test]
+fn the_text_of_all_faults_says_why_an_expression_is_none() {
+    let errors = Router::<Body>::new()
+        .route("/{x:a)b}", get(|| async {}))
+        .route("/{y:a{1000}{1000}}", get(|| async {}))
+        .build()
+        .unwrap_err();
+    let text = errors.to_string();
+    assert!(
+        text.contains("\n  /{x:a)b}\n      ^\n  error: unopened group\n"),
+        "{text}"
+    );
+    assert!(
+        text.ends_with("exceeds size limit of 262144 bytes."),
+        "{text}"
+    );
+}
