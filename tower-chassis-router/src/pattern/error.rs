@@ -36,6 +36,8 @@ pub enum PatternErrorKind {
     UnopenedParam,
     /// Something follows a catch-all.
     WildcardNotLast,
+    /// No request asks for this host: it has a scheme, a port or a path, or a character that hosts have not.
+    InvalidHost,
     /// A catch-all of a host is not the whole of its first label.
     WildcardInHost,
     /// The expression of a parameter cannot be compiled, or is too large.
@@ -94,6 +96,9 @@ impl fmt::Display for PatternErrorKind {
                 f.write_str("`}` closes nothing, a literal one is written as `%7D`")
             }
             Self::WildcardNotLast => f.write_str("a catch-all must be the last of a pattern"),
+            Self::InvalidHost => {
+                f.write_str("no request has such a host, which is a name or an address alone")
+            }
             Self::WildcardInHost => {
                 f.write_str("a catch-all of a host must be the whole of its first label")
             }

@@ -258,7 +258,7 @@ impl<B> Router<B> {
     ///
     /// Exact hosts go first, then the more specific ones as in paths, read from the right. The host is that of
     /// the request's authority (`:authority` in HTTP/2), else that of its only `Host` header; case, port and a
-    /// last dot do not matter. See [`forwarded_host`](Self::forwarded_host) for what proxies say.
+    /// last dot do not matter. Write it here without a port; a name that is not ASCII in its ASCII form (`xn--`). See [`forwarded_host`](Self::forwarded_host) for what proxies say.
     ///
     /// ```
     /// use tower_chassis_core::Body;

@@ -157,11 +157,15 @@ pub(super) fn host_pattern(host: &str) -> Result<Option<HostPattern>, PatternErr
             (at + error.offset()).saturating_sub(1),
         )
     };
-    if host.is_empty() || !host.contains(['{', '}', '*']) {
-        return match host {
-            "" => Err(PatternError::new(PatternErrorKind::EmptyPattern, host, 0)),
-            _ => Ok(None),
-        };
+    if normal(host).is_empty() {
+        let kind = PatternErrorKind::EmptyPattern;
+        return Err(PatternError::new(kind, host, 0));
+    }
+    if let Some(at) = no_host(host) {
+        return Err(PatternError::new(PatternErrorKind::InvalidHost, host, at));
+    }
+    if !host.contains(['{', '}', '*']) {
+        return Ok(None);
     }
     // One label after the other, so that a fault is told where it stands.
     let (mut labels, mut counts) = (Vec::new(), Vec::new());
@@ -183,6 +187,27 @@ pub(super) fn host_pattern(host: &str) -> Result<Option<HostPattern>, PatternErr
     Pattern::parse(&whole)
         .map(|pattern| Some(HostPattern::new(pattern, &counts)))
         .map_err(|error| PatternError::new(error.kind().clone(), host, 0))
+}
+
+/// Where something stands that is in no host: a router behind it would never be asked. A fault in the braces is for
+/// who reads them.
+fn no_host(host: &str) -> Option<usize> {
+    if host.starts_with('[') {
+        let known: Option<Authority> = host.parse().ok();
+        let whole = known.is_some_and(|known| known.host() == host);
+        return (!whole).then_some(0);
+    }
+    let mut depth = 0u32;
+    let known = |c: char| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=".contains(c);
+    let mut inside = |c: char| {
+        match c {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            c => return depth > 0 || known(c),
+        }
+        true
+    };
+    host.find(|c: char| !inside(c))
 }
 
 /// What stands between the dots that are not inside of braces.

@@ -351,3 +351,39 @@ async fn a_tower_service_sees_what_the_host_captured() {
     )
     .await;
 }
+
+#[test]
+fn a_host_that_no_request_has_is_a_fault() {
+    use crate::pattern::PatternErrorKind::{EmptyPattern, InvalidHost};
+    for (host, kind, at) in [
+        ("localhost:3000", InvalidHost, 9),
+        ("{t}.example:80", InvalidHost, 11),
+        ("http://a.example", InvalidHost, 4),
+        ("a.example/x", InvalidHost, 9),
+        ("a@b.example", InvalidHost, 1),
+        ("a b", InvalidHost, 1),
+        ("é.example", InvalidHost, 0),
+        ("[::1]:80", InvalidHost, 0),
+        ("[::1", InvalidHost, 0),
+        (".", EmptyPattern, 0),
+    ] {
+        let router = Router::<Body>::new().host(host, Router::new());
+        let errors = router.build().expect_err(host);
+        let error = errors
+            .iter()
+            .next()
+            .and_then(|e| e.pattern_error().cloned());
+        let error = error.expect(host);
+        assert_eq!((error.kind(), error.offset()), (&kind, at), "{host}");
+    }
+    for host in [
+        "a_b.example",
+        "{t:[a-z:/ ]+}.example",
+        "127.0.0.1",
+        "[2001:db8::1]",
+        "xn--e1a.example.",
+    ] {
+        let router = Router::<Body>::new().host(host, Router::new());
+        assert!(router.build().is_ok(), "{host}");
+    }
+}
