@@ -163,7 +163,11 @@ impl<B> Level<B> {
                     tried.verdict,
                     matcher::Verdict::Serves | matcher::Verdict::Method
                 ) {
-                    let why = Why::of(tried.verdict, &other);
+                    let enters = self.trailing_slash == TrailingSlash::Both;
+                    let why = match Why::of(tried.verdict, &other) {
+                        Why::Serves if enters && tried.value.route.is_none() => Why::Enters,
+                        why => why,
+                    };
                     trail.push(&tried.value.place.template, tried.methods, why);
                 }
             }

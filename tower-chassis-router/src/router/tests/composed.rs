@@ -10,8 +10,8 @@ use tower_chassis_core::Body;
 
 use super::read;
 use crate::{
-    Condition, Found, MethodRouter, Params, RouteService, Router, TrailingSlash, WrongMethod,
-    rules::ValueMatch,
+    Condition, Found, MethodRouter, Params, RouteService, Router, Step, TrailingSlash, Why,
+    WrongMethod, rules::ValueMatch,
 };
 
 fn cases() -> usize {
@@ -324,6 +324,19 @@ async fn trees_answer_alike_however_they_are_put_together() {
                 let told = app.explain(&method, &target).unwrap();
                 let found = app.find(&method, &target);
                 assert_eq!(format!("{found:?}"), format!("{:?}", told.found()));
+                let mut served = told
+                    .steps()
+                    .iter()
+                    .filter(|step| *step.why() == Why::Serves);
+                match &found {
+                    Found::Route { route, .. } => {
+                        let step = served.next().map(Step::candidate);
+                        assert_eq!(step, Some(route.template()), "{told} {spec:#?}");
+                    }
+                    Found::Redirect { .. } => assert!(served.next().is_some(), "{told}"),
+                    _ => {}
+                }
+                assert!(served.next().is_none(), "{told} {spec:#?}");
                 let status = match found {
                     Found::Route { .. } => "(200",
                     Found::Redirect { .. } => "(308",
