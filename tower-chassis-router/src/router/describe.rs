@@ -144,7 +144,8 @@ impl<B> Router<B> {
 
     /// Takes over the routes of `other`, as if they had been added here. Its [layers](Self::layer) go
     /// around each of them, since there is no router of its own left to wrap; they keep its
-    /// [states](Self::with_state). What it says on methods and slashes is dropped.
+    /// [states](Self::with_state). What it says on methods, slashes and [forwarded hosts](Self::forwarded_host) is
+    /// dropped: all routes of one router have the same policies.
     pub fn merge(mut self, other: Self) -> Self {
         let mut other = other.inlined();
         let states = std::mem::take(&mut other.states);
@@ -171,7 +172,8 @@ impl<B> Router<B> {
         self
     }
 
-    /// Adds the routes of the closure; there only to give them a place of their own in the text.
+    /// Adds the routes of the closure, as [`merge`](Self::merge) does; there only to give them a place of their own in
+    /// the text.
     #[doc(alias = "Group")]
     pub fn group(self, routes: impl FnOnce(Self) -> Self) -> Self {
         self.merge(routes(Self::new()))
@@ -282,8 +284,9 @@ impl<B> Router<B> {
     /// Believes what `header` says of the host if the peer of the connection is `trusted`; it comes before the
     /// request's own. Name the one header that your proxies set, and that they take away if a client sends it:
     /// `forwarded` (its `host=`) or `x-forwarded-host`; the last value counts. The peer is that of the request's
-    /// [`Invocation`](tower_chassis_core::Invocation); without one nobody is trusted. Default: as the parent
-    /// does; a router without a parent trusts nobody.
+    /// [`Invocation`](tower_chassis_core::Invocation); without one nobody is trusted, and where a layer further out
+    /// named the client that the proxies speak for, it is that one who is asked about. Default: as the parent does; a
+    /// router without a parent trusts nobody.
     pub fn forwarded_host(
         mut self,
         header: HeaderName,
@@ -489,8 +492,9 @@ impl<B: Send + 'static> Router<B> {
         self
     }
 
-    /// Adds the routes of the closure with `layer` around each of their endpoints. A fallback that the
-    /// closure sets becomes that of this router, with the layer around it.
+    /// Adds the routes of the closure, as [`merge`](Self::merge) does, with `layer` around each of their endpoints. A
+    /// fallback that the closure sets becomes that of this router, with the layer around it. A nested router is
+    /// wrapped as a whole.
     ///
     /// ```
     /// # use tower::layer::util::Identity as RequireAdmin;
