@@ -29,6 +29,8 @@ pub use tower_chassis_core::{
     events, gate, invocation, judge, live, refusal, rejection, rescue, settle, upgrade, verdict,
     wire,
 };
+#[cfg(feature = "observe")]
+pub use tower_chassis_observe as observe;
 #[cfg(feature = "prometheus")]
 pub use tower_chassis_observe::prometheus;
 #[cfg(feature = "observe")]

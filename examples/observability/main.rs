@@ -1,0 +1,116 @@
+//! One service with everything in it, under a load of its own, for the dashboards and alerts beside this file.
+//!
+//! ```text
+//! cargo run --example observability                            # a service that is well
+//! cargo run --example observability -- 127.0.0.1:3010 storm    # one that is not
+//! prometheus --config.file examples/observability/prometheus.yml
+//! ```
+//! The shop asks three upstreams, each behind layers of its own. In a storm they fail and are slow, the shop is asked
+//! for more than it can do, and its configuration is broken.
+#![allow(clippy::print_stdout, reason = "an example speaks to its terminal")]
+
+mod load;
+mod shop;
+mod upstreams;
+
+use http::{HeaderValue, Response, header::CONTENT_TYPE};
+use tower_chassis::{
+    Body, BoxError, Events,
+    config::{Format, Loader},
+    events::{self, Event},
+    observe,
+    prometheus::{self, Prometheus},
+    rate_limit::{RateLimitConfig, RateLimitPolicy},
+    router::{Router, get},
+    server::{Drain, Server, ServerPolicy},
+};
+
+/// How things are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Weather {
+    Calm,
+    Storm,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let mut arguments = std::env::args().skip(1);
+    let address = arguments.next().unwrap_or_else(|| "127.0.0.1:3010".into());
+    let weather = match arguments.next().as_deref() {
+        Some("storm") => Weather::Storm,
+        _ => Weather::Calm,
+    };
+
+    let (reports, prometheus) = (Events::new(), Prometheus::new());
+    observe::events::record(&reports, prometheus.recorder());
+    events::log(&reports);
+    let limit = configured(weather, &reports)?;
+    let shop = shop::service(weather, &reports, &prometheus, limit)?;
+
+    let pages = Router::new()
+        .route(
+            "/metrics",
+            get(move || page(reports.clone(), prometheus.clone())),
+        )
+        .fallback_service(shop)
+        .build()?;
+    let server = Server::new(ServerPolicy::default())
+        .listen(address)
+        .bind()
+        .await?;
+    for address in server.addresses() {
+        println!("listening on {address}, {weather:?}");
+    }
+    let load = server.addresses().first().cloned();
+    let load = load.map(|address| tokio::spawn(load::run(address, weather)));
+
+    let drain = Drain::new();
+    let on_signal = drain.clone();
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            on_signal.start();
+            on_signal.hurry();
+        }
+    });
+    let _ = server.serve(pages, drain).await;
+    if let Some(load) = load {
+        load.abort();
+    }
+    Ok(())
+}
+
+/// What Prometheus scrapes.
+async fn page(reports: Events, prometheus: Prometheus) -> Response<Body> {
+    observe::events::sample(&reports, prometheus.recorder());
+    let mut page = Response::new(Body::from(prometheus.render()));
+    let kind = HeaderValue::from_static(prometheus::CONTENT_TYPE);
+    page.headers_mut().insert(CONTENT_TYPE, kind);
+    page
+}
+
+/// The settings of the shop: read from a text, and once more, with a fault if there is a storm.
+fn configured(weather: Weather, reports: &Events) -> Result<RateLimitPolicy, BoxError> {
+    let read = |text: &str| -> Result<RateLimitPolicy, BoxError> {
+        let (_, config) = Loader::new()
+            .text("shop.yaml", Format::Yaml, text)
+            .load_as::<RateLimitConfig>()?;
+        Ok(RateLimitPolicy::try_from(config)?)
+    };
+    let policy = read("{ rate: 200, burst: 200 }")?;
+    reports.emit(|| Event::config_applied(1));
+    let changed = match weather {
+        Weather::Calm => "{ rate: 300, burst: 300 }",
+        Weather::Storm => "{ rate: -1, brust: 300 }",
+    };
+    match read(changed) {
+        Ok(policy) => {
+            reports.emit(|| Event::config_applied(2));
+            Ok(policy)
+        }
+        Err(error) => {
+            println!("refused:\n{error}");
+            reports.emit(|| Event::config_refused(2));
+            Ok(policy)
+        }
+    }
+}
