@@ -50,6 +50,9 @@
 //! | [`with_route`](Router::with_route) | the same, with a layer made for each | no | after matching |
 //! | [`layered`] | one handler | no | after matching |
 //!
+//! A nested router is wrapped as one endpoint, its 404 and 405 included; only a layer of `with_route` goes to each of its
+//! routes.
+//!
 //! The layer that is added last is outermost. Each call of the first four costs one box per request, since the type of
 //! what they wrap is erased: hand over a tuple or a `ServiceBuilder` to add several at once. [`layered`] costs none.
 //! [`RouteInfo::layers`] lists the layers of a route, by type or by [name](named).

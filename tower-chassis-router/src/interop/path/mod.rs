@@ -30,6 +30,9 @@ use crate::{
 /// | a struct, a `HashMap` | captures by name; where nested routers use one name, the innermost |
 /// | `Vec<(String, String)>` | all names and values |
 ///
+/// What the [host](crate::Router::host) and the prefixes of nested routers captured is among them, and goes first. Where
+/// a handler shall not care what is around it, take a struct, or [`Params`].
+///
 /// Values are percent-decoded. What cannot be deserialized is `400 Bad Request`, a type that does not fit the
 /// pattern `500 Internal Server Error`.
 ///

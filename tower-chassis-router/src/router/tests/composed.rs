@@ -1,17 +1,18 @@
 //! Trees of routers answer alike, however they are put together: 600 trees, 30,000 with `CHASSIS_LONG=1`.
 //!
 //! Nested routers are compared with the same routers built alone and mounted as services, which see the rest of the
-//! path and nothing else, and with the same ones with layers everywhere that do nothing.
+//! path and nothing else, and with the same ones with layers everywhere, which run in the order in which they are
+//! listed.
 
 use fastrand::Rng;
 use http::{Method, Request, StatusCode};
-use tower::{ServiceExt, layer::util::Identity};
+use tower::ServiceExt;
 use tower_chassis_core::Body;
 
-use super::read;
+use super::{Log, Note, read};
 use crate::{
-    Condition, Found, MethodRouter, Params, RouteService, Router, Step, TrailingSlash, Why,
-    WrongMethod, rules::ValueMatch,
+    Condition, Found, MethodRouter, Named, Params, RouteService, Router, Step, TrailingSlash, Why,
+    WrongMethod, named, rules::ValueMatch,
 };
 
 fn cases() -> usize {
@@ -154,10 +155,16 @@ enum How {
     Layered,
 }
 
+/// A layer that does nothing but say that it ran.
+fn mark(rng: &mut Rng, log: &Log) -> Named<Note> {
+    let name = ["a", "b", "c", "d", "e", "f"][rng.usize(0..6)];
+    named(name, log.note(name))
+}
+
 /// The fallbacks that a level has or takes from above.
 type Fallbacks = (Option<usize>, Option<usize>);
 
-fn build(spec: &Spec, how: How, above: Fallbacks, rng: &mut Rng) -> Option<Router> {
+fn build(spec: &Spec, how: How, above: Fallbacks, rng: &mut Rng, log: &Log) -> Option<Router> {
     let depth = spec.depth;
     let own = (
         spec.fallback.then_some(depth).or(above.0),
@@ -167,7 +174,7 @@ fn build(spec: &Spec, how: How, above: Fallbacks, rng: &mut Rng) -> Option<Route
     for (number, item) in spec.items.iter().enumerate() {
         let add = |router: Router, rng: &mut Rng| -> Option<Router> {
             let whole = |sub: &Spec, rng: &mut Rng| -> Option<RouteService> {
-                build(&sub.alone(spec), how, own, rng)?.build().ok()
+                build(&sub.alone(spec), how, own, rng, log)?.build().ok()
             };
             Some(match item {
                 Item::Route(path, methods) => {
@@ -187,27 +194,27 @@ fn build(spec: &Spec, how: How, above: Fallbacks, rng: &mut Rng) -> Option<Route
                             None => all.any(handler),
                         };
                         if how == How::Layered && rng.bool() {
-                            all = all.layer(Identity::new());
+                            all = all.layer(mark(rng, log));
                         }
                     }
                     router.route(path, all)
                 }
                 Item::Mount(prefix, sub) => match how {
                     How::Services => router.nest_service(prefix, whole(sub, rng)?),
-                    _ => router.nest(prefix, build(sub, how, own, rng)?),
+                    _ => router.nest(prefix, build(sub, how, own, rng, log)?),
                 },
                 Item::Host(host, sub) => match how {
                     How::Services => {
                         router.host(host, Router::new().nest_service("/", whole(sub, rng)?))
                     }
-                    _ => router.host(host, build(sub, how, own, rng)?),
+                    _ => router.host(host, build(sub, how, own, rng, log)?),
                 },
                 Item::When(query, sub) => {
                     let condition = Condition::query(*query, ValueMatch::Present);
                     match how {
                         How::Services => router
                             .when(condition, Router::new().nest_service("/", whole(sub, rng)?)),
-                        _ => router.when(condition, build(sub, how, own, rng)?),
+                        _ => router.when(condition, build(sub, how, own, rng, log)?),
                     }
                 }
             })
@@ -216,7 +223,7 @@ fn build(spec: &Spec, how: How, above: Fallbacks, rng: &mut Rng) -> Option<Route
             How::Layered if rng.bool() => {
                 let mut failed = false;
                 let mut inner = Rng::with_seed(rng.u64(..));
-                router = router.with(Identity::new(), |router| match add(router, &mut inner) {
+                router = router.with(mark(rng, log), |router| match add(router, &mut inner) {
                     Some(router) => router,
                     None => {
                         failed = true;
@@ -231,10 +238,10 @@ fn build(spec: &Spec, how: How, above: Fallbacks, rng: &mut Rng) -> Option<Route
             _ => add(router, rng)?,
         };
         if how == How::Layered && rng.u8(0..4) == 0 {
-            router = router.route_layer(Identity::new());
+            router = router.route_layer(mark(rng, log));
         }
         if how == How::Layered && rng.u8(0..4) == 0 {
-            router = router.layer(Identity::new());
+            router = router.layer(mark(rng, log));
         }
     }
     if let Some(slash) = spec.slash {
@@ -297,12 +304,12 @@ async fn answer(app: &RouteService, method: &Method, target: &str) -> String {
 
 #[tokio::test]
 async fn trees_answer_alike_however_they_are_put_together() {
-    let mut rng = Rng::with_seed(3);
+    let (mut rng, log) = (Rng::with_seed(3), Log::default());
     let (mut built, mut asked, mut served) = (0, 0, 0);
     for _ in 0..cases() {
         let spec = Spec::new(&mut rng, 0);
         let apps = [How::Nested, How::Services, How::Layered].map(|how| {
-            let router = build(&spec, how, (None, None), &mut rng)?;
+            let router = build(&spec, how, (None, None), &mut rng, &log)?;
             Some(router.build().map_err(|errors| errors.to_string()))
         });
         let [Some(Ok(nested)), Some(Ok(services)), Some(Ok(layered))] = &apps else {
@@ -320,6 +327,7 @@ async fn trees_answer_alike_however_they_are_put_together() {
             served += usize::from(expected.starts_with("(200"));
             for app in [nested, layered] {
                 let got = answer(app, &method, &target).await;
+                let ran = log.take();
                 assert_eq!(got, expected, "{method} {target} {spec:#?}");
                 let told = app.explain(&method, &target).unwrap();
                 let found = app.find(&method, &target);
@@ -332,6 +340,8 @@ async fn trees_answer_alike_however_they_are_put_together() {
                     Found::Route { route, .. } => {
                         let step = served.next().map(Step::candidate);
                         assert_eq!(step, Some(route.template()), "{told} {spec:#?}");
+                        let layers: Vec<_> = route.layers().collect();
+                        assert_eq!(layers.join(" "), ran, "{told} {spec:#?}");
                     }
                     Found::Redirect { .. } => assert!(served.next().is_some(), "{told}"),
                     _ => {}
