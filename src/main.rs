@@ -5,7 +5,12 @@
     reason = "a program speaks to its terminal"
 )]
 
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    io::{self, IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tower_chassis::{
@@ -110,20 +115,18 @@ fn main() -> ExitCode {
             let mut options = Options::default();
             (options.config, options.listen, options.admin) = (run.config, run.listen, run.admin);
             options.on_level = Some(log());
-            serve(async { gateway::run(options, |line| println!("{line}")).await })
+            // A gateway does not end because nobody listens to what it says.
+            serve(async { gateway::run(options, |line| drop(print(&format!("{line}\n")))).await })
         }
         Command::Check { config } => {
             let mut options = Options::default();
             options.config = Some(config);
             match gateway::check(&options) {
-                Ok(model) => {
-                    println!(
-                        "ok: {} services, {} routes",
-                        model.services.len(),
-                        model.routes.len()
-                    );
-                    ExitCode::SUCCESS
-                }
+                Ok(model) => said(&format!(
+                    "ok: {} services, {} routes\n",
+                    model.services.len(),
+                    model.routes.len()
+                )),
                 Err(error) => failed(&error),
             }
         }
@@ -133,12 +136,11 @@ fn main() -> ExitCode {
             match gateway::routes(&options) {
                 Ok(routes) => {
                     let docs = RouteDocs::new(routes.routes().iter().cloned());
-                    match format {
-                        Format::Text => print!("{docs}"),
-                        Format::Json => print!("{}", docs.json()),
-                        Format::Markdown => print!("{}", docs.markdown()),
-                    }
-                    ExitCode::SUCCESS
+                    said(&match format {
+                        Format::Text => docs.text(),
+                        Format::Json => docs.json(),
+                        Format::Markdown => docs.markdown(),
+                    })
                 }
                 Err(error) => failed(&error),
             }
@@ -154,8 +156,7 @@ fn main() -> ExitCode {
                 Ok(routes) => {
                     let mut request = http::Request::new(());
                     (*request.method_mut(), *request.uri_mut()) = (method, target);
-                    println!("{}", routes.explain_for(&request));
-                    ExitCode::SUCCESS
+                    said(&format!("{}\n", routes.explain_for(&request)))
                 }
                 Err(error) => failed(&error),
             }
@@ -170,7 +171,11 @@ fn main() -> ExitCode {
             let upstream = DemoUpstream::new(&service, &version, &instance);
             drop(log());
             serve(async {
-                let say = |address: &_| println!("upstream {version} listening on {address}");
+                let say = |address: &_| {
+                    drop(print(&format!(
+                        "upstream {version} listening on {address}\n"
+                    )));
+                };
                 Ok(gateway::upstream(upstream, &format!("127.0.0.1:{port}"), say).await?)
             })
         }
@@ -194,6 +199,23 @@ fn serve(run: impl Future<Output = Result<Ended, RunError>>) -> ExitCode {
     }
 }
 
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// A reader that has enough (`| head`) is no failure.
+fn said(text: &str) -> ExitCode {
+    match print(text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("{error}");
+            ExitCode::from(2)
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
 fn failed(error: &RunError) -> ExitCode {
     eprintln!("{error}");
     ExitCode::from(match error {
@@ -210,8 +232,8 @@ fn log() -> OnLevel {
     let filter = from_env.unwrap_or_else(|_| EnvFilter::new(filter_of("info")));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
         .with_filter_reloading();
     let handle = subscriber.reload_handle();
     subscriber.init();

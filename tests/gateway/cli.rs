@@ -156,6 +156,34 @@ async fn exit_codes_are_what_scripts_rely_on() {
     .await;
 }
 
+/// Fails where a command panics because its reader has enough, as in `| head`, or does not say that it could not write.
+#[tokio::test]
+async fn a_command_bears_that_nobody_reads() {
+    bounded(LIMIT, async {
+        let dir = Dir::new();
+        let file = dir.write("good.yaml", GOOD);
+        let file = file.to_str().unwrap();
+        for args in [
+            &["check", "--config", file][..],
+            &["routes", "--config", file],
+            &["explain", "--config", file, "GET", "/x"],
+        ] {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            let full = std::fs::File::options().write(true).open("/dev/full");
+            for (out, code) in [(Stdio::from(writer), 0), (Stdio::from(full.unwrap()), 2)] {
+                let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_tower-chassis"));
+                command.args(args).stdout(out).stderr(Stdio::piped());
+                let said = command.spawn().unwrap().wait_with_output().await.unwrap();
+                let error = String::from_utf8_lossy(&said.stderr);
+                assert_eq!(said.status.code(), Some(code), "{args:?}: {error}");
+                assert_eq!(error.is_empty(), code == 0, "{args:?}: {error}");
+            }
+        }
+    })
+    .await;
+}
+
 /// Fails where the command line says something else of a file's routes than what the gateway does with it.
 #[tokio::test]
 async fn routes_are_listed_and_explained() {
