@@ -1,7 +1,7 @@
 //! Async functions as endpoints.
 
 use std::{
-    any::type_name,
+    any::{Any, type_name},
     fmt,
     marker::PhantomData,
     pin::Pin,
@@ -92,6 +92,29 @@ pub trait Handler<B, M>: Send + Sync + 'static {
         Arc::new(Function::new(self, needs, route))
     }
 
+    /// What a handler inside of another makes once per route: a layered one its layered service.
+    #[doc(hidden)]
+    fn prepare(
+        &self,
+        _needs: &Self::Needs,
+        _route: Option<u32>,
+        _table: &Arc<Table>,
+    ) -> Option<Prepared> {
+        None
+    }
+
+    /// Answers with what it has prepared.
+    #[doc(hidden)]
+    fn call_prepared(
+        &self,
+        req: Request<B>,
+        matched: Match<'_>,
+        needs: &Self::Needs,
+        _prepared: Option<&(dyn Any + Send + Sync)>,
+    ) -> Self::Future {
+        self.call(req, matched, needs)
+    }
+
     /// The layers that are part of it, in run order.
     #[doc(hidden)]
     fn layers() -> Arc<[Arc<str>]> {
@@ -104,6 +127,9 @@ pub trait Handler<B, M>: Send + Sync + 'static {
         type_name::<Self>()
     }
 }
+
+/// What a handler made for its route.
+pub(crate) type Prepared = Box<dyn Any + Send + Sync>;
 
 /// Tells a [`Handler`] that takes the request first.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! A handler and its layers as one endpoint, in one box.
 
 use std::{
-    any::type_name,
+    any::{Any, type_name},
     convert::Infallible,
     fmt,
     marker::PhantomData,
@@ -22,7 +22,12 @@ use super::{
     layered::{forget, names_of},
     table::Table,
 };
-use crate::{handler::Handler, matcher::Captures, params::Params, response::IntoResponse};
+use crate::{
+    handler::{Handler, Prepared},
+    matcher::Captures,
+    params::Params,
+    response::IntoResponse,
+};
 
 /// Puts `layer` around one handler. The layer sees the handler's own type, so that all of it is one box per call,
 /// however many layers a tuple or a `ServiceBuilder` holds; around a [`Route`](super::Route), whose type is erased, it
@@ -83,16 +88,44 @@ where
     type Needs = H::Needs;
     type Future = BoxFuture<'static, Response<Body>>;
 
-    fn call(&self, mut req: Request<B>, matched: Match<'_>, needs: &H::Needs) -> Self::Future {
+    fn call(&self, req: Request<B>, matched: Match<'_>, needs: &H::Needs) -> Self::Future {
+        self.call_prepared(req, matched, needs, None)
+    }
+
+    fn prepare(
+        &self,
+        needs: &H::Needs,
+        route: Option<u32>,
+        table: &Arc<Table>,
+    ) -> Option<Prepared> {
+        let handler = Arc::clone(&self.handler);
+        let inner = HandlerService::new(handler, needs.clone(), route, table);
+        Some(Box::new(self.layer.layer(inner)))
+    }
+
+    fn call_prepared(
+        &self,
+        mut req: Request<B>,
+        matched: Match<'_>,
+        needs: &H::Needs,
+        prepared: Option<&(dyn Any + Send + Sync)>,
+    ) -> Self::Future {
         if matched.has_params() {
             let params = matched.params(&req);
             req.extensions_mut().insert(params);
         } else {
             forget(&mut req, matched.table);
         }
-        let handler = Arc::clone(&self.handler);
-        let inner = HandlerService::new(handler, needs.clone(), matched.route, matched.table);
-        oneshot(self.layer.layer(inner), req)
+        let service = match prepared.and_then(|prepared| prepared.downcast_ref::<L::Service>()) {
+            Some(service) => service.clone(),
+            None => {
+                let handler = Arc::clone(&self.handler);
+                let (route, table) = (matched.route, matched.table);
+                let inner = HandlerService::new(handler, needs.clone(), route, table);
+                self.layer.layer(inner)
+            }
+        };
+        oneshot(service, req)
     }
 
     fn endpoint(
@@ -125,6 +158,8 @@ pub struct HandlerService<B, H: Handler<B, M>, M> {
 struct Shared<H, N> {
     handler: Arc<H>,
     needs: N,
+    /// What the handler made of these, if it is one with layers of its own.
+    prepared: Option<Prepared>,
     route: Option<u32>,
     table: Arc<Table>,
 }
@@ -133,6 +168,7 @@ impl<B, H: Handler<B, M>, M> HandlerService<B, H, M> {
     fn new(handler: Arc<H>, needs: H::Needs, route: Option<u32>, table: &Arc<Table>) -> Self {
         Self {
             shared: Arc::new(Shared {
+                prepared: handler.prepare(&needs, route, table),
                 handler,
                 needs,
                 route,
@@ -194,7 +230,10 @@ impl<B, H: Handler<B, M>, M> Service<Request<B>> for HandlerService<B, H, M> {
                 ..root
             },
         };
-        let future = self.shared.handler.call(req, matched, &self.shared.needs);
+        let shared = &*self.shared;
+        let prepared = shared.prepared.as_deref();
+        let handler = &shared.handler;
+        let future = handler.call_prepared(req, matched, &shared.needs, prepared);
         HandlerFuture { future }
     }
 }

@@ -391,6 +391,39 @@ async fn a_handler_can_be_layered_in_its_own_type() {
     );
 }
 
+/// As everywhere: a layer that holds a limit would have one for each request.
+#[tokio::test]
+async fn a_layer_of_a_handler_is_made_once_also_inside_of_another() {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+    let made = Arc::new(AtomicUsize::new(0));
+    let log = Log::default();
+    let counted = {
+        let (made, note) = (Arc::clone(&made), log.note("inner"));
+        tower::layer::layer_fn(move |inner| {
+            made.fetch_add(1, Ordering::Relaxed);
+            tower::Layer::layer(&note, inner)
+        })
+    };
+    let handler = layered(log.note("outer"), layered(counted, all));
+    let app = Router::new()
+        .route("/a/{x}", get(handler.clone()))
+        .route("/b/{y}", get(handler))
+        .build()
+        .unwrap();
+    for (line, text) in [
+        ("GET /a/1", "x=1"),
+        ("GET /b/2", "y=2"),
+        ("GET /a/3", "x=3"),
+    ] {
+        assert_eq!(ask(&app, line).await, text);
+        assert_eq!(log.take(), "outer inner");
+    }
+    assert_eq!(made.load(Ordering::Relaxed), 2, "once for each route");
+}
+
 #[test]
 fn a_layered_handler_is_listed_with_its_layers() {
     let log = Log::default();
