@@ -55,6 +55,7 @@
 //!
 //! The layer that is added last is outermost. Each call of the first four costs one box per request, since the type of
 //! what they wrap is erased: hand over a tuple or a `ServiceBuilder` to add several at once. [`layered`] costs none.
+//! A match travels through a layer in the extensions of the request: a layer that makes a request anew hands them on.
 //! [`RouteInfo::layers`] lists the layers of a route, by type or by [name](named).
 //!
 //! # Policies
