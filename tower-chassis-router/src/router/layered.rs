@@ -227,11 +227,12 @@ where
     fn serve(&self, mut req: Request<B>, matched: Match<'_>) -> BoxFuture<'static, Response<Body>> {
         // A router that starts afresh needs nothing; nor does a route without captures.
         if matched.has_params() || matched.at > 0 {
-            let at = Some(matched.at);
-            let params = Params {
-                at,
-                ..matched.params(&req)
-            };
+            let mut params = matched.params(&req);
+            params.at = Some(matched.at);
+            if matched.at == 0 && matched.captures.is_empty() {
+                // Of this path nothing was matched yet, but the host: what the layer makes of it counts.
+                params.path = None;
+            }
             req.extensions_mut().insert(params);
         } else {
             forget(&mut req, matched.table);

@@ -313,6 +313,19 @@ async fn a_layer_of_the_whole_router_may_change_the_path_of_the_match() {
         .build()
         .unwrap();
     assert_eq!(ask(&app, "GET /old").await, "new");
+    // Nor was anything of the path matched by a host, whether it captures something or not.
+    for host in ["h.example", "{h}.example"] {
+        let router = Router::new()
+            .route(
+                "/new",
+                get(|params: Params| async move { format!("new {params:?}") }),
+            )
+            .layer(rewrite());
+        let app = Router::new().host(host, router).build().unwrap();
+        let answer = ask(&app, "GET http://h.example/old").await;
+        assert!(answer.starts_with("new {"), "{host}: {answer}");
+        assert_eq!(answer.contains("h"), host.contains('{'), "{answer}");
+    }
     // Below a mount the search goes on where the prefix ended, whatever the path says by then.
     let sub = Router::new().route("/{x}", get(all)).layer(rewrite());
     let app = Router::new().nest("/sub", sub).build().unwrap();
