@@ -519,7 +519,9 @@ impl<B: Send + 'static> Router<B> {
 
     /// Adds the routes of the closure, each with a layer of its own around it: `make` is called once for each
     /// route and method when the router is built, for nested routers too. So a layer can hold what belongs to
-    /// its route, such as handles of metrics. Fallbacks have none. In lists the layer has the name of its type.
+    /// its route, such as handles of metrics. It is outside of the layers that the closure adds, but inside of those of a
+    /// nested router, which wrap that router as a whole. Fallbacks have none. In lists the layer has the name of its
+    /// type.
     ///
     /// ```
     /// use http::{HeaderValue, Response};
@@ -548,7 +550,7 @@ impl<B: Send + 'static> Router<B> {
         F: Fn(&RouteInfo) -> L + Send + Sync + 'static,
         L: RouteLayer<B> + 'static,
     {
-        let mut inner = routes(Self::new());
+        let mut inner = routes(Self::new()).inlined();
         inner.wrap_routes(&per_route(make));
         self.merge(inner)
     }

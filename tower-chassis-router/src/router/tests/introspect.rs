@@ -181,3 +181,28 @@ async fn a_layer_can_be_made_for_each_route() {
     assert_eq!(made.lock().unwrap().len(), 5, "layers are made once");
     assert!(app.routes()[0].layers().eq(["LayerFn"]));
 }
+
+#[test]
+fn a_layer_for_each_route_is_around_what_its_closure_adds() {
+    let log = Log::default();
+    let note = |name| named(name, log.note(name));
+    let nested = Router::<Body>::new()
+        .route("/x", get(|| async {}))
+        .layer(note("nested"));
+    let router = Router::new().with_route(
+        |_| layer_fn(|route: Route<Body>| route),
+        |router| {
+            router
+                .route("/a", get(|| async {}).layer(note("method")))
+                .nest("/n", nested)
+                .layer(note("closure"))
+        },
+    );
+    let lists: Vec<Vec<_>> = router
+        .routes()
+        .iter()
+        .map(|route| route.layers().map(str::to_owned).collect())
+        .collect();
+    assert_eq!(lists[0], ["LayerFn", "closure", "method"]);
+    assert_eq!(lists[1], ["closure", "nested", "LayerFn"]);
+}
