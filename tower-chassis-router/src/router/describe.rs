@@ -299,7 +299,8 @@ impl<B> Router<B> {
 
     /// Hands requests that meet a condition to another router, before any path is looked at. Conditions are
     /// asked in the order of registration, after [hosts](Self::host); this router's own routes are for requests
-    /// that meet none. Once chosen, its 404 is final. It takes fallbacks, state and policies from here.
+    /// that meet none. Once chosen, its 404 is final. It takes fallbacks, state and policies from here. One condition
+    /// twice is a fault that [`build`](Self::build) reports: the second router would never be asked.
     #[track_caller]
     #[doc(alias = "RouteHeaders")]
     pub fn when(self, condition: Condition, router: Self) -> Self {

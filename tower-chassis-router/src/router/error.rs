@@ -212,7 +212,7 @@ impl BuildError {
         matches!(self.kind, Kind::Conflict { .. } | Kind::Fallback { .. })
     }
 
-    /// Whether a mount and a route, two mounts, or two routers of one host, claim one place.
+    /// Whether a mount and a route, two mounts, or two routers of one host or condition, claim one place.
     #[must_use]
     pub fn is_mount_conflict(&self) -> bool {
         matches!(self.kind, Kind::Mount { .. })

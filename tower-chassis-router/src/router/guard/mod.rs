@@ -61,6 +61,8 @@ pub(in crate::router) struct ForkBuilder<B> {
     patterns: Builder<Guarded<B>>,
     any_pattern: bool,
     conditions: Vec<(Compiled, Guarded<B>)>,
+    /// The same, as they were written.
+    written: Vec<Condition>,
 }
 
 struct Guarded<B> {
@@ -84,6 +86,7 @@ impl<B> ForkBuilder<B> {
             patterns: Matcher::builder(),
             any_pattern: false,
             conditions: Vec::new(),
+            written: Vec::new(),
         }
     }
 
@@ -100,8 +103,13 @@ impl<B> ForkBuilder<B> {
         };
         let host = match guard {
             Guard::Condition(condition) => {
-                let compiled = Compiled::new(condition).map_err(Refused::Condition)?;
+                let mut known = self.written.iter().zip(&self.conditions);
+                if let Some((_, (_, first))) = known.find(|(known, _)| **known == condition) {
+                    return Err(Refused::Taken(first.place.clone()));
+                }
+                let compiled = Compiled::new(condition.clone()).map_err(Refused::Condition)?;
                 self.conditions.push((compiled, guarded));
+                self.written.push(condition);
                 return Ok(());
             }
             Guard::Host(host) => host,

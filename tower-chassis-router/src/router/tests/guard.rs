@@ -387,3 +387,29 @@ fn a_host_that_no_request_has_is_a_fault() {
         assert!(router.build().is_ok(), "{host}");
     }
 }
+
+#[test]
+fn one_condition_twice_is_a_fault() {
+    let exact = |value: &str| Condition::query("q", ValueMatch::Exact(value.into()));
+    let errors = Router::<Body>::new()
+        .when(exact("a"), Router::new())
+        .when(exact("a*"), Router::new())
+        .when(
+            Condition::query("q", ValueMatch::Prefix("a".into())),
+            Router::new(),
+        )
+        .when(exact("a").and(exact("b")), Router::new())
+        .merge(Router::new().when(exact("a"), Router::new()))
+        .build()
+        .unwrap_err();
+    let errors: Vec<_> = errors.iter().collect();
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    let (second, first) = (errors[0].location(), errors[0].first_location());
+    assert!(errors[0].is_mount_conflict());
+    assert!(second.line() > first.unwrap().line());
+    assert!(
+        errors[0]
+            .to_string()
+            .contains("query q=a is taken by query q=a")
+    );
+}
