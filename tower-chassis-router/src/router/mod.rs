@@ -40,6 +40,23 @@
 //! [`host`](Router::host) and [`when`](Router::when) hand requests to another router by host, header or query, before
 //! any path is looked at.
 //!
+//! # Rules
+//!
+//! They go on where those of the [matcher](crate::matcher#rules) end.
+//!
+//! * **R20** A nested router answers its prefix, the prefix with a slash, and all below; below a prefix that ends with a slash
+//!   nothing but what follows. Its `/` is the prefix.
+//! * **R21** What leads into a nested router is its place, by the precedence of its pattern. From then on it decides alone:
+//!   its 404 and 405 are final, routes beside it are not asked again, and their methods are in no `Allow`.
+//! * **R22** A mount shares no place with a route or another mount. What is more specific may stand beside it.
+//! * **R23** A nested router without fallbacks, policies or states of its own has those of its parent, no matter what was said
+//!   first. Its own are never replaced.
+//! * **R24** The template of a route is its pattern behind the prefixes, each joined by one slash.
+//! * **R25** Captures of all prefixes count. Of equal names the innermost is meant; what a mount is asked for is nobody's
+//!   capture, and `*` is that of a route alone.
+//! * **R26** To be asked which route serves a path is to be asked by the request: also at the prefix of a nested router.
+//! * **R27** Whatever is wrong with a router is told at once, by its build, and nothing panics.
+//!
 //! # Layers
 //!
 //! | | wraps | runs for 404 and 405 | runs |

@@ -10,6 +10,7 @@ mod guard;
 mod introspect;
 mod policy;
 mod property;
+mod rules;
 mod serve;
 mod state;
 mod swap;
