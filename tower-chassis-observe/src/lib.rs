@@ -12,14 +12,8 @@
 //! | [`trace`] | [`TraceLayer`](trace::TraceLayer), [`ClientTraceLayer`](trace::ClientTraceLayer) | `tracing` spans, `traceparent` |
 //! | [`access_log`] | [`AccessLogLayer`](access_log::AccessLogLayer) | one line per request |
 //! | [`events`] | – | what breakers, retries and limits report |
-#![cfg_attr(
-    feature = "prometheus",
-    doc = "| [`prometheus`] | – | the text that Prometheus scrapes |"
-)]
-#![cfg_attr(
-    not(feature = "prometheus"),
-    doc = "| `prometheus` (feature) | – | the text that Prometheus scrapes |"
-)]
+//! | [`registry`] | – | holds what was measured, for whoever reads it |
+//! | [`prometheus`] | – | the text that Prometheus scrapes |
 //!
 //! # Example
 //! ```
@@ -63,7 +57,6 @@ mod tally;
 pub mod access_log;
 pub mod events;
 pub mod metrics;
-#[cfg(feature = "prometheus")]
 pub mod prometheus;
 pub mod registry;
 pub mod trace;

@@ -19,6 +19,7 @@ pub mod fault;
 pub mod hedge;
 pub mod live;
 pub mod rate_limit;
+pub mod registry;
 pub mod retry;
 pub mod shed;
 

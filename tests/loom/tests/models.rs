@@ -96,6 +96,12 @@ models! {
     rate_limit::a_change_of_rule_empties_the_cells
     rate_limit::a_place_is_given_back_once
 
+    registry::a_count_is_not_lost
+    registry::a_total_is_the_least
+    registry::a_snapshot_has_the_sum_of_its_counts
+    registry::what_is_active_is_never_negative
+    registry::a_gauge_that_is_set_is_not_half_of_both
+
     retry::a_token_is_spent_once
     retry::no_deposit_is_lost
     retry::the_reserve_is_spent_once

@@ -34,15 +34,20 @@
 //! | `chassis_concurrency_limit` | gauge: of the adaptive limit | `name` |
 //! | `chassis_config_version` | gauge: the number of the one in force | |
 //! | `chassis_config_refused_total` | counter | |
+//! | `chassis_config_last_reload_timestamp_seconds` | gauge: when one was last put in force, since 1970 | |
+//! | `chassis_config_last_reload_successful` | gauge: 1 if the last one was put in force, 0 if it was refused | |
 //! | `chassis_bulkhead_in_flight` | gauge: calls that hold a permit | `name` |
 //! | `chassis_bulkhead_queued` | gauge: calls that wait for one | `name` |
 //! | `chassis_bulkhead_limit` | gauge | `name` |
 //! | `chassis_shed_threshold` | gauge: the level, 0 to 500, below which calls are shed | `name` |
 //! | `chassis_faults_total` | counter | `rule`, `fault` |
 //! | `chassis_mirrored_total` | counter | `outcome` |
+//! | `chassis_server_connections` | gauge | `name` |
+//! | `chassis_client_connections` | gauge | `name` |
+//! | `chassis_telemetry_lost_total` | counter, by [`lost`] | `signal`: `log`, `access_log`, `audit`, `span`, `metric` |
 //!
-//! The gauges of bulkheads and of shedding change with every call, so nobody reports them: [`sample`] reads them, before
-//! each rendering.
+//! The gauges of bulkheads, of shedding and of connections change with every call, so nobody reports them: [`sample`] reads
+//! them, before each rendering.
 //!
 //! After a thousand names of breakers, limits, services and rules the transitions, ejections and faults of the next ones
 //! are counted as `_OTHER`, and these have no gauge.
@@ -53,6 +58,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use arc_swap::ArcSwap;
@@ -103,6 +109,50 @@ pub fn sample(events: &Events, recorder: impl Into<RecorderHandle>) {
         let label = Label::from_static_parts("name", OTHER);
         recorder.gauge(metric, vec![label]).set(value);
     }
+}
+
+/// What telemetry itself may lose.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Signal {
+    /// Lines of the application's log.
+    Log,
+    /// Lines of the access log.
+    AccessLog,
+    /// Records of the audit.
+    Audit,
+    /// Spans.
+    Span,
+    /// Values and series of metrics.
+    Metric,
+}
+
+impl Signal {
+    /// The label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::AccessLog => "access_log",
+            Self::Audit => "audit",
+            Self::Span => "span",
+            Self::Metric => "metric",
+        }
+    }
+}
+
+/// Where what was lost of a signal is counted: `chassis_telemetry_lost_total`. Who has a count of its own says it by
+/// `absolute`, now and then.
+///
+/// ```
+/// use tower_chassis_observe::{events::{Signal, lost}, metrics::RecorderHandle};
+///
+/// let lines = lost(&RecorderHandle::global(), Signal::Log);
+/// lines.increment(3);
+/// ```
+pub fn lost(recorder: &RecorderHandle, signal: Signal) -> Counter {
+    let label = Label::from_static_parts("signal", signal.as_str());
+    recorder.counter(names::TELEMETRY_LOST, vec![label])
 }
 
 struct Listener {
@@ -170,8 +220,16 @@ impl Listener {
                 self.recorder
                     .gauge(names::CONFIG_VERSION, Vec::new())
                     .set(*version as f64);
+                let now = SystemTime::now().duration_since(UNIX_EPOCH);
+                self.recorder
+                    .gauge(names::CONFIG_RELOADED, Vec::new())
+                    .set(now.unwrap_or_default().as_secs_f64());
+                self.reloaded(true);
             }
-            Event::ConfigRefused { .. } => self.config_refused.increment(1),
+            Event::ConfigRefused { .. } => {
+                self.config_refused.increment(1);
+                self.reloaded(false);
+            }
             Event::FaultInjected { rule, fault, .. } => {
                 let labels = vec![
                     Self::named("rule", rule, self.fits(rule)),
@@ -198,6 +256,11 @@ impl Listener {
             }
             _ => {}
         }
+    }
+
+    fn reloaded(&self, successful: bool) {
+        let gauge = self.recorder.gauge(names::CONFIG_SUCCESSFUL, Vec::new());
+        gauge.set(if successful { 1.0 } else { 0.0 });
     }
 
     fn breaker(&self, name: &Arc<str>, to: &'static str, reason: &'static str) {

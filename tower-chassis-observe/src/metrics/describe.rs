@@ -1,6 +1,6 @@
 //! The names of all metrics, and their help texts.
 
-use metrics::{KeyName, SharedString, Unit};
+use metrics::{KeyName, Recorder, SharedString, Unit};
 
 use super::RecorderHandle;
 
@@ -8,6 +8,12 @@ use super::RecorderHandle;
 pub(crate) mod names {
     pub(crate) const SERVER_DURATION: &str = "http.server.request.duration";
     pub(crate) const SERVER_ACTIVE: &str = "http.server.active_requests";
+    pub(crate) const SERVER_REQUEST_SIZE: &str = "http.server.request.body.size";
+    pub(crate) const SERVER_RESPONSE_SIZE: &str = "http.server.response.body.size";
+    pub(crate) const CLIENT_REQUEST_SIZE: &str = "http.client.request.body.size";
+    pub(crate) const CLIENT_RESPONSE_SIZE: &str = "http.client.response.body.size";
+    pub(crate) const RPC_SERVER_DURATION: &str = "rpc.server.call.duration";
+    pub(crate) const RPC_CLIENT_DURATION: &str = "rpc.client.call.duration";
     pub(crate) const CLIENT_DURATION: &str = "http.client.request.duration";
     pub(crate) const CLIENT_ACTIVE: &str = "http.client.active_requests";
     pub(crate) const CALL_DURATION: &str = "chassis_call_duration_seconds";
@@ -29,6 +35,11 @@ pub(crate) mod names {
     pub(crate) const CONCURRENCY_LIMIT: &str = "chassis_concurrency_limit";
     pub(crate) const CONFIG_VERSION: &str = "chassis_config_version";
     pub(crate) const CONFIG_REFUSED: &str = "chassis_config_refused_total";
+    pub(crate) const CONFIG_RELOADED: &str = "chassis_config_last_reload_timestamp_seconds";
+    pub(crate) const CONFIG_SUCCESSFUL: &str = "chassis_config_last_reload_successful";
+    pub(crate) const SERVER_CONNECTIONS: &str = "chassis_server_connections";
+    pub(crate) const CLIENT_CONNECTIONS: &str = "chassis_client_connections";
+    pub(crate) const TELEMETRY_LOST: &str = "chassis_telemetry_lost_total";
     pub(crate) const BULKHEAD_IN_FLIGHT: &str = "chassis_bulkhead_in_flight";
     pub(crate) const BULKHEAD_QUEUED: &str = "chassis_bulkhead_queued";
     pub(crate) const BULKHEAD_LIMIT: &str = "chassis_bulkhead_limit";
@@ -47,6 +58,11 @@ enum Kind {
 ///
 /// An exporter that derives names from units needs it, before the first rendering.
 pub fn describe(recorder: &RecorderHandle) {
+    recorder.with(describe_to);
+}
+
+/// The same, to a recorder itself.
+pub(crate) fn describe_to(recorder: &dyn Recorder) {
     let all = [
         (
             Kind::Histogram,
@@ -71,6 +87,42 @@ pub fn describe(recorder: &RecorderHandle) {
             names::CLIENT_ACTIVE,
             None,
             "Requests sent and not yet over, to the end of their body.",
+        ),
+        (
+            Kind::Histogram,
+            names::SERVER_REQUEST_SIZE,
+            Some(Unit::Bytes),
+            "Size of the bodies of requests served.",
+        ),
+        (
+            Kind::Histogram,
+            names::SERVER_RESPONSE_SIZE,
+            Some(Unit::Bytes),
+            "Size of the bodies of responses to requests served.",
+        ),
+        (
+            Kind::Histogram,
+            names::CLIENT_REQUEST_SIZE,
+            Some(Unit::Bytes),
+            "Size of the bodies of requests sent.",
+        ),
+        (
+            Kind::Histogram,
+            names::CLIENT_RESPONSE_SIZE,
+            Some(Unit::Bytes),
+            "Size of the bodies of responses to requests sent.",
+        ),
+        (
+            Kind::Histogram,
+            names::RPC_SERVER_DURATION,
+            Some(Unit::Seconds),
+            "Time until the end of the response, of gRPC calls served.",
+        ),
+        (
+            Kind::Histogram,
+            names::RPC_CLIENT_DURATION,
+            Some(Unit::Seconds),
+            "Time until the end of the response, of gRPC calls made.",
         ),
         (
             Kind::Histogram,
@@ -188,6 +240,36 @@ pub fn describe(recorder: &RecorderHandle) {
         ),
         (
             Kind::Gauge,
+            names::CONFIG_RELOADED,
+            None,
+            "When a configuration was last put in force, in seconds since 1970.",
+        ),
+        (
+            Kind::Gauge,
+            names::CONFIG_SUCCESSFUL,
+            None,
+            "1 if the last configuration was put in force, 0 if it was refused.",
+        ),
+        (
+            Kind::Gauge,
+            names::SERVER_CONNECTIONS,
+            None,
+            "Connections that a server has.",
+        ),
+        (
+            Kind::Gauge,
+            names::CLIENT_CONNECTIONS,
+            None,
+            "Connections that a client has.",
+        ),
+        (
+            Kind::Counter,
+            names::TELEMETRY_LOST,
+            None,
+            "Lines, records, spans and values that were lost before they could be written or sent.",
+        ),
+        (
+            Kind::Gauge,
             names::BULKHEAD_IN_FLIGHT,
             None,
             "Calls that hold a permit of a bulkhead.",
@@ -223,14 +305,12 @@ pub fn describe(recorder: &RecorderHandle) {
             "Copies of calls for a second service, by what became of them.",
         ),
     ];
-    recorder.with(|recorder| {
-        for (kind, name, unit, help) in all {
-            let (key, help) = (KeyName::from_const_str(name), SharedString::const_str(help));
-            match kind {
-                Kind::Counter => recorder.describe_counter(key, unit, help),
-                Kind::Gauge => recorder.describe_gauge(key, unit, help),
-                Kind::Histogram => recorder.describe_histogram(key, unit, help),
-            }
+    for (kind, name, unit, help) in all {
+        let (key, help) = (KeyName::from_const_str(name), SharedString::const_str(help));
+        match kind {
+            Kind::Counter => recorder.describe_counter(key, unit, help),
+            Kind::Gauge => recorder.describe_gauge(key, unit, help),
+            Kind::Histogram => recorder.describe_histogram(key, unit, help),
         }
-    });
+    }
 }

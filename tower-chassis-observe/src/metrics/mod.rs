@@ -122,7 +122,10 @@ mod routes;
 mod series;
 mod server;
 
-pub(crate) use self::{client::server_of, describe::names};
+pub(crate) use self::{
+    client::server_of,
+    describe::{describe_to, names},
+};
 /// The label of all names beyond a bound.
 const OTHER: &str = "_OTHER";
 
