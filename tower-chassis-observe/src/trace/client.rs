@@ -1,6 +1,6 @@
 //! The trace of a client's calls.
 
-use std::sync::Arc;
+use std::cell::OnceCell;
 
 use http::Request;
 use tokio::time::Instant;
@@ -8,13 +8,15 @@ use tower_chassis_core::{Carrier, Invocation, Live, settle::UntilEnd, verdict::A
 use tracing::{Span, field};
 
 use super::{
+    about::About,
+    baggage,
     current::{self, Scope},
-    policy::{Sampler, TraceHandle, TracePolicy},
-    sampling::Sampling,
-    span::{Side, TraceTicket},
-    state,
+    policy::{TraceHandle, TracePolicy},
+    propagation::Incoming,
+    sink::SpanKind,
+    span::{Open, TraceTicket},
+    tracer::Tracer,
 };
-use crate::{method::KnownMethod, metrics::server_of};
 
 observer_layer! {
     /// Sends the trace with the calls of a client, and puts a span around each. See the [module](super).
@@ -23,12 +25,15 @@ observer_layer! {
     ClientTraceService
 }
 
+tracer_setters!(ClientTraceLayer);
+
 impl ClientTraceLayer {
     /// A span for every call.
     pub fn new() -> Self {
-        let sampler = Sampler::new(Live::new(TracePolicy::default()));
         Self {
-            policy: ClientTrace { sampler },
+            policy: ClientTrace {
+                tracer: Tracer::new(),
+            },
             settle: UntilEnd::new(Auto),
         }
     }
@@ -41,32 +46,35 @@ impl Default for ClientTraceLayer {
 }
 
 impl<J> ClientTraceLayer<J> {
-    /// Which traces are recorded; short for a [`policy`](Self::policy) of that.
-    pub fn sampling(self, sampling: Sampling) -> Self {
-        self.policy(TracePolicy::from(sampling))
+    /// Whether the [baggage](tower_chassis_core::Invocation::baggage) that a call carries is written into the `baggage`
+    /// header. It is by default; a call that carries none keeps the header that it has. False where it must not
+    /// leave the house.
+    pub const fn baggage(mut self, write: bool) -> Self {
+        self.policy.tracer.baggage = write;
+        self
     }
 }
 
 /// The policy of [`ClientTraceLayer`].
 #[derive(Clone, Debug)]
 pub struct ClientTrace {
-    sampler: Arc<Sampler>,
+    tracer: Tracer,
 }
 
 impl ClientTrace {
     fn handle(&self) -> TraceHandle {
-        TraceHandle(Arc::clone(&self.sampler))
+        self.tracer.handle()
     }
 
     fn fresh(&self) -> Self {
         Self {
-            sampler: self.sampler.fresh(),
+            tracer: self.tracer.fresh(),
         }
     }
 
     fn with_policy(&self, live: Live<TracePolicy>) -> Self {
         Self {
-            sampler: Sampler::new(live),
+            tracer: self.tracer.with_policy(live),
         }
     }
 }
@@ -74,71 +82,103 @@ impl ClientTrace {
 impl<B> Start<Request<B>> for ClientTrace {
     type Ticket = Option<TraceTicket>;
 
-    fn start(&self, request: &mut Request<B>, _: Instant) -> Self::Ticket {
-        if !self.sampler.begin() {
+    fn start(&self, request: &mut Request<B>, now: Instant) -> Self::Ticket {
+        let tracer = &self.tracer;
+        if !tracer.shared.begin() {
             return None;
         }
-        let parent = parent_of(request);
-        let scope = match &parent {
-            Some(Scope { context, state }) => Some(Scope {
-                context: self.sampler.child(context),
-                state: state.clone(),
-            }),
-            None => self.sampler.root().map(|context| Scope {
-                context,
-                state: None,
-            }),
+        let (mut parent, request_id) = self.parent_of(request);
+        let scope = Scope {
+            context: tracer.next(&parent, SpanKind::Client)?,
+            state: parent.state.take(),
+            request_id,
         };
-        let span = match &scope {
-            Some(scope) if self.sampler.wants(&scope.context) => {
-                span(request, scope, parent.as_ref())
-            }
-            _ => Span::none(),
-        };
-        if let Some(scope) = &scope {
-            state::write(request.headers_mut(), scope);
-            // None is made for it: that costs more than the header, and `current` says it too.
-            if let Some(invocation) = request.extensions_mut().get_mut::<Invocation>() {
-                invocation.set_trace(scope.context, scope.state.clone());
-            }
+        let open = self.open(request, &scope, &parent, now);
+        let (context, state) = (scope.context, scope.state.as_deref());
+        tracer
+            .propagation
+            .write(request.headers_mut(), &context, state);
+        // None is made for it: that costs more than the header, and `current` says it too.
+        let mut carried = None;
+        if let Some(invocation) = request.extensions_mut().get_mut::<Invocation>() {
+            invocation.set_trace(context, scope.state.clone());
+            carried = invocation.baggage().filter(|_| tracer.baggage).cloned();
         }
-        Some(TraceTicket::new(scope, span, Side::Client, &self.sampler))
+        if let Some(carried) = carried {
+            baggage::write(request.headers_mut(), &carried);
+        }
+        Some(TraceTicket::new(scope, open))
     }
 }
 
-fn parent_of<B>(request: &Request<B>) -> Option<Scope> {
-    let invocation = request.invocation();
-    if let Some(context) = invocation.and_then(Invocation::trace) {
-        return Some(Scope {
-            context,
-            state: invocation.and_then(Invocation::trace_state).cloned(),
-        });
+impl ClientTrace {
+    /// The call that this one is made for, and the id of its request.
+    fn parent_of<B>(&self, request: &Request<B>) -> (Incoming, Option<std::sync::Arc<str>>) {
+        let invocation = request.invocation();
+        let named = invocation.and_then(Invocation::request_id).cloned();
+        if let Some(context) = invocation.and_then(Invocation::trace) {
+            let state = invocation.and_then(Invocation::trace_state).cloned();
+            return (Incoming::local(context, state), named);
+        }
+        if let Some(here) = current::here() {
+            let named = named.or(here.request_id);
+            return (Incoming::local(here.context, here.state), named);
+        }
+        (self.tracer.propagation.read(request.headers()), named)
     }
-    current::here().or_else(|| state::read(request.headers()))
+
+    /// The span, where somebody takes it.
+    fn open<B>(
+        &self,
+        request: &Request<B>,
+        scope: &Scope,
+        parent: &Incoming,
+        now: Instant,
+    ) -> Option<Open> {
+        let tracer = &self.tracer;
+        let about = OnceCell::new();
+        let tell = || about.get_or_init(|| About::made(request));
+        let span = if tracer.wants(&scope.context) {
+            span(tell, scope, parent)
+        } else {
+            Span::none()
+        };
+        if tracer.sink_for(&scope.context).is_some() {
+            tell();
+        } else if span.is_disabled() {
+            if tracer.expects_export && scope.context.is_sampled() {
+                tracer.shared.lost();
+            }
+            return None;
+        }
+        let about = about.into_inner()?;
+        Some(Open::new(tracer, scope, parent, about, span, now))
+    }
 }
 
-fn span<B>(request: &Request<B>, scope: &Scope, parent: Option<&Scope>) -> Span {
-    let method = KnownMethod::from(request.method());
-    let (address, port) = server_of(request);
-    let resent = request
-        .invocation()
-        .map_or(1, Invocation::attempt)
-        .saturating_sub(1);
+/// What it tells is asked for only if somebody listens.
+fn span<'a>(tell: impl Fn() -> &'a About, scope: &Scope, parent: &Incoming) -> Span {
     tracing::info_span!(
         target: "tower_chassis::trace",
         "request",
-        otel.name = method.span_name(),
+        otel.name = field::display(tell().name()),
         otel.kind = "client",
         otel.status_code = field::Empty,
         trace_id = %scope.context.trace_id(),
         span_id = %scope.context.span_id(),
-        parent_span_id = parent.map(|parent| field::display(parent.context.span_id())),
-        http.request.method = method.label(),
-        http.request.resend_count = (resent > 0).then_some(resent),
-        server.address = address,
-        server.port = port,
-        url.path = request.uri().path(),
+        parent_span_id = parent.parent.map(|parent| field::display(parent.span_id())),
+        http.request.method = tell().http_method(),
+        http.request.method_original = tell().method_original(),
+        http.request.resend_count = tell().resent(),
         http.response.status_code = field::Empty,
+        rpc.system.name = tell().rpc_system(),
+        rpc.method = field::Empty,
+        rpc.response.status_code = field::Empty,
+        server.address = tell().server().0,
+        server.port = tell().server().1,
+        url.scheme = tell().scheme(),
+        url.path = tell().path(),
+        network.protocol.version = tell().version(),
         "error.type" = field::Empty,
     )
 }

@@ -1,4 +1,4 @@
-//! The trace of the call that is being polled on this thread.
+//! The trace and the request id of the call that is being polled on this thread.
 //!
 //! A poll is synchronous, so a thread-local that is set around it is exact; it needs no subscriber.
 
@@ -15,12 +15,20 @@ thread_local! {
 pub(super) struct Scope {
     pub(super) context: TraceContext,
     pub(super) state: Option<Arc<str>>,
+    pub(super) request_id: Option<Arc<str>>,
 }
 
 /// The trace and span of the call that is being polled, under a layer of this module.
 #[must_use]
 pub fn current() -> Option<TraceContext> {
     here().map(|scope| scope.context)
+}
+
+/// The id of the request of the call that is being polled, under a layer of this module. It must have been there when
+/// the call came to that layer.
+#[must_use]
+pub fn current_request_id() -> Option<Arc<str>> {
+    here().and_then(|scope| scope.request_id)
 }
 
 /// The same with its state.
@@ -72,13 +80,17 @@ mod tests {
             Some(Scope {
                 context,
                 state: Some("a=b".into()),
+                request_id: Some(format!("r-{n}").into()),
             })
         };
         let id = || current().map(|context| context.span_id().to_bytes()[0]);
         let (mut one, mut two) = (scope(1), scope(2));
         Scope::enter(&mut one, || {
             assert_eq!(id(), Some(1));
-            Scope::enter(&mut two, || assert_eq!(id(), Some(2)));
+            Scope::enter(&mut two, || {
+                assert_eq!(id(), Some(2));
+                assert_eq!(current_request_id().as_deref(), Some("r-2"));
+            });
             let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 Scope::enter(&mut two, || panic!("planted"));
             }));

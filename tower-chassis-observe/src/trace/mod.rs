@@ -83,19 +83,30 @@
 //! Where nobody listens, a server's call costs the `Invocation` and no allocation (a `tracestate` one); a
 //! client's the header's value, and both a count. With [`Sampling::ratio`] that holds for every trace that is not sampled.
 
+#[macro_use]
+mod tracer;
+mod about;
+mod b3;
+mod baggage;
 mod client;
 mod current;
 mod policy;
+mod propagation;
+mod sampler;
 mod sampling;
 mod server;
 mod sink;
 mod span;
-mod state;
+mod w3c;
+mod wall;
 
 pub use self::{
+    baggage::Baggage,
     client::{ClientTrace, ClientTraceLayer, ClientTraceService},
-    current::current,
+    current::{current, current_request_id},
     policy::{TraceConfig, TraceHandle, TracePolicy},
+    propagation::Propagation,
+    sampler::{AlwaysOff, AlwaysOn, Sampler},
     sampling::Sampling,
     server::{Trace, TraceLayer, TraceService},
     sink::{Attribute, FinishedSpan, SpanKind, SpanSink},

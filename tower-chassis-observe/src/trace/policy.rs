@@ -3,14 +3,14 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Once,
         atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
     },
 };
 
 use tower_chassis_core::{
     live::{Invalid, Live, Validate},
-    trace::TraceContext,
+    trace::TraceId,
 };
 
 use super::sampling::Sampling;
@@ -110,38 +110,41 @@ const EVERY: u8 = 2;
 const CALLS: usize = 0;
 const BEGAN: usize = 1;
 const ENDED: usize = 2;
+const LOST: usize = 3;
 
 /// The settings where calls read them, and what the handle reads.
 #[derive(Debug)]
-pub(super) struct Sampler {
+pub(super) struct Shared {
     live: Live<TracePolicy>,
     spans: AtomicU8,
-    /// Random numbers below it are sampled.
+    /// Trace ids whose low half is below it are sampled.
     below: AtomicU64,
-    tally: Tally<3>,
+    tally: Tally<4>,
+    warned: Once,
 }
 
-impl Sampler {
+impl Shared {
     pub(super) fn new(live: Live<TracePolicy>) -> Arc<Self> {
-        let sampler = Arc::new(Self {
+        let shared = Arc::new(Self {
             live,
             spans: AtomicU8::new(EVERY),
             below: AtomicU64::new(u64::MAX),
             tally: Tally::default(),
+            warned: Once::new(),
         });
-        sampler.live.bind(&sampler, |sampler, policy| {
+        shared.live.bind(&shared, |shared, policy| {
             let TraceConfig { enabled, ratio } = policy.config();
             // A float that is too large saturates.
             let below = ratio.map_or(u64::MAX, |ratio| (ratio * u64::MAX as f64) as u64);
-            sampler.below.store(below, Relaxed);
+            shared.below.store(below, Relaxed);
             let spans = match (enabled, ratio) {
                 (false, _) => OFF,
                 (true, Some(_)) => SAMPLED,
                 (true, None) => EVERY,
             };
-            sampler.spans.store(spans, Relaxed);
+            shared.spans.store(spans, Relaxed);
         });
-        sampler
+        shared
     }
 
     /// The same settings, and nothing counted.
@@ -166,32 +169,35 @@ impl Sampler {
         self.tally.count(ENDED);
     }
 
-    /// Whether a call of the trace has a span.
-    pub(super) fn wants(&self, context: &TraceContext) -> bool {
-        context.is_sampled() || self.spans.load(Relaxed) == EVERY
+    /// Whether calls have a span also where their trace is not sampled.
+    pub(super) fn every(&self) -> bool {
+        self.spans.load(Relaxed) == EVERY
     }
 
-    /// The next span of a trace.
-    pub(super) fn child(&self, parent: &TraceContext) -> TraceContext {
-        // Never zero, so there always is a child.
-        parent.child(span_id()).unwrap_or(*parent)
-    }
-
-    /// The first span of a new trace.
-    pub(super) fn root(&self) -> Option<TraceContext> {
+    /// Whether a trace that begins here is sampled, by the low half of its id: as OpenTelemetry's own samplers decide, so
+    /// that services that ask agree.
+    pub(super) fn samples(&self, trace: TraceId) -> bool {
         let below = self.below.load(Relaxed);
-        let sampled = below == u64::MAX || fastrand::u64(..) < below;
-        TraceContext::new(fastrand::u128(1..).to_be_bytes(), span_id(), sampled)
+        below == u64::MAX || (u128::from_be_bytes(trace.to_bytes()) as u64) < below
     }
-}
 
-fn span_id() -> [u8; 8] {
-    fastrand::u64(1..).to_be_bytes()
+    /// A span was to be recorded, and nobody took it.
+    #[cold]
+    pub(super) fn lost(&self) {
+        self.tally.count(LOST);
+        self.warned.call_once(|| {
+            tracing::warn!(
+                target: "tower_chassis::trace",
+                "spans of sampled traces are lost: the layer has no span sink (`.sink(…)`), and no subscriber listens to \
+                 the target `tower_chassis::trace` at level INFO"
+            );
+        });
+    }
 }
 
 /// A view of a trace layer and all of its services. Clones are views of the same one.
 #[derive(Clone)]
-pub struct TraceHandle(pub(super) Arc<Sampler>);
+pub struct TraceHandle(pub(super) Arc<Shared>);
 
 impl TraceHandle {
     /// How many calls it has put into a trace.
@@ -200,7 +206,7 @@ impl TraceHandle {
         self.0.tally.sum(CALLS)
     }
 
-    /// How many of them have, or had, a span that somebody listens to.
+    /// How many of them have, or had, a span that somebody listens to or that goes to a sink.
     #[must_use]
     pub fn spans(&self) -> u64 {
         self.0.tally.sum(BEGAN)
@@ -210,6 +216,13 @@ impl TraceHandle {
     #[must_use]
     pub fn in_flight(&self) -> u64 {
         self.0.tally.between(BEGAN, [ENDED])
+    }
+
+    /// How many calls of sampled traces had no span, because nobody takes it. Only counted where spans are
+    /// [expected to be exported](super::TraceLayer::expects_export).
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.0.tally.sum(LOST)
     }
 
     /// The settings, shared with every layer that was made from the same [`Live`]. A change reaches calls that
@@ -239,31 +252,41 @@ impl fmt::Debug for TraceHandle {
 
 #[cfg(test)]
 mod tests {
+    use tower_chassis_core::trace::TraceContext;
+
     use super::*;
 
     #[test]
     fn a_ratio_is_live() {
         let live = Live::new(TracePolicy::default());
-        let sampler = Sampler::new(live.clone());
-        let sampled = || {
-            (0..1000)
-                .filter(|_| sampler.root().unwrap().is_sampled())
-                .count()
+        let shared = Shared::new(live.clone());
+        // Ids that differ in their low half, evenly.
+        let trace = |n: u64| {
+            let id = u128::from(n.wrapping_mul(u64::MAX / 1000)) | 7 << 64;
+            TraceContext::new(id.to_be_bytes(), [1; 8], true)
+                .unwrap()
+                .trace_id()
         };
+        let sampled = || (0..1000).filter(|n| shared.samples(trace(*n))).count();
         let set = |sampling| live.set(TracePolicy::from(sampling));
         assert_eq!(sampled(), 1000);
-        let unsampled = TraceContext::new([1; 16], [1; 8], false).unwrap();
-        assert!(sampler.wants(&unsampled));
+        assert!(shared.every());
         set(Sampling::ratio(0.0)).unwrap();
         assert_eq!(sampled(), 0);
-        assert!(!sampler.wants(&unsampled));
+        assert!(!shared.every());
         set(Sampling::ratio(0.5)).unwrap();
-        assert!((300..700).contains(&sampled()));
+        assert!((499..=501).contains(&sampled()));
+        // It decides by the id, so asking again changes nothing, and a larger ratio takes the same ones and more.
+        let half: Vec<_> = (0..1000).filter(|n| shared.samples(trace(*n))).collect();
+        set(Sampling::ratio(0.6)).unwrap();
+        assert!(half.iter().all(|n| shared.samples(trace(*n))));
+        set(Sampling::ratio(1.0)).unwrap();
+        assert_eq!(sampled(), 1000);
         for wrong in [-0.1, 1.1, f64::NAN] {
             assert!(set(Sampling::ratio(wrong)).is_err());
         }
         live.update(|policy| policy.0.enabled = false).unwrap();
-        assert!(!sampler.begin());
-        assert_eq!(TraceHandle(sampler).calls(), 0);
+        assert!(!shared.begin());
+        assert_eq!(TraceHandle(shared).calls(), 0);
     }
 }

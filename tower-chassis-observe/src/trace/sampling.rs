@@ -12,7 +12,8 @@ impl Sampling {
     }
 
     /// Of the traces that begin here, this part (0 to 1) is sampled; of the others who began them has decided.
-    /// The calls of a trace that is not sampled have no span, only the header.
+    /// The calls of a trace that is not sampled have no span, only the header. The id of the trace decides, as with
+    /// OpenTelemetry's `TraceIdRatioBased`.
     #[must_use]
     pub const fn ratio(ratio: f64) -> Self {
         Self(Some(ratio))

@@ -1,20 +1,22 @@
 //! The trace of a server's calls.
 
-use std::sync::Arc;
+use std::cell::OnceCell;
 
-use http::Request;
+use http::{Request, uri::Scheme};
 use tokio::time::Instant;
 use tower_chassis_core::{Carrier, Live, settle::UntilEnd, verdict::Auto, wire::Start};
 use tracing::{Span, field};
 
 use super::{
+    about::About,
+    baggage,
     current::Scope,
-    policy::{Sampler, TraceHandle, TracePolicy},
-    sampling::Sampling,
-    span::{Side, TraceTicket},
-    state,
+    policy::{TraceHandle, TracePolicy},
+    propagation::Incoming,
+    sink::SpanKind,
+    span::{Open, TraceTicket},
+    tracer::Tracer,
 };
-use crate::method::KnownMethod;
 
 observer_layer! {
     /// Puts the calls of a server into their trace, and a span around each. See the [module](super).
@@ -23,12 +25,16 @@ observer_layer! {
     TraceService
 }
 
+tracer_setters!(TraceLayer);
+
 impl TraceLayer {
     /// A span for every call.
     pub fn new() -> Self {
-        let sampler = Sampler::new(Live::new(TracePolicy::default()));
         Self {
-            policy: Trace { sampler },
+            policy: Trace {
+                tracer: Tracer::new(),
+                https: false,
+            },
             settle: UntilEnd::new(Auto),
         }
     }
@@ -41,32 +47,44 @@ impl Default for TraceLayer {
 }
 
 impl<J> TraceLayer<J> {
-    /// Which traces are recorded; short for a [`policy`](Self::policy) of that.
-    pub fn sampling(self, sampling: Sampling) -> Self {
-        self.policy(TracePolicy::from(sampling))
+    /// Whether the `baggage` header is read into the [`Invocation`](tower_chassis_core::Invocation::baggage). It is by
+    /// default.
+    pub const fn baggage(mut self, read: bool) -> Self {
+        self.policy.tracer.baggage = read;
+        self
+    }
+
+    /// What `url.scheme` is where the request does not say it, as HTTP/1 never does: behind a listener with TLS,
+    /// `https`. By default `http`.
+    pub fn scheme(mut self, scheme: &Scheme) -> Self {
+        self.policy.https = *scheme == Scheme::HTTPS;
+        self
     }
 }
 
 /// The policy of [`TraceLayer`].
 #[derive(Clone, Debug)]
 pub struct Trace {
-    sampler: Arc<Sampler>,
+    tracer: Tracer,
+    https: bool,
 }
 
 impl Trace {
     fn handle(&self) -> TraceHandle {
-        TraceHandle(Arc::clone(&self.sampler))
+        self.tracer.handle()
     }
 
     fn fresh(&self) -> Self {
         Self {
-            sampler: self.sampler.fresh(),
+            tracer: self.tracer.fresh(),
+            ..*self
         }
     }
 
     fn with_policy(&self, live: Live<TracePolicy>) -> Self {
         Self {
-            sampler: Sampler::new(live),
+            tracer: self.tracer.with_policy(live),
+            ..*self
         }
     }
 }
@@ -74,57 +92,91 @@ impl Trace {
 impl<B> Start<Request<B>> for Trace {
     type Ticket = Option<TraceTicket>;
 
-    fn start(&self, request: &mut Request<B>, _: Instant) -> Self::Ticket {
-        if !self.sampler.begin() {
+    fn start(&self, request: &mut Request<B>, now: Instant) -> Self::Ticket {
+        let tracer = &self.tracer;
+        if !tracer.shared.begin() {
             return None;
         }
-        let parent = state::read(request.headers());
-        let scope = match &parent {
-            Some(Scope { context, state }) => Some(Scope {
-                context: self.sampler.child(context),
-                state: state.clone(),
-            }),
-            None => self.sampler.root().map(|context| Scope {
-                context,
-                state: None,
-            }),
-        };
-        let method = KnownMethod::from(request.method());
-        let span = match &scope {
-            Some(scope) if self.sampler.wants(&scope.context) => {
-                span(request, method, scope, parent.as_ref())
-            }
-            _ => Span::none(),
+        let mut parent = tracer.propagation.read(request.headers());
+        let context = tracer.next(&parent, SpanKind::Server)?;
+        let baggage = match tracer.baggage {
+            true => baggage::read(request.headers()),
+            false => None,
         };
         let invocation = request.invocation_mut();
-        if let Some(scope) = &scope {
-            invocation.set_trace(scope.context, scope.state.clone());
+        let scope = Scope {
+            context,
+            state: parent.state.take(),
+            request_id: invocation.request_id().cloned(),
+        };
+        invocation.set_trace(context, scope.state.clone());
+        if baggage.is_some() {
+            invocation.set_baggage(baggage);
         }
-        let route = (!span.is_disabled()).then(|| invocation.route_slot());
-        let end = Side::Server { method, route };
-        Some(TraceTicket::new(scope, span, end, &self.sampler))
+        let open = self.open(request, &scope, &parent, now);
+        Some(TraceTicket::new(scope, open))
     }
 }
 
-fn span<B>(
-    request: &Request<B>,
-    method: KnownMethod,
-    scope: &Scope,
-    parent: Option<&Scope>,
-) -> Span {
+impl Trace {
+    /// The span, where somebody takes it.
+    fn open<B>(
+        &self,
+        request: &mut Request<B>,
+        scope: &Scope,
+        parent: &Incoming,
+        now: Instant,
+    ) -> Option<Open> {
+        let tracer = &self.tracer;
+        let about = OnceCell::new();
+        let tell = || {
+            let scheme = if self.https { "https" } else { "http" };
+            about.get_or_init(|| About::served(request, scheme))
+        };
+        let span = if tracer.wants(&scope.context) {
+            span(tell, scope, parent)
+        } else {
+            Span::none()
+        };
+        if tracer.sink_for(&scope.context).is_some() {
+            tell();
+        } else if span.is_disabled() {
+            if tracer.expects_export && scope.context.is_sampled() {
+                tracer.shared.lost();
+            }
+            return None;
+        }
+        let mut open = Open::new(tracer, scope, parent, about.into_inner()?, span, now);
+        open.route = Some(request.invocation_mut().route_slot());
+        Some(open)
+    }
+}
+
+/// What it tells is asked for only if somebody listens.
+fn span<'a>(tell: impl Fn() -> &'a About, scope: &Scope, parent: &Incoming) -> Span {
     tracing::info_span!(
         target: "tower_chassis::trace",
         "request",
-        otel.name = method.span_name(),
+        otel.name = field::display(tell().name()),
         otel.kind = "server",
         otel.status_code = field::Empty,
         trace_id = %scope.context.trace_id(),
         span_id = %scope.context.span_id(),
-        parent_span_id = parent.map(|parent| field::display(parent.context.span_id())),
-        http.request.method = method.label(),
+        parent_span_id = parent.parent.map(|parent| field::display(parent.span_id())),
+        http.request.method = tell().http_method(),
+        http.request.method_original = tell().method_original(),
         http.route = field::Empty,
-        url.path = request.uri().path(),
         http.response.status_code = field::Empty,
+        rpc.system.name = tell().rpc_system(),
+        rpc.method = field::Empty,
+        rpc.response.status_code = field::Empty,
+        url.scheme = tell().scheme(),
+        url.path = tell().path(),
+        server.address = tell().server().0,
+        server.port = tell().server().1,
+        client.address = tell().client().map(field::display),
+        network.protocol.version = tell().version(),
+        user_agent.original = tell().agent(),
         "error.type" = field::Empty,
     )
 }

@@ -5,23 +5,37 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::uri::PathAndQuery;
-use tower_chassis_core::{
-    invocation::MatchedRoute,
-    trace::{SpanId, TraceContext},
-};
+use tower_chassis_core::trace::{SpanId, TraceContext};
 
-use crate::{fault::Outcome, method::KnownMethod};
+use super::about::About;
 
 /// Takes the spans of [`TraceLayer`](super::TraceLayer) and [`ClientTraceLayer`](super::ClientTraceLayer) when they are over,
 /// with the ids that went over the wire.
 ///
 /// Only those of sampled traces. It is called on the task of the call: it must not block, and a panic of it is caught.
+///
+/// ```
+/// use std::sync::mpsc;
+/// use tower_chassis_observe::trace::{FinishedSpan, SpanSink, TraceLayer};
+///
+/// struct Names(mpsc::SyncSender<String>);
+///
+/// impl SpanSink for Names {
+///     fn ended(&self, span: FinishedSpan) {
+///         let _ = self.0.try_send(span.name());
+///     }
+/// }
+///
+/// let (names, listen) = mpsc::sync_channel(1000);
+/// let layer = TraceLayer::new().sink(Names(names));
+/// # let _ = (layer, listen);
+/// ```
 pub trait SpanSink: Send + Sync + 'static {
     /// A span is over.
     fn ended(&self, span: FinishedSpan);
 
-    /// Runs a poll of a call whose span is `at`: for what wants to make it the current one of another library.
+    /// Runs a poll of a call whose span is `at`: for what wants to make it the current one of another library. The poll
+    /// is run once, also where this does not run it.
     fn within(&self, at: &TraceContext, state: Option<&Arc<str>>, poll: &mut dyn FnMut()) {
         let _ = (at, state);
         poll();
@@ -47,27 +61,18 @@ pub enum Attribute<'a> {
     Int(i64),
 }
 
-/// A span that is over. Making it allocates nothing: what it tells is shared with the request.
+/// A span that is over. It holds nothing of the request, and of what a client can make long only the beginning: 2,048
+/// bytes of the path, 512 of the user agent. Making it allocates nothing, unless path, host and user agent have more than
+/// 200 bytes together.
 #[derive(Clone, Debug)]
 pub struct FinishedSpan {
-    pub(crate) context: TraceContext,
-    pub(crate) state: Option<Arc<str>>,
-    pub(crate) parent: Option<SpanId>,
-    pub(crate) remote_parent: bool,
-    pub(crate) kind: SpanKind,
-    pub(crate) started: SystemTime,
-    pub(crate) took: Duration,
-    pub(crate) error: bool,
-    pub(crate) about: About,
-}
-
-/// What the attributes are made of.
-#[derive(Clone, Debug)]
-pub(crate) struct About {
-    pub(crate) method: KnownMethod,
-    pub(crate) path: PathAndQuery,
-    pub(crate) route: Option<MatchedRoute>,
-    pub(crate) outcome: Outcome,
+    pub(super) context: TraceContext,
+    pub(super) state: Option<Arc<str>>,
+    pub(super) parent: Option<SpanId>,
+    pub(super) remote_parent: bool,
+    pub(super) started: SystemTime,
+    pub(super) took: Duration,
+    pub(super) about: About,
 }
 
 impl FinishedSpan {
@@ -98,7 +103,7 @@ impl FinishedSpan {
     /// Whose span it is.
     #[must_use]
     pub const fn kind(&self) -> SpanKind {
-        self.kind
+        self.about.kind
     }
 
     /// When the call began.
@@ -116,37 +121,17 @@ impl FinishedSpan {
     /// Whether it has failed; a caller that left is nobody's failure.
     #[must_use]
     pub const fn is_error(&self) -> bool {
-        self.error
+        self.about.is_error()
     }
 
-    /// Its name, `GET /users/{id}`, without what a client can make up.
+    /// Its name, `GET /users/{id}` or `package.Service/Method`, without what a client can make up.
     #[must_use]
     pub fn name(&self) -> String {
-        let method = self.about.method.span_name();
-        match &self.about.route {
-            Some(route) => format!("{method} {}", route.template()),
-            None => method.to_owned(),
-        }
+        self.about.name().to_string()
     }
 
     /// Each of its attributes, under the names of OpenTelemetry's conventions.
     pub fn attributes(&self, each: &mut dyn FnMut(&'static str, Attribute<'_>)) {
-        let About {
-            method,
-            path,
-            route,
-            outcome,
-        } = &self.about;
-        each("http.request.method", Attribute::Str(method.label()));
-        each("url.path", Attribute::Str(path.path()));
-        if let Some(route) = route {
-            each("http.route", Attribute::Str(route.template()));
-        }
-        if let Some(status) = outcome.status {
-            each("http.response.status_code", Attribute::Int(status.into()));
-        }
-        if let Some(error) = outcome.error_type() {
-            each("error.type", Attribute::Str(&error));
-        }
+        self.about.attributes(each);
     }
 }

@@ -1,11 +1,9 @@
-//! The headers of a trace.
+//! The headers of a trace, of the W3C.
 
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tower_chassis_core::trace::TraceContext;
-
-use super::current::Scope;
 
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -16,7 +14,7 @@ const MEMBERS: usize = 32;
 const LENGTH: usize = 512;
 
 /// The trace that a request came with, if its headers are valid.
-pub(super) fn read(headers: &HeaderMap) -> Option<Scope> {
+pub(super) fn read(headers: &HeaderMap) -> Option<(TraceContext, Option<Arc<str>>)> {
     let mut parents = headers.get_all(&TRACEPARENT).iter();
     let parent = parents.next()?;
     // Two parents are none: nobody can tell which is right.
@@ -24,10 +22,7 @@ pub(super) fn read(headers: &HeaderMap) -> Option<Scope> {
         return None;
     }
     let context = TraceContext::parse(parent.to_str().ok()?)?;
-    Some(Scope {
-        context,
-        state: read_state(headers),
-    })
+    Some((context, read_state(headers)))
 }
 
 /// The list of all `tracestate` headers. One that breaks the rules is dropped, which hurts nobody.
@@ -77,11 +72,11 @@ fn is_member(member: &str) -> bool {
 }
 
 /// Writes a trace into the headers of a request.
-pub(super) fn write(headers: &mut HeaderMap, scope: &Scope) {
-    if let Ok(value) = HeaderValue::from_bytes(&scope.context.traceparent()) {
+pub(super) fn write(headers: &mut HeaderMap, context: &TraceContext, state: Option<&str>) {
+    if let Ok(value) = HeaderValue::from_bytes(&context.traceparent()) {
         headers.insert(&TRACEPARENT, value);
     }
-    match scope.state.as_deref().map(HeaderValue::from_str) {
+    match state.map(HeaderValue::from_str) {
         Some(Ok(value)) => {
             headers.insert(&TRACESTATE, value);
         }
@@ -129,11 +124,11 @@ mod tests {
         ] {
             let mut pairs = vec![("traceparent", PARENT)];
             pairs.extend(states.iter().map(|state| ("tracestate", *state)));
-            let scope = read(&headers(&pairs)).unwrap();
-            assert_eq!(scope.state.as_deref(), kept, "{states:?}");
+            let (_, state) = read(&headers(&pairs)).unwrap();
+            assert_eq!(state.as_deref(), kept, "{states:?}");
         }
-        let scope = read(&headers(&[("traceparent", PARENT), ("tracestate", &many)])).unwrap();
-        let state = scope.state.unwrap();
+        let (_, state) = read(&headers(&[("traceparent", PARENT), ("tracestate", &many)])).unwrap();
+        let state = state.unwrap();
         assert!(state.len() <= LENGTH && many.starts_with(&*state) && state.ends_with('v'));
     }
 
@@ -152,8 +147,9 @@ mod tests {
     #[test]
     fn what_was_read_is_written_and_a_foreign_state_goes() {
         let mut out = headers(&[("tracestate", "other=1")]);
-        let mut scope = read(&headers(&[("traceparent", PARENT), ("tracestate", "a=1")])).unwrap();
-        write(&mut out, &scope);
+        let (context, state) =
+            read(&headers(&[("traceparent", PARENT), ("tracestate", "a=1")])).unwrap();
+        write(&mut out, &context, state.as_deref());
         assert_eq!(
             (&out["traceparent"], &out["tracestate"]),
             (
@@ -161,8 +157,7 @@ mod tests {
                 &HeaderValue::from_static("a=1")
             )
         );
-        scope.state = None;
-        write(&mut out, &scope);
+        write(&mut out, &context, None);
         assert!(!out.contains_key("tracestate"));
     }
 }

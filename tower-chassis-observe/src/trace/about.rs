@@ -1,0 +1,691 @@
+//! What a span tells of its call.
+
+use std::{fmt, net::IpAddr};
+
+use http::{HeaderValue, Request, Version, header, uri::Scheme};
+use tower_chassis_core::{
+    Carrier, Class, Invocation, Verdict, invocation::MatchedRoute, verdict::is_grpc,
+};
+
+use super::sink::{Attribute, SpanKind};
+use crate::{fault::Outcome, method::KnownMethod, metrics::server_of};
+
+/// What the attributes are made of.
+#[derive(Clone, Debug)]
+pub(crate) struct About {
+    pub(super) kind: SpanKind,
+    method: KnownMethod,
+    grpc: bool,
+    version: Option<&'static str>,
+    scheme: Option<&'static str>,
+    client: Option<IpAddr>,
+    port: Option<u16>,
+    resent: u32,
+    words: Words,
+    // Known at the end.
+    route: Option<MatchedRoute>,
+    outcome: Outcome,
+    /// The status of gRPC.
+    code: Option<u16>,
+    /// The call was not turned away before anybody looked at it.
+    heard: bool,
+}
+
+const PATH: usize = 0;
+const HOST: usize = 1;
+const AGENT: usize = 2;
+const METHOD: usize = 3;
+/// So much of each is kept.
+const LIMITS: [usize; 4] = [2048, 261, 512, 32];
+
+/// The status of a call to a method that does not exist.
+const UNIMPLEMENTED: u16 = 12;
+
+impl About {
+    /// Of a call that is served; `scheme` is that of requests that do not say it.
+    pub(super) fn served<B>(request: &Request<B>, scheme: &'static str) -> Self {
+        let text = |name| request.headers().get(name).and_then(text_of);
+        let host = match request.uri().authority() {
+            Some(authority) => authority.as_str(),
+            None => text(header::HOST).unwrap_or_default(),
+        };
+        let agent = text(header::USER_AGENT).unwrap_or_default();
+        let client = request.invocation().and_then(Invocation::client);
+        let scheme = known(request.uri().scheme()).unwrap_or(scheme);
+        let (host, port) = split(host);
+        Self {
+            scheme: Some(scheme),
+            client: client.map(|client| client.ip()),
+            port: port.or(default_port(scheme)),
+            ..Self::of(request, SpanKind::Server, host, agent)
+        }
+    }
+
+    /// Of a call that is made.
+    pub(super) fn made<B>(request: &Request<B>) -> Self {
+        let invocation = request.invocation();
+        let (host, port) = match request.uri().authority() {
+            Some(_) => server_of(request),
+            None => {
+                let service = invocation.and_then(Invocation::service);
+                (service.unwrap_or_default(), None)
+            }
+        };
+        let attempt = invocation.map_or(1, Invocation::attempt);
+        Self {
+            resent: attempt.saturating_sub(1),
+            port,
+            ..Self::of(request, SpanKind::Client, host, "")
+        }
+    }
+
+    fn of<B>(request: &Request<B>, kind: SpanKind, host: &str, agent: &str) -> Self {
+        let method = KnownMethod::from(request.method());
+        let original = match method.label() {
+            "_OTHER" => request.method().as_str(),
+            _ => "",
+        };
+        Self {
+            kind,
+            method,
+            grpc: is_grpc(request.headers()),
+            version: version(request.version()),
+            scheme: known(request.uri().scheme()),
+            client: None,
+            port: None,
+            resent: 0,
+            words: Words::of([request.uri().path(), host, agent, original]),
+            route: None,
+            outcome: Outcome::server(Verdict::SUCCESS),
+            code: None,
+            heard: false,
+        }
+    }
+
+    /// How the call ended.
+    pub(super) fn ended(&mut self, verdict: Verdict, route: Option<MatchedRoute>) {
+        self.route = route;
+        self.outcome = match self.kind {
+            SpanKind::Server => Outcome::server(verdict),
+            SpanKind::Client => Outcome::client(verdict),
+        };
+        self.code = verdict
+            .grpc_code()
+            .filter(|_| self.outcome.status.is_some());
+        self.heard = !matches!(
+            verdict.class(),
+            Class::Refused | Class::RateLimited | Class::Cancelled
+        );
+    }
+
+    pub(super) const fn is_error(&self) -> bool {
+        self.outcome.is_error()
+    }
+
+    pub(super) fn http_method(&self) -> Option<&'static str> {
+        (!self.grpc).then(|| self.method.label())
+    }
+
+    pub(super) fn rpc_system(&self) -> Option<&'static str> {
+        self.grpc.then_some("grpc")
+    }
+
+    pub(super) fn method_original(&self) -> Option<&str> {
+        self.words.get(METHOD)
+    }
+
+    pub(super) fn path(&self) -> Option<&str> {
+        self.words.get(PATH)
+    }
+
+    pub(super) fn agent(&self) -> Option<&str> {
+        self.words.get(AGENT)
+    }
+
+    pub(super) const fn version(&self) -> Option<&'static str> {
+        self.version
+    }
+
+    pub(super) const fn scheme(&self) -> Option<&'static str> {
+        self.scheme
+    }
+
+    pub(super) const fn client(&self) -> Option<IpAddr> {
+        self.client
+    }
+
+    pub(super) fn resent(&self) -> Option<u32> {
+        (self.resent > 0).then_some(self.resent)
+    }
+
+    /// The host and the port that were asked for.
+    pub(super) fn server(&self) -> (Option<&str>, Option<u16>) {
+        let host = self.words.get(HOST);
+        (host, self.port.filter(|_| host.is_some()))
+    }
+
+    fn template(&self) -> Option<&str> {
+        self.route
+            .as_ref()
+            .map(MatchedRoute::template)
+            .filter(|template| !template.is_empty())
+    }
+
+    /// `package.Service/Method`.
+    fn operation(&self) -> Option<&str> {
+        let operation = self.path()?.strip_prefix('/')?;
+        let (service, method) = operation.split_once('/')?;
+        (!service.is_empty() && !method.is_empty() && !method.contains('/')).then_some(operation)
+    }
+
+    /// The same, if there is such a method: anybody can call any path, and that must not name spans.
+    fn rpc_method(&self) -> Option<&str> {
+        let known = match (self.kind, self.template()) {
+            (SpanKind::Client, _) => true,
+            (_, Some(template)) if !template.contains('{') => true,
+            // Somebody who knows the method has answered.
+            _ => self.heard && self.code.is_some_and(|code| code != UNIMPLEMENTED),
+        };
+        self.operation().filter(|_| known)
+    }
+
+    /// What a tracing system calls the span.
+    pub(super) fn name(&self) -> Name<'_> {
+        Name(self)
+    }
+
+    /// What is known at the end.
+    pub(super) fn attributes_at_end(&self, each: &mut dyn FnMut(&'static str, Attribute<'_>)) {
+        if self.grpc {
+            each(
+                "rpc.method",
+                Attribute::Str(self.rpc_method().unwrap_or("_OTHER")),
+            );
+            if let Some(code) = self.code {
+                each("rpc.response.status_code", Attribute::Str(grpc_name(code)));
+            }
+        } else if let Some(status) = self.outcome.status {
+            each("http.response.status_code", Attribute::Int(status.into()));
+        }
+        if let Some(route) = self.template() {
+            each("http.route", Attribute::Str(route));
+        }
+        if let Some(error) = self.outcome.error_type() {
+            each("error.type", Attribute::Str(&error));
+        }
+    }
+
+    pub(super) fn attributes(&self, each: &mut dyn FnMut(&'static str, Attribute<'_>)) {
+        let mut told = |name, value: Option<&str>| {
+            if let Some(value) = value {
+                each(name, Attribute::Str(value));
+            }
+        };
+        if self.grpc {
+            told("rpc.system.name", self.rpc_system());
+            let unknown = self.rpc_method().is_none();
+            told("rpc.method_original", self.path().filter(|_| unknown));
+        } else {
+            told("http.request.method", self.http_method());
+            told("http.request.method_original", self.method_original());
+        }
+        let (address, port) = self.server();
+        if !self.grpc {
+            told("url.scheme", self.scheme);
+            told("url.path", self.path());
+            if let (SpanKind::Client, Some(scheme), Some(host)) = (self.kind, self.scheme, address)
+            {
+                let path = self.path().unwrap_or_default();
+                let full = match port.filter(|_| port != default_port(scheme)) {
+                    Some(port) => format!("{scheme}://{host}:{port}{path}"),
+                    None => format!("{scheme}://{host}{path}"),
+                };
+                told("url.full", Some(&full));
+            }
+        }
+        told("server.address", address);
+        told("network.protocol.version", self.version);
+        told("user_agent.original", self.agent());
+        if let Some(client) = self.client {
+            told("client.address", Some(&client.to_string()));
+        }
+        if let Some(port) = port {
+            each("server.port", Attribute::Int(port.into()));
+        }
+        if let Some(resent) = self.resent() {
+            each("http.request.resend_count", Attribute::Int(resent.into()));
+        }
+        self.attributes_at_end(each);
+    }
+}
+
+/// The name of a span.
+pub(super) struct Name<'a>(&'a About);
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let about = self.0;
+        if about.grpc {
+            return f.write_str(about.rpc_method().unwrap_or("grpc"));
+        }
+        f.write_str(about.method.span_name())?;
+        match about.template() {
+            Some(template) => write!(f, " {template}"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn text_of(value: &HeaderValue) -> Option<&str> {
+    value.to_str().ok()
+}
+
+/// The host and the port of an authority; neither user nor password.
+fn split(authority: &str) -> (&str, Option<u16>) {
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    // The last colon, if it is not one of an address of IPv6.
+    match host.rsplit_once(':') {
+        Some((name, port)) if name.ends_with(']') || !name.contains(':') => {
+            (name, port.parse().ok())
+        }
+        _ => (host, None),
+    }
+}
+
+fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    }
+}
+
+fn known(scheme: Option<&Scheme>) -> Option<&'static str> {
+    match scheme?.as_str() {
+        "http" => Some("http"),
+        "https" => Some("https"),
+        _ => None,
+    }
+}
+
+fn version(version: Version) -> Option<&'static str> {
+    match version {
+        Version::HTTP_10 => Some("1.0"),
+        Version::HTTP_11 => Some("1.1"),
+        Version::HTTP_2 => Some("2"),
+        Version::HTTP_3 => Some("3"),
+        _ => None,
+    }
+}
+
+/// The name of a gRPC status code.
+const fn grpc_name(code: u16) -> &'static str {
+    const NAMES: [&str; 17] = [
+        "OK",
+        "CANCELLED",
+        "UNKNOWN",
+        "INVALID_ARGUMENT",
+        "DEADLINE_EXCEEDED",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "RESOURCE_EXHAUSTED",
+        "FAILED_PRECONDITION",
+        "ABORTED",
+        "OUT_OF_RANGE",
+        "UNIMPLEMENTED",
+        "INTERNAL",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+        "UNAUTHENTICATED",
+    ];
+    if code > 16 {
+        NAMES[2]
+    } else {
+        NAMES[code as usize]
+    }
+}
+
+/// So much fits without an allocation.
+const INLINE: usize = 200;
+
+/// Texts of a request, copied: a slice of it would hold the whole buffer that it was read into, for as long as the span
+/// waits to be sent.
+#[derive(Clone)]
+struct Words {
+    inline: [u8; INLINE],
+    /// All of it, where it is longer.
+    long: Option<Box<str>>,
+    ends: [u16; LIMITS.len()],
+}
+
+impl Words {
+    fn of(texts: [&str; LIMITS.len()]) -> Self {
+        let mut words = Self {
+            inline: [0; INLINE],
+            long: None,
+            ends: [0; LIMITS.len()],
+        };
+        let mut texts = texts;
+        let mut end = 0;
+        for (n, limit) in LIMITS.into_iter().enumerate() {
+            texts[n] = cut(texts[n], limit);
+            end += texts[n].len();
+            words.ends[n] = end as u16;
+        }
+        if end > INLINE {
+            words.long = Some(texts.concat().into());
+            return words;
+        }
+        let mut rest = &mut words.inline[..];
+        for text in texts {
+            let (place, behind) = rest.split_at_mut(text.len());
+            place.copy_from_slice(text.as_bytes());
+            rest = behind;
+        }
+        words
+    }
+
+    /// One of them, if it is not empty.
+    fn get(&self, n: usize) -> Option<&str> {
+        let from = n.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let range = usize::from(from)..usize::from(self.ends[n]);
+        let text = match &self.long {
+            Some(long) => long.get(range)?,
+            None => str::from_utf8(self.inline.get(range)?).ok()?,
+        };
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+impl fmt::Debug for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries((0..LIMITS.len()).map(|n| self.get(n)))
+            .finish()
+    }
+}
+
+fn cut(text: &str, limit: usize) -> &str {
+    if text.len() <= limit {
+        return text;
+    }
+    let end = (0..=limit).rfind(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use std::collections::BTreeMap;
+    use tower_chassis_core::invocation::RouteTable;
+
+    use super::*;
+
+    #[test]
+    fn words_are_copied_and_cut() {
+        for (texts, kept) in [
+            (["", "", "", ""], [0; 4]),
+            (["/a", "", "curl", ""], [2, 0, 4, 0]),
+            (["/", &"h".repeat(199), "", ""], [1, 199, 0, 0]),
+            (["/", &"h".repeat(200), "", "X"], [1, 200, 0, 1]),
+            (
+                [
+                    &"p".repeat(9000),
+                    &"h".repeat(9000),
+                    &"a".repeat(9000),
+                    &"m".repeat(9000),
+                ],
+                LIMITS,
+            ),
+            (["", "", "", &"ä".repeat(30)], [0, 0, 0, 32]),
+            (["", "", "", &format!("x{}", "ä".repeat(30))], [0, 0, 0, 31]),
+        ] {
+            let words = Words::of(texts);
+            for n in 0..4 {
+                let told = words.get(n).unwrap_or_default();
+                assert!(texts[n].starts_with(told));
+                assert_eq!(told.len(), kept[n]);
+            }
+        }
+    }
+
+    /// The name of a span and its attributes.
+    fn told(about: &About) -> (String, BTreeMap<&'static str, String>) {
+        let mut all = BTreeMap::new();
+        about.attributes(&mut |name, value| {
+            let value = match value {
+                Attribute::Str(text) => text.to_owned(),
+                Attribute::Int(number) => number.to_string(),
+            };
+            assert!(all.insert(name, value).is_none(), "{name} twice");
+        });
+        (about.name().to_string(), all)
+    }
+
+    fn route(template: &str) -> Option<MatchedRoute> {
+        let table = RouteTable::new([template.into()]);
+        Some(MatchedRoute::new(table.into(), 0))
+    }
+
+    fn expect(about: &About, name: &str, attributes: &[(&'static str, &str)]) {
+        let (told_name, told) = told(about);
+        let expected: BTreeMap<_, _> = attributes
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned()))
+            .collect();
+        assert_eq!((&*told_name, told), (name, expected));
+    }
+
+    #[test]
+    fn hosts() {
+        for (host, parts) in [
+            ("a", ("a", None)),
+            ("a:1", ("a", Some(1))),
+            ("a:", ("a", None)),
+            ("a:x", ("a", None)),
+            ("u:p@a:1", ("a", Some(1))),
+            ("u@p@a", ("a", None)),
+            ("[::1]", ("[::1]", None)),
+            ("[::1]:8", ("[::1]", Some(8))),
+            ("::1", ("::1", None)),
+            ("", ("", None)),
+        ] {
+            assert_eq!(split(host), parts, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_call_that_was_served() {
+        let mut request = Request::get("/users/7?token=secret")
+            .header("host", "Shop.example:8080")
+            .header("user-agent", "curl/8.5")
+            .header("authorization", "Bearer secret")
+            .body(())
+            .unwrap();
+        request
+            .invocation_mut()
+            .set_client("[2001:db8::1]:999".parse().unwrap());
+        let mut about = About::served(&request, "https");
+        about.ended(Verdict::http(StatusCode::OK), route("/users/{id}"));
+        let common = [
+            ("http.request.method", "GET"),
+            ("url.scheme", "https"),
+            ("url.path", "/users/7"),
+            ("server.address", "Shop.example"),
+            ("server.port", "8080"),
+            ("network.protocol.version", "1.1"),
+            ("user_agent.original", "curl/8.5"),
+            ("client.address", "2001:db8::1"),
+        ];
+        let with = |more: &[(&'static str, &'static str)]| [&common[..], more].concat();
+        expect(
+            &about,
+            "GET /users/{id}",
+            &with(&[
+                ("http.route", "/users/{id}"),
+                ("http.response.status_code", "200"),
+            ]),
+        );
+        assert!(!about.is_error());
+        about.ended(Verdict::http(StatusCode::NOT_FOUND), None);
+        expect(
+            &about,
+            "GET",
+            &with(&[("http.response.status_code", "404")]),
+        );
+        assert!(!about.is_error());
+        about.ended(Verdict::http(StatusCode::BAD_GATEWAY), None);
+        expect(
+            &about,
+            "GET",
+            &with(&[("http.response.status_code", "502"), ("error.type", "502")]),
+        );
+        assert!(about.is_error());
+        about.ended(Verdict::CANCELLED, None);
+        expect(&about, "GET", &with(&[("error.type", "cancelled")]));
+        assert!(!about.is_error());
+    }
+
+    #[test]
+    fn a_call_that_was_made() {
+        let mut request = Request::builder()
+            .method("BREW")
+            .uri("https://user:pass@[::1]:7/tea?token=secret")
+            .version(Version::HTTP_2)
+            .body(())
+            .unwrap();
+        request.invocation_mut().set_attempt(3);
+        let mut about = About::made(&request);
+        about.ended(Verdict::http(StatusCode::IM_A_TEAPOT), None);
+        expect(
+            &about,
+            "HTTP",
+            &[
+                ("http.request.method", "_OTHER"),
+                ("http.request.method_original", "BREW"),
+                ("http.request.resend_count", "2"),
+                ("http.response.status_code", "418"),
+                ("error.type", "418"),
+                ("url.scheme", "https"),
+                ("url.path", "/tea"),
+                ("url.full", "https://[::1]:7/tea"),
+                ("server.address", "[::1]"),
+                ("server.port", "7"),
+                ("network.protocol.version", "2"),
+            ],
+        );
+        assert!(about.is_error());
+
+        let mut request = Request::get("/a").body(()).unwrap();
+        let (name, attributes) = told(&About::made(&request));
+        assert_eq!(name, "GET");
+        assert!(!attributes.contains_key("server.address"));
+        request.invocation_mut().set_service("orders".into());
+        let (_, attributes) = told(&About::made(&request));
+        assert_eq!(attributes["server.address"], "orders");
+    }
+
+    #[test]
+    fn calls_of_grpc() {
+        let request = |path: &str| {
+            Request::post(path)
+                .version(Version::HTTP_2)
+                .header("content-type", "application/grpc+proto")
+                .body(())
+                .unwrap()
+        };
+        let served = |path: &str, verdict, route| {
+            let mut about = About::served(&request(path), "http");
+            about.ended(verdict, route);
+            let (name, told) = told(&about);
+            (name, told, about.is_error())
+        };
+        let path = "/shop.v1.Orders/Place";
+        for (verdict, route, name, code, error) in [
+            (
+                Verdict::grpc(0),
+                None,
+                "shop.v1.Orders/Place",
+                Some("OK"),
+                None,
+            ),
+            (
+                Verdict::grpc(5),
+                None,
+                "shop.v1.Orders/Place",
+                Some("NOT_FOUND"),
+                None,
+            ),
+            (
+                Verdict::grpc(14),
+                None,
+                "shop.v1.Orders/Place",
+                Some("UNAVAILABLE"),
+                Some("UNAVAILABLE"),
+            ),
+            // Nobody may make names.
+            (Verdict::grpc(12), None, "grpc", Some("UNIMPLEMENTED"), None),
+            (
+                Verdict::grpc(12),
+                route("/{*rest}"),
+                "grpc",
+                Some("UNIMPLEMENTED"),
+                None,
+            ),
+            (
+                Verdict::grpc(12),
+                route(path),
+                "shop.v1.Orders/Place",
+                Some("UNIMPLEMENTED"),
+                None,
+            ),
+            (Verdict::CANCELLED, None, "grpc", None, Some("cancelled")),
+            (
+                Verdict::CANCELLED,
+                route(path),
+                "shop.v1.Orders/Place",
+                None,
+                Some("cancelled"),
+            ),
+        ] {
+            let (told_name, told, failed) = served(path, verdict, route);
+            let field = |name| told.get(name).map(String::as_str);
+            assert_eq!(
+                (
+                    &*told_name,
+                    field("rpc.response.status_code"),
+                    field("error.type")
+                ),
+                (name, code, error)
+            );
+            assert_eq!(
+                failed,
+                error.is_some_and(|error| error != "cancelled"),
+                "{verdict:?}"
+            );
+            assert_eq!(field("rpc.system.name"), Some("grpc"));
+            let other = name == "grpc";
+            assert_eq!(
+                field("rpc.method"),
+                Some(if other { "_OTHER" } else { name })
+            );
+            assert_eq!(field("rpc.method_original"), other.then_some(path));
+            for http in [
+                "http.request.method",
+                "http.response.status_code",
+                "url.path",
+            ] {
+                assert_eq!(field(http), None);
+            }
+        }
+        for path in ["/", "/a", "/a/", "//b", "/a/b/c"] {
+            assert_eq!(served(path, Verdict::grpc(0), None).0, "grpc");
+        }
+        let mut about = About::made(&request(path));
+        about.ended(Verdict::CANCELLED, None);
+        assert_eq!(told(&about).0, "shop.v1.Orders/Place");
+    }
+}
