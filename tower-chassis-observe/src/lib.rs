@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | [`metrics`](mod@metrics) | [`ServerMetricsLayer`](metrics::ServerMetricsLayer), [`ClientMetricsLayer`](metrics::ClientMetricsLayer) | OpenTelemetry's HTTP metrics, to the `metrics` facade |
 //! | | [`CallMetricsLayer`](metrics::CallMetricsLayer) | metrics of calls of any protocol |
-//! | [`trace`] | [`TraceLayer`](trace::TraceLayer), [`ClientTraceLayer`](trace::ClientTraceLayer) | `tracing` spans, `traceparent` |
+//! | [`trace`] | [`TraceLayer`](trace::TraceLayer), [`ClientTraceLayer`](trace::ClientTraceLayer) | spans, to `tracing` and to a sink; `traceparent`, B3, `baggage` |
 //! | [`access_log`] | [`AccessLogLayer`](access_log::AccessLogLayer) | one line per request |
 //! | [`events`] | – | what breakers, retries and limits report |
 //! | [`registry`] | – | holds what was measured, for whoever reads it |

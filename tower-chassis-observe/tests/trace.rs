@@ -377,3 +377,76 @@ async fn a_handle_counts_calls_and_spans_and_fresh_its_own() {
     assert_eq!((fresh.handle().calls(), fresh.handle().spans()), (1, 0));
     assert!(handle.update(|config| config.ratio = Some(1.5)).is_err());
 }
+
+/// Counts events, whatever they say.
+struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl<S: Subscriber> tracing_subscriber::Layer<S> for Warnings {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        assert_eq!(event.metadata().target(), "tower_chassis::trace");
+        let mut fields = Fields::new();
+        event.record(&mut Reader(&mut fields));
+        self.0
+            .lock()
+            .unwrap()
+            .push(fields.remove("message").unwrap());
+    }
+}
+
+#[tokio::test]
+async fn silent_loss_is_warned_of_once() {
+    let _alone = ALONE.lock().await;
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let subscriber = tracing_subscriber::registry()
+        .with(Warnings(Arc::clone(&said)))
+        .with(tracing_subscriber::filter::LevelFilter::WARN);
+    let _guard = tracing::subscriber::set_default(subscriber);
+    serve(&TraceLayer::new(), with_parent("/x", PARENT)).await;
+    let layer = TraceLayer::new().expects_export();
+    for _ in 0..3 {
+        serve(&layer, with_parent("/x", PARENT)).await;
+        serve(&layer, with_parent("/x", &PARENT.replace("-01", "-00"))).await;
+    }
+    let said = said.lock().unwrap();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("no span sink") && said[0].contains("no subscriber"));
+    assert_eq!(layer.handle().lost(), 3);
+}
+
+#[tokio::test]
+async fn a_span_of_grpc_is_one_of_rpc() {
+    let _alone = ALONE.lock().await;
+    let spans = Spans::default();
+    let _guard = spans.listen();
+    let request = |path| {
+        let mut request = get(path);
+        let grpc = "application/grpc".parse().unwrap();
+        request.headers_mut().insert("content-type", grpc);
+        request
+    };
+    for (path, name, method, code) in [
+        (
+            "/users/grpc",
+            "users/grpc",
+            "users/grpc",
+            Some("UNAVAILABLE"),
+        ),
+        ("/pkg.Svc/Method", "grpc", "_OTHER", None),
+    ] {
+        serve(&TraceLayer::new(), request(path)).await;
+        let span = spans.take().pop().unwrap();
+        let field = |name: &str| span.get(name).map(String::as_str);
+        assert_eq!(
+            (
+                field("otel.name"),
+                field("rpc.method"),
+                field("rpc.response.status_code")
+            ),
+            (Some(name), Some(method), code)
+        );
+        assert_eq!(field("rpc.system.name"), Some("grpc"));
+        assert!(
+            field("http.request.method").is_none() && field("http.response.status_code").is_none()
+        );
+    }
+}

@@ -1,8 +1,8 @@
 //! Request spans, and the trace that goes with a call from service to service.
 //!
-//! A server reads `traceparent` and `tracestate` (W3C), a client writes them: the trace id stays, every hop
-//! has a span id of its own. That works without a subscriber and whatever its filters say; the spans, of
-//! `tracing`, are for those who listen.
+//! A server reads the trace of its callers from the headers, a client writes it: the trace id stays, every hop has a
+//! span id of its own. That works without a subscriber and whatever its filters say. The spans themselves go to
+//! `tracing`, for those who listen, and to a [`SpanSink`], with the very ids that went over the wire.
 //!
 //! # Example
 //! ```
@@ -38,19 +38,66 @@
 //! task of its own (`tokio::spawn`) has no current trace: put what [`current`] says, read before, into the
 //! request with `request.invocation_mut().set_trace(…)`.
 //!
+//! # Headers
+//! By default those of the W3C alone, `traceparent` and `tracestate`; [`Propagation`] says others:
+//!
+//! | | read | written |
+//! |---|---|---|
+//! | [`Propagation::w3c`] | `traceparent`, `tracestate` | the same |
+//! | [`b3_single`](Propagation::b3_single) | `b3`; `x-b3-traceid`, `-spanid`, `-sampled`, `-flags` | `b3` |
+//! | [`b3_multi`](Propagation::b3_multi) | the same | `x-b3-traceid`, `x-b3-spanid`, `x-b3-sampled` |
+//! | [`and_w3c`](Propagation::and_w3c), [`and_b3`](Propagation::and_b3), [`and_b3_multi`](Propagation::and_b3_multi) | both | both |
+//!
+//! What breaks the rules is as if it were not there: a wrong `traceparent` begins a new trace. Trace ids of 64 bits are
+//! filled up with zeros. B3 may leave the decision whether to record to who is called (there is no flag), or tell it
+//! without a trace (`b3: 0`); its debug flag is taken as sampled. What a request has in other formats stays in it: a
+//! proxy that must not pass them on takes them away.
+//!
+//! `baggage` is read into the [`Invocation`](tower_chassis_core::Invocation::baggage), at most 64 members and 8,192 bytes
+//! of it, and written where a call carries it: [`Invocation::carry`](tower_chassis_core::Invocation::carry) takes it
+//! along, the current trace does not, so that it does not go to strangers. [`Baggage`] reads and changes it;
+//! `.baggage(false)` leaves it alone, on either side. It is in no span and no log.
+//!
+//! # Sampling
+//! [`Sampling`] decides for traces that begin here, by their id, so that services with one ratio agree; for the others
+//! who began them has decided. A [`Sampler`] of your own is asked for every call.
+//!
+//! # Spans
+//! A [`SpanSink`] gets a [`FinishedSpan`] for every call of a sampled trace, when its body has ended, it was left, or it
+//! panicked. A sink that panics does not hurt the call. Attributes are those of OpenTelemetry's conventions:
+//!
+//! | attribute | |
+//! |---|---|
+//! | `http.request.method`, `http.request.method_original` | an unknown one is `_OTHER`, and as it was |
+//! | `http.route` | the template, of a server's |
+//! | `http.response.status_code` | |
+//! | `http.request.resend_count` | of a client's further attempts: 1, 2 … |
+//! | `url.scheme`, `url.path`, `url.full` (a client's) | no query, no password: they hold secrets |
+//! | `server.address`, `server.port` | from the URI, else `Host`; a client without either: its service |
+//! | `client.address` | of a server's: the peer, or what a layer that trusts its proxies found |
+//! | `user_agent.original`, `network.protocol.version` | |
+//! | `rpc.system.name`, `rpc.method`, `rpc.response.status_code` | a gRPC call has these instead of `http.…` and `url.…` |
+//! | `error.type` | as in [`metrics`](crate::metrics#telemetry) |
+//!
+//! The name is `GET /users/{id}`, `GET` where no route matched and of a client's, `HTTP` of an unknown method, and
+//! `package.Service/Method` of gRPC's: of a served one only if the method was found (a route has it, or it answered with
+//! another status than `UNIMPLEMENTED`), else `grpc`, because anybody can call any path. A server's 5xx is an error, a client's 4xx
+//! too; a caller that left is nobody's failure.
+//!
+//! # Silent loss
+//! The classic fault is that everything is set up and no span arrives. A layer that was told
+//! [`expects_export`](TraceLayer::expects_export) warns, once, when a sampled trace has neither a sink nor a listener,
+//! and counts such calls in [`TraceHandle::lost`].
+//!
 //! # Telemetry
-//! Target `tower_chassis::trace`, level `INFO`, span `request`; the fields are there when they are known:
+//! For who listens to `tracing`: target `tower_chassis::trace`, level `INFO`, span `request`, with the attributes above
+//! (but for `url.full`) as fields, and
 //!
 //! | field | |
 //! |---|---|
-//! | `otel.name` | `GET /users/{id}`; a client's and an unmatched one's `GET` |
-//! | `otel.kind` | `server`, `client` |
+//! | `otel.name`, `otel.kind` | the name; `server`, `client` |
+//! | `otel.status_code` | `ERROR` where it failed |
 //! | `trace_id`, `span_id`, `parent_span_id` | as they go over the wire |
-//! | `http.request.method`, `url.path` | no query: it holds secrets |
-//! | `http.route` | the template, at the end |
-//! | `server.address`, `server.port`, `http.request.resend_count` | of a client's |
-//! | `http.response.status_code`, `error.type` | as in [`metrics`](crate::metrics#telemetry) |
-//! | `otel.status_code` | `ERROR` where it failed: 5xx of a server, 4xx too of a client; not where the caller left |
 //!
 //! # Configuration
 //! [`TraceConfig`], live:
@@ -69,8 +116,11 @@
 //! assert_eq!((handle.calls(), handle.spans(), handle.in_flight()), (0, 0, 0));
 //! ```
 //!
+//! What says how a service is built is said to the layer: `sink`, `sampler`, `propagation`, `baggage`, `scheme`,
+//! `expects_export`.
+//!
 //! # Events and metrics
-//! None of its own; [`TraceLayer::handle`] counts calls and spans.
+//! None of its own; [`TraceLayer::handle`] counts calls, spans, and what was lost.
 //!
 //! # Order
 //! A server's outside everything but what names the request and its client; a client's outermost for one span
@@ -80,8 +130,12 @@
 //! The span ends with the body, or where the call is dropped, with `error.type = cancelled`.
 //!
 //! # Cost
-//! Where nobody listens, a server's call costs the `Invocation` and no allocation (a `tracestate` one); a
-//! client's the header's value, and both a count. With [`Sampling::ratio`] that holds for every trace that is not sampled.
+//! Where nobody listens, a server's call costs the `Invocation` and no allocation (`tracestate` and `baggage` one each); a
+//! client's the header's value, and both a count, and no reading of the clock beyond that of the way in. With
+//! [`Sampling::ratio`] that holds for every trace that is not sampled. What is held meanwhile are 80 bytes. A span that
+//! somebody takes is kept in a place that is used again, so it allocates nothing either, unless path, host and user agent
+//! are longer than 200 bytes together: what a span tells is copied, because a slice would keep the buffer that the request
+//! was read into for as long as the span waits to be sent.
 
 #[macro_use]
 mod tracer;
