@@ -11,6 +11,7 @@
 //! | | [`CallMetricsLayer`](metrics::CallMetricsLayer) | metrics of calls of any protocol |
 //! | [`trace`] | [`TraceLayer`](trace::TraceLayer), [`ClientTraceLayer`](trace::ClientTraceLayer) | spans, to `tracing` and to a sink; `traceparent`, B3, `baggage` |
 //! | [`access_log`] | [`AccessLogLayer`](access_log::AccessLogLayer) | one line per request |
+//! | [`output`] | – | lines to a file that rolls, a terminal or a writer, without anybody waiting |
 //! | [`events`] | – | what breakers, retries and limits report |
 //! | [`registry`] | – | holds what was measured, for whoever reads it |
 //! | [`prometheus`] | – | the text that Prometheus scrapes |
@@ -57,6 +58,8 @@ mod tally;
 pub mod access_log;
 pub mod events;
 pub mod metrics;
+pub mod output;
+#[cfg(feature = "prometheus")]
 pub mod prometheus;
 pub mod registry;
 pub mod trace;

@@ -87,6 +87,12 @@ models! {
     live::a_change_that_returned_is_everywhere
     live::a_state_that_is_dropped_unbinds
 
+    output::what_is_taken_is_written
+    output::the_bound_holds
+    output::one_begins
+    output::a_flush_is_not_missed
+    output::a_flush_that_leaves_takes_nobody_with_it
+
     rate_limit::two_threads_get_one_burst
     rate_limit::a_change_of_rule_frees_nobody
     rate_limit::a_change_of_rule_is_one_step

@@ -6,7 +6,7 @@ use std::{
 };
 
 /// Writes a time. One before 1970 is written as its beginning.
-pub(super) fn write_rfc3339(out: &mut impl fmt::Write, time: SystemTime) -> fmt::Result {
+pub(crate) fn write_rfc3339(out: &mut impl fmt::Write, time: SystemTime) -> fmt::Result {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let (year, month, day) = civil(days);

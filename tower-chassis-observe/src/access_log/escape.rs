@@ -34,7 +34,7 @@ pub(super) fn text(out: &mut String, value: &[u8]) {
 }
 
 /// A JSON string, with its quotes.
-pub(super) fn json(out: &mut String, value: &[u8]) {
+pub(crate) fn json(out: &mut String, value: &[u8]) {
     out.push('"');
     for chunk in value.utf8_chunks() {
         for c in chunk.valid().chars() {

@@ -99,6 +99,7 @@ use tower_chassis_core::{
     Carrier, Live, live::Validate, settle::UntilEnd, verdict::Auto, wire::Start,
 };
 
+pub(crate) use self::civil::write_rfc3339;
 pub use self::{
     policy::{AccessLogConfig, AccessLogHandle, AccessLogPolicy},
     sink::{Taken, stdout, tracing},
