@@ -15,6 +15,22 @@
 //! | [`events`] | – | what breakers, retries and limits report |
 //! | [`registry`] | – | holds what was measured, for whoever reads it |
 //! | [`prometheus`] | – | the text that Prometheus scrapes |
+#![cfg_attr(
+    feature = "log",
+    doc = "| [`mod@log`] | – | what the application logs with `tracing` |"
+)]
+#![cfg_attr(
+    not(feature = "log"),
+    doc = "| `log` (feature) | – | what the application logs with `tracing` |"
+)]
+#![cfg_attr(
+    feature = "prometheus",
+    doc = "| [`prometheus`] | – | the text that Prometheus scrapes |"
+)]
+#![cfg_attr(
+    not(feature = "prometheus"),
+    doc = "| `prometheus` (feature) | – | the text that Prometheus scrapes |"
+)]
 //!
 //! # Example
 //! ```
@@ -57,6 +73,8 @@ mod tally;
 
 pub mod access_log;
 pub mod events;
+#[cfg(feature = "log")]
+pub mod log;
 pub mod metrics;
 pub mod output;
 #[cfg(feature = "prometheus")]

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 /// A value of a text line: as it is if it is plain, else in quotes and escaped.
-pub(super) fn text(out: &mut String, value: &[u8]) {
+pub(crate) fn text(out: &mut String, value: &[u8]) {
     let plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'=');
     match std::str::from_utf8(value) {
         Ok("") => out.push_str("\"\""),
@@ -57,7 +57,7 @@ pub(crate) fn json(out: &mut String, value: &[u8]) {
 }
 
 /// Controls (a terminal obeys those of C0 and C1), breaks of lines, and what turns the direction of text.
-fn is_dangerous(c: char) -> bool {
+pub(crate) fn is_dangerous(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }

@@ -99,7 +99,9 @@ use tower_chassis_core::{
     Carrier, Live, live::Validate, settle::UntilEnd, verdict::Auto, wire::Start,
 };
 
-pub(crate) use self::civil::write_rfc3339;
+#[cfg(feature = "log")]
+pub(crate) use self::escape::{is_dangerous, text as escape_text};
+pub(crate) use self::{civil::write_rfc3339, escape::json as escape_json};
 pub use self::{
     policy::{AccessLogConfig, AccessLogHandle, AccessLogPolicy},
     sink::{Taken, stdout, tracing},
