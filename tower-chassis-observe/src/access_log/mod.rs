@@ -81,6 +81,7 @@ mod civil;
 mod escape;
 mod line;
 mod policy;
+pub mod redact;
 mod sink;
 mod ticket;
 
