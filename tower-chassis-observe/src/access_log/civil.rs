@@ -1,21 +1,86 @@
-//! The time of a line: RFC 3339, UTC, milliseconds.
+//! The time of a line, UTC: RFC 3339 with milliseconds, and as web servers have always written it.
 
-use std::{
-    fmt,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Writes a time. One before 1970 is written as its beginning.
-pub(crate) fn write_rfc3339(out: &mut impl fmt::Write, time: SystemTime) -> fmt::Result {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    let (year, month, day) = civil(days);
-    let (hour, minute) = (second / 3600, second / 60 % 60);
-    let (second, millis) = (second % 60, since.subsec_millis());
-    write!(
-        out,
-        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z"
-    )
+/// A time in its parts. One before 1970 is its beginning.
+struct Civil {
+    year: u64,
+    month: u64,
+    day: u64,
+    hour: u64,
+    minute: u64,
+    second: u64,
+    millis: u64,
+}
+
+impl From<SystemTime> for Civil {
+    fn from(time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+        let (year, month, day) = civil(days);
+        Self {
+            year,
+            month,
+            day,
+            hour: second / 3600,
+            minute: second / 60 % 60,
+            second: second % 60,
+            millis: since.subsec_millis().into(),
+        }
+    }
+}
+
+/// `2024-02-29T12:34:56.789Z`.
+pub(crate) fn write_rfc3339(out: &mut String, time: SystemTime) {
+    let at = Civil::from(time);
+    for (number, digits, then) in [
+        (at.year, 4, '-'),
+        (at.month, 2, '-'),
+        (at.day, 2, 'T'),
+        (at.hour, 2, ':'),
+        (at.minute, 2, ':'),
+        (at.second, 2, '.'),
+        (at.millis, 3, 'Z'),
+    ] {
+        padded(out, number, digits);
+        out.push(then);
+    }
+}
+
+/// `29/Feb/2024:12:34:56 +0000`.
+pub(super) fn write_common(out: &mut String, time: SystemTime) {
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let at = Civil::from(time);
+    let month = MONTHS.get(at.month.saturating_sub(1) as usize);
+    padded(out, at.day, 2);
+    out.push('/');
+    out.push_str(month.unwrap_or(&""));
+    out.push('/');
+    for (number, digits, then) in [
+        (at.year, 4, ":"),
+        (at.hour, 2, ":"),
+        (at.minute, 2, ":"),
+        (at.second, 2, " +0000"),
+    ] {
+        padded(out, number, digits);
+        out.push_str(then);
+    }
+}
+
+/// A number with zeros before it, without the machinery of `fmt`: a line has many of them.
+pub(super) fn padded(out: &mut String, number: u64, digits: usize) {
+    let mut buffer = [b'0'; 20];
+    let (mut at, mut rest) = (buffer.len(), number);
+    while rest > 0 && at > 0 {
+        at -= 1;
+        buffer[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    let from = at.min(buffer.len().saturating_sub(digits));
+    // Only digits were written.
+    out.push_str(std::str::from_utf8(&buffer[from..]).unwrap_or_default());
 }
 
 /// The date of a day since 1970-01-01 (Hinnant's algorithm: years that begin in March, eras of 400).
@@ -44,21 +109,63 @@ mod tests {
 
     #[test]
     fn times() {
-        for (millis, text) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
-            (951_868_799_999, "2000-02-29T23:59:59.999Z"),
-            (1_709_251_199_001, "2024-02-29T23:59:59.001Z"),
-            (1_735_689_600_000, "2025-01-01T00:00:00.000Z"),
-            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
-            (253_402_300_799_000, "9999-12-31T23:59:59.000Z"),
+        for (millis, text, common) in [
+            (0, "1970-01-01T00:00:00.000Z", "01/Jan/1970:00:00:00 +0000"),
+            (
+                951_782_400_000,
+                "2000-02-29T00:00:00.000Z",
+                "29/Feb/2000:00:00:00 +0000",
+            ),
+            (
+                951_868_799_999,
+                "2000-02-29T23:59:59.999Z",
+                "29/Feb/2000:23:59:59 +0000",
+            ),
+            (
+                1_709_251_199_001,
+                "2024-02-29T23:59:59.001Z",
+                "29/Feb/2024:23:59:59 +0000",
+            ),
+            (
+                1_735_689_600_000,
+                "2025-01-01T00:00:00.000Z",
+                "01/Jan/2025:00:00:00 +0000",
+            ),
+            (
+                4_107_542_400_000,
+                "2100-03-01T00:00:00.000Z",
+                "01/Mar/2100:00:00:00 +0000",
+            ),
+            (
+                253_402_300_799_000,
+                "9999-12-31T23:59:59.000Z",
+                "31/Dec/9999:23:59:59 +0000",
+            ),
         ] {
-            let mut out = String::new();
-            write_rfc3339(&mut out, UNIX_EPOCH + Duration::from_millis(millis)).unwrap();
-            assert_eq!(out, text);
+            let time = UNIX_EPOCH + Duration::from_millis(millis);
+            let (mut out, mut clf) = (String::new(), String::new());
+            write_rfc3339(&mut out, time);
+            write_common(&mut clf, time);
+            assert_eq!((&*out, &*clf), (text, common));
         }
         let mut out = String::new();
-        write_rfc3339(&mut out, UNIX_EPOCH - Duration::from_secs(1)).unwrap();
+        write_rfc3339(&mut out, UNIX_EPOCH - Duration::from_secs(1));
         assert_eq!(out, "1970-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn numbers() {
+        for (number, digits, text) in [
+            (0, 1, "0"),
+            (0, 3, "000"),
+            (7, 1, "7"),
+            (7, 3, "007"),
+            (1234, 3, "1234"),
+            (u64::MAX, 1, "18446744073709551615"),
+        ] {
+            let mut out = String::new();
+            padded(&mut out, number, digits);
+            assert_eq!(out, text);
+        }
     }
 }

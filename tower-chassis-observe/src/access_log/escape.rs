@@ -33,9 +33,26 @@ pub(crate) fn text(out: &mut String, value: &[u8]) {
     }
 }
 
+/// What JSON takes as it is.
+const fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
+}
+
 /// A JSON string, with its quotes.
 pub(crate) fn json(out: &mut String, value: &[u8]) {
     out.push('"');
+    json_inside(out, value);
+    out.push('"');
+}
+
+/// A piece of a JSON string.
+pub(super) fn json_inside(out: &mut String, value: &[u8]) {
+    if value.iter().all(|&byte| is_plain(byte))
+        && let Ok(value) = std::str::from_utf8(value)
+    {
+        out.push_str(value);
+        return;
+    }
     for chunk in value.utf8_chunks() {
         for c in chunk.valid().chars() {
             match c {
@@ -53,7 +70,25 @@ pub(crate) fn json(out: &mut String, value: &[u8]) {
             out.push(char::REPLACEMENT_CHARACTER);
         }
     }
-    out.push('"');
+}
+
+/// As web servers write it in a line of fields: what is no printable ASCII, `"` and `\` are escaped. A field that is
+/// `bare`, without quotes around it, has no spaces either.
+pub(super) fn common(out: &mut String, value: &[u8], bare: bool) {
+    // Alone it would mean that there is none.
+    if value == b"-" || (bare && value.is_empty()) {
+        out.push_str(if value.is_empty() { "\"\"" } else { "\\x2d" });
+        return;
+    }
+    for &byte in value {
+        match byte {
+            b'"' => out.push_str("\\\""),
+            b'\\' => out.push_str("\\\\"),
+            b' ' if bare => out.push_str("\\x20"),
+            b' '..=b'~' => out.push(char::from(byte)),
+            byte => _ = write!(out, "\\x{byte:02x}"),
+        }
+    }
 }
 
 /// Controls (a terminal obeys those of C0 and C1), breaks of lines, and what turns the direction of text.

@@ -1,14 +1,21 @@
-//! The line.
+//! What a line says, and the two formats of ours.
 
 use std::{
+    borrow::Cow,
     fmt::Write as _,
     net::IpAddr,
     time::{Duration, SystemTime},
 };
 
-use tower_chassis_core::{Verdict, trace::TraceId};
+use http::{HeaderName, HeaderValue, Version};
+use tower_chassis_core::{Verdict, trace::TraceContext};
 
-use super::{Query, civil::write_rfc3339, escape};
+use super::{
+    Level, PathShown, Query,
+    civil::{padded, write_rfc3339},
+    escape,
+    redact::Redact,
+};
 use crate::fault::class_name;
 
 /// What a line says.
@@ -16,117 +23,213 @@ pub(super) struct Line<'a> {
     pub(super) time: SystemTime,
     pub(super) client: Option<IpAddr>,
     pub(super) method: &'a str,
+    pub(super) version: Version,
     pub(super) path: &'a str,
     pub(super) query: Option<&'a str>,
     pub(super) show: Query,
+    pub(super) shown: PathShown,
+    pub(super) redact: &'a Redact,
+    /// Whose traces they are, at Google's.
+    pub(super) project: Option<&'a str>,
     pub(super) route: Option<&'a str>,
     pub(super) verdict: Verdict,
+    pub(super) level: Level,
+    pub(super) slow: bool,
     pub(super) duration: Duration,
     pub(super) bytes: u64,
+    pub(super) request_bytes: u64,
     pub(super) request_id: Option<&'a str>,
-    pub(super) trace_id: Option<TraceId>,
+    pub(super) trace: Option<TraceContext>,
     pub(super) user_agent: Option<&'a [u8]>,
+    pub(super) referer: Option<&'a [u8]>,
+    pub(super) user: Option<&'a str>,
+    /// Those of the request that the template names.
+    pub(super) headers: &'a [(HeaderName, HeaderValue)],
 }
 
 // Writing into a `String` cannot fail.
 impl Line<'_> {
     pub(super) fn text(&self, out: &mut String) {
         out.push_str("time=");
-        _ = write_rfc3339(out, self.time);
+        write_rfc3339(out, self.time);
         out.push_str(" client=");
-        match self.client {
-            Some(client) => _ = write!(out, "{client}"),
-            None => out.push('-'),
-        }
+        address(out, self.client);
         pair(out, "method", Some(self.method.as_bytes()));
-        match self.shown_query() {
-            None => pair(out, "path", Some(self.path.as_bytes())),
-            Some(path) => pair(out, "path", Some(path.as_bytes())),
-        }
+        pair(out, "path", self.target().as_deref().map(str::as_bytes));
         pair(out, "route", self.route.map(str::as_bytes));
         out.push_str(" status=");
         match self.verdict.http_status() {
-            Some(status) => _ = write!(out, "{status}"),
+            Some(status) => padded(out, status.into(), 1),
             None => out.push('-'),
         }
         if let Some(code) = self.verdict.grpc_code() {
-            _ = write!(out, " grpc={code}");
+            out.push_str(" grpc=");
+            padded(out, code.into(), 1);
         }
-        _ = write!(
-            out,
-            " duration_ms={} bytes={}",
-            Millis(self.duration),
-            self.bytes
-        );
+        out.push_str(" duration_ms=");
+        decimal(out, self.duration.as_micros() as u64, 3);
+        out.push_str(" bytes=");
+        padded(out, self.bytes, 1);
         pair(out, "request_id", self.request_id.map(str::as_bytes));
         out.push_str(" trace_id=");
-        match self.trace_id {
-            Some(id) => _ = write!(out, "{id}"),
+        match self.trace {
+            Some(trace) => _ = write!(out, "{}", trace.trace_id()),
             None => out.push('-'),
         }
         pair(out, "user_agent", self.user_agent);
         out.push_str(" class=");
         out.push_str(class_name(self.verdict.class()));
+        out.push_str(" span_id=");
+        match self.trace {
+            Some(trace) => _ = write!(out, "{}", trace.span_id()),
+            None => out.push('-'),
+        }
+        out.push_str(" level=");
+        out.push_str(self.level.name());
+        out.push_str(" request_bytes=");
+        padded(out, self.request_bytes, 1);
+        out.push_str(" protocol=");
+        out.push_str(self.protocol());
+        pair(out, "user", self.user.map(str::as_bytes));
+        if self.slow {
+            out.push_str(" slow=true");
+        }
     }
 
     pub(super) fn json(&self, out: &mut String) {
         out.push_str("{\"time\":\"");
-        _ = write_rfc3339(out, self.time);
+        write_rfc3339(out, self.time);
         out.push('"');
-        if let Some(client) = self.client {
-            _ = write!(out, ",\"client\":\"{client}\"");
+        let mut object = Object::after(out);
+        object.address("client", self.client);
+        object.text("method", Some(self.method));
+        object.text("path", self.target().as_deref());
+        object.text("route", self.route);
+        object.number("status", self.verdict.http_status().map(u64::from));
+        object.number("grpc", self.verdict.grpc_code().map(u64::from));
+        object.decimal("duration_ms", self.duration.as_micros() as u64, 3);
+        object.number("bytes", Some(self.bytes));
+        object.text("request_id", self.request_id);
+        object.trace_id("trace_id", self.trace);
+        object.bytes("user_agent", self.user_agent);
+        object.plain("class", class_name(self.verdict.class()));
+        object.span_id("span_id", self.trace);
+        object.plain("level", self.level.name());
+        object.number("request_bytes", Some(self.request_bytes));
+        object.plain("protocol", self.protocol());
+        object.text("user", self.user);
+        if self.slow {
+            object.raw("slow", "true");
         }
-        member(out, "method", Some(self.method.as_bytes()));
-        match self.shown_query() {
-            None => member(out, "path", Some(self.path.as_bytes())),
-            Some(path) => member(out, "path", Some(path.as_bytes())),
-        }
-        member(out, "route", self.route.map(str::as_bytes));
-        if let Some(status) = self.verdict.http_status() {
-            _ = write!(out, ",\"status\":{status}");
-        }
-        if let Some(code) = self.verdict.grpc_code() {
-            _ = write!(out, ",\"grpc\":{code}");
-        }
-        _ = write!(
-            out,
-            ",\"duration_ms\":{},\"bytes\":{}",
-            Millis(self.duration),
-            self.bytes
-        );
-        member(out, "request_id", self.request_id.map(str::as_bytes));
-        if let Some(id) = self.trace_id {
-            _ = write!(out, ",\"trace_id\":\"{id}\"");
-        }
-        member(out, "user_agent", self.user_agent);
-        _ = write!(out, ",\"class\":\"{}\"}}", class_name(self.verdict.class()));
+        out.push('}');
     }
 
-    /// The path with its query, where that is shown: who asks for it pays for the copy.
-    fn shown_query(&self) -> Option<String> {
-        let query = self.query.filter(|_| self.show != Query::Hidden)?;
-        let mut path = String::with_capacity(self.path.len() + 1 + query.len());
-        path.push_str(self.path);
-        path.push('?');
-        if self.show == Query::Full {
-            path.push_str(query);
-            return Some(path);
+    /// `HTTP/1.1`, as servers have always written it.
+    pub(super) fn protocol(&self) -> &'static str {
+        match self.version {
+            Version::HTTP_09 => "HTTP/0.9",
+            Version::HTTP_10 => "HTTP/1.0",
+            Version::HTTP_2 => "HTTP/2.0",
+            Version::HTTP_3 => "HTTP/3.0",
+            _ => "HTTP/1.1",
         }
-        for (at, pair) in query.split('&').enumerate() {
-            if at > 0 {
-                path.push('&');
-            }
-            match pair.split_once('=') {
-                Some((name, _)) => {
-                    path.push_str(name);
-                    path.push_str("=*");
-                }
-                // A value without a name may be the secret itself.
-                None => path.push('*'),
-            }
-        }
-        Some(path)
     }
+
+    /// `1.1`, `2`: as OpenTelemetry and ECS write it.
+    pub(super) fn version(&self) -> &'static str {
+        match self.version {
+            Version::HTTP_09 => "0.9",
+            Version::HTTP_10 => "1.0",
+            Version::HTTP_2 => "2",
+            Version::HTTP_3 => "3",
+            _ => "1.1",
+        }
+    }
+
+    /// The path as it may be shown, without its query.
+    pub(super) fn shown_path(&self) -> Option<&str> {
+        match self.shown {
+            PathShown::AsIs => Some(self.path),
+            PathShown::Template => self.route,
+        }
+    }
+
+    /// The query as it may be shown: who asks for it pays for the copy.
+    pub(super) fn shown_query(&self) -> Option<Cow<'_, str>> {
+        let query = self.query?;
+        match self.show {
+            Query::Hidden => None,
+            Query::Names => Some(Cow::Owned(names(query))),
+            Query::Full => Some(Cow::Owned(self.redact.query(query))),
+            Query::Raw => Some(Cow::Borrowed(query)),
+        }
+    }
+
+    /// Path and query, as they may be shown.
+    pub(super) fn target(&self) -> Option<Cow<'_, str>> {
+        let path = self.shown_path();
+        let Some(query) = self.shown_query() else {
+            return path.map(Cow::Borrowed);
+        };
+        let path = path.unwrap_or("-");
+        let mut target = String::with_capacity(path.len() + 1 + query.len());
+        target.push_str(path);
+        target.push('?');
+        target.push_str(&query);
+        Some(Cow::Owned(target))
+    }
+
+    /// A line for people: `GET /users/7 200`.
+    pub(super) fn message(&self, out: &mut Object<'_>, name: &str) {
+        let mut buffer = [0; 5];
+        let status = match self.verdict.http_status() {
+            Some(status) => {
+                for (at, digit) in buffer.iter_mut().rev().enumerate() {
+                    *digit = b'0' + (status / 10_u16.pow(at as u32) % 10) as u8;
+                }
+                // Five digits are enough for any; of HTTP they are three.
+                let digits = std::str::from_utf8(&buffer).unwrap_or_default();
+                digits.trim_start_matches('0')
+            }
+            None => class_name(self.verdict.class()),
+        };
+        let path = self.shown_path().unwrap_or("-");
+        out.pieces(name, [self.method, " ", path, " ", status]);
+    }
+}
+
+/// The names of a query, with `*` for the values.
+fn names(query: &str) -> String {
+    let mut out = String::with_capacity(query.len());
+    for (at, pair) in query.split('&').enumerate() {
+        if at > 0 {
+            out.push('&');
+        }
+        match pair.split_once('=') {
+            Some((name, _)) => {
+                out.push_str(name);
+                out.push_str("=*");
+            }
+            // A value without a name may be the secret itself.
+            None => out.push('*'),
+        }
+    }
+    out
+}
+
+pub(super) fn address(out: &mut String, address: Option<IpAddr>) {
+    match address {
+        Some(address) => _ = write!(out, "{address}"),
+        None => out.push('-'),
+    }
+}
+
+/// `number` with its last `digits` behind a point, without floats.
+pub(super) fn decimal(out: &mut String, number: u64, digits: u32) {
+    let unit = 10_u64.pow(digits);
+    padded(out, number / unit, 1);
+    out.push('.');
+    padded(out, number % unit, digits as usize);
 }
 
 fn pair(out: &mut String, name: &str, value: Option<&[u8]>) {
@@ -139,21 +242,140 @@ fn pair(out: &mut String, name: &str, value: Option<&[u8]>) {
     }
 }
 
-fn member(out: &mut String, name: &str, value: Option<&[u8]>) {
-    if let Some(value) = value {
-        out.push_str(",\"");
-        out.push_str(name);
-        out.push_str("\":");
-        escape::json(out, value);
-    }
+/// The members of a JSON object. What is not known is left out.
+pub(super) struct Object<'a> {
+    out: &'a mut String,
+    first: bool,
 }
 
-/// Milliseconds with three decimals, without floats.
-struct Millis(Duration);
+impl<'a> Object<'a> {
+    /// A new one, behind its brace.
+    pub(super) fn new(out: &'a mut String) -> Self {
+        out.push('{');
+        Self { out, first: true }
+    }
 
-impl std::fmt::Display for Millis {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let micros = self.0.as_micros();
-        write!(f, "{}.{:03}", micros / 1000, micros % 1000)
+    /// One that has members.
+    fn after(out: &'a mut String) -> Self {
+        Self { out, first: false }
+    }
+
+    fn name(&mut self, name: &str) {
+        self.out.push_str(if self.first { "\"" } else { ",\"" });
+        self.first = false;
+        self.out.push_str(name);
+        self.out.push_str("\":");
+    }
+
+    pub(super) fn raw(&mut self, name: &str, value: &str) {
+        self.name(name);
+        self.out.push_str(value);
+    }
+
+    /// A text that is known to need no escape.
+    pub(super) fn plain(&mut self, name: &str, value: &str) {
+        self.name(name);
+        self.out.push('"');
+        self.out.push_str(value);
+        self.out.push('"');
+    }
+
+    pub(super) fn text(&mut self, name: &str, value: Option<&str>) {
+        self.bytes(name, value.map(str::as_bytes));
+    }
+
+    pub(super) fn bytes(&mut self, name: &str, value: Option<&[u8]>) {
+        if let Some(value) = value {
+            self.name(name);
+            escape::json(self.out, value);
+        }
+    }
+
+    /// A text of several pieces.
+    pub(super) fn pieces<const N: usize>(&mut self, name: &str, pieces: [&str; N]) {
+        self.name(name);
+        self.out.push('"');
+        for piece in pieces {
+            escape::json_inside(self.out, piece.as_bytes());
+        }
+        self.out.push('"');
+    }
+
+    pub(super) fn number(&mut self, name: &str, value: Option<u64>) {
+        if let Some(value) = value {
+            self.name(name);
+            padded(self.out, value, 1);
+        }
+    }
+
+    /// A number as a text: 64 bits are more than what JSON's readers take.
+    pub(super) fn quoted(&mut self, name: &str, value: u64) {
+        self.name(name);
+        self.out.push('"');
+        padded(self.out, value, 1);
+        self.out.push('"');
+    }
+
+    pub(super) fn decimal(&mut self, name: &str, value: u64, digits: u32) {
+        self.name(name);
+        decimal(self.out, value, digits);
+    }
+
+    /// `0.500000s`
+    pub(super) fn seconds(&mut self, name: &str, value: Duration) {
+        self.name(name);
+        self.out.push('"');
+        decimal(self.out, value.as_micros() as u64, 6);
+        self.out.push_str("s\"");
+    }
+
+    pub(super) fn time(&mut self, name: &str, time: SystemTime) {
+        self.name(name);
+        self.out.push('"');
+        write_rfc3339(self.out, time);
+        self.out.push('"');
+    }
+
+    pub(super) fn address(&mut self, name: &str, value: Option<IpAddr>) {
+        if value.is_some() {
+            self.name(name);
+            self.out.push('"');
+            address(self.out, value);
+            self.out.push('"');
+        }
+    }
+
+    pub(super) fn trace_id(&mut self, name: &str, trace: Option<TraceContext>) {
+        if let Some(trace) = trace {
+            self.name(name);
+            _ = write!(self.out, "\"{}\"", trace.trace_id());
+        }
+    }
+
+    pub(super) fn span_id(&mut self, name: &str, trace: Option<TraceContext>) {
+        if let Some(trace) = trace {
+            self.name(name);
+            _ = write!(self.out, "\"{}\"", trace.span_id());
+        }
+    }
+
+    /// A trace by the name that Google gives it.
+    pub(super) fn trace_of(&mut self, name: &str, project: &str, trace: TraceContext) {
+        self.name(name);
+        self.out.push_str("\"projects/");
+        escape::json_inside(self.out, project.as_bytes());
+        _ = write!(self.out, "/traces/{}\"", trace.trace_id());
+    }
+
+    /// An object in it.
+    pub(super) fn object(&mut self, name: &str, fill: impl FnOnce(&mut Object<'_>)) {
+        self.name(name);
+        let mut inner = Object::new(self.out);
+        fill(&mut inner);
+        inner.end();
+    }
+
+    pub(super) fn end(self) {
+        self.out.push('}');
     }
 }

@@ -35,24 +35,50 @@
 //! |---|---|
 //! | `time` | when it ended, UTC, RFC 3339 with milliseconds |
 //! | `client` | the address of the client, as the layers outside established it |
-//! | `method`, `path` | the query is left out, see [`Query`] |
+//! | `method`, `path` | the query is left out, see [`Query`] and [`PathShown`] |
 //! | `route` | the template that matched |
 //! | `status`, `grpc` | of the response; of the trailers |
 //! | `duration_ms` | from the head of the request to the end of the body |
 //! | `bytes` | of the body that passed |
 //! | `request_id`, `trace_id`, `user_agent` | |
 //! | `class` | the verdict: `success`, `client-fault`, `failure`, `timeout`, `cancelled`, `refused`, … |
+//! | `span_id`, `level` | |
+//! | `request_bytes` | the length that the request announced, else what a server of ours received |
+//! | `protocol` | `HTTP/1.1`, `HTTP/2.0` |
+//! | `user` | who the call was found to come from (`Invocation::set_principal`) |
+//! | `slow` | `true`, where it was |
+//!
+//! The other formats say the same in words of their own: [`Format::Common`] and [`Format::Combined`] what they have a place
+//! for, [`Format::Ecs`] (durations in nanoseconds), [`Format::Otel`] (in seconds), [`Format::Gcp`] (`"0.500000s"`), and a
+//! [`Template`] what you like.
 //!
 //! What is not known is `-` in text and left out of JSON. What a client sent cannot break a line, begin another
 //! or reach a terminal: quotes, control characters, and those that turn the direction of text are escaped.
 //!
+//! # The level
+//! | [`Level`] | |
+//! |---|---|
+//! | `error` | the service failed, was late, could not be reached |
+//! | `warn` | the caller's fault, a refusal of ours; at least this, where the call was slow |
+//! | `info` | success; a caller that left; 429 |
+//! | `debug` | a successful `OPTIONS` |
+//!
+//! [`AccessLogLayer::leveled`] tells it to the sink; with [`tracing()`] it is the level of the event.
+//!
+//! # Secrets
+//! The query is not shown by default, other headers than the user agent are not either (but the referer in
+//! [`Format::Combined`], without its query). Where more is asked for, [`redact`] masks what is secret by its name.
+//!
 //! # Configuration
-//! The [`Format`] and [`AccessLogConfig`], both live; [`Query`] before the layer is used.
+//! The [`Format`], the [`Template`] and [`AccessLogConfig`], all live; [`Query`], [`PathShown`] and
+//! [`Redact`](redact::Redact) before the layer is used.
 //!
 //! | field | default | |
 //! |---|---|---|
 //! | `successes` | 1 | the share of the calls that succeeded (class `success`) that has a line; what went wrong always has one |
 //! | `slow` | 0: off | a call that took as long as this always has a line |
+//! | `level` | `debug` | lines of less than this level are left out |
+//! | `skip` | none | routes whose successes have no line (`/livez`, `/static/*`), unless they were slow |
 //!
 //! # Events and metrics
 //! None of its own; [`AccessLogLayer::handle`] counts the lines that were written, left out and dropped.
@@ -65,7 +91,7 @@
 //!
 //! # Cost
 //! No allocation: the line is written into a buffer of the thread, what it needs of the request is shared with
-//! it. Two counts a call. The sink runs on the task of the call, so it must not wait long. One that hands lines to
+//! it. (A query that is shown, a referer and the headers of a template are copied.) Two counts a call. The sink runs on the task of the call, so it must not wait long. One that hands lines to
 //! another thread is bounded, and says when it is full:
 //!
 //! ```
@@ -79,22 +105,25 @@
 
 mod civil;
 mod escape;
+mod formats;
+mod level;
 mod line;
 mod policy;
 pub mod redact;
 mod sink;
+mod template;
 mod ticket;
 
 use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     time::SystemTime,
 };
 
-use http::{Request, header};
+use http::{HeaderMap, Request, header};
 use tokio::time::Instant;
 use tower_chassis_core::{
     Carrier, Live, live::Validate, settle::UntilEnd, verdict::Auto, wire::Start,
@@ -104,10 +133,13 @@ use tower_chassis_core::{
 pub(crate) use self::escape::{is_dangerous, text as escape_text};
 pub(crate) use self::{civil::write_rfc3339, escape::json as escape_json};
 pub use self::{
+    level::Level,
     policy::{AccessLogConfig, AccessLogHandle, AccessLogPolicy},
     sink::{Taken, stdout, tracing},
+    template::{Template, TemplateFault},
     ticket::AccessLogTicket,
 };
+use self::{redact::Redact, ticket::Extra};
 use crate::tally::Tally;
 
 observer_layer! {
@@ -119,11 +151,32 @@ observer_layer! {
     AccessLogService
 }
 
-/// How the line is written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
-#[repr(u8)]
-pub enum Format {
+macro_rules! formats {
+    ($($(#[$doc:meta])* $format:ident),+ $(,)?) => {
+        /// How the line is written.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+        #[cfg_attr(
+            feature = "config",
+            derive(serde::Deserialize),
+            serde(rename_all = "lowercase")
+        )]
+        #[non_exhaustive]
+        #[repr(u8)]
+        pub enum Format {
+            $($(#[$doc])* $format),+
+        }
+
+        impl Format {
+            /// The format of a number; one that is none is `Off`.
+            fn of(number: u8) -> Self {
+                let all = [$(Self::$format),+];
+                all.get(usize::from(number)).copied().unwrap_or(Self::Off)
+            }
+        }
+    };
+}
+
+formats! {
     /// Not at all.
     Off,
     /// `key=value` pairs.
@@ -131,6 +184,18 @@ pub enum Format {
     Text,
     /// A JSON object.
     Json,
+    /// As NCSA httpd and every web server since: `client - user [time] "GET /path HTTP/1.1" 200 12`.
+    Common,
+    /// The same with referer and user agent.
+    Combined,
+    /// JSON in the words of Elastic Common Schema.
+    Ecs,
+    /// JSON as a log record of OpenTelemetry.
+    Otel,
+    /// JSON as Google Cloud reads it.
+    Gcp,
+    /// As [`AccessLogLayer::template`] says.
+    Template,
 }
 
 impl Validate for Format {}
@@ -144,118 +209,158 @@ pub enum Query {
     Hidden,
     /// The names, with `*` for the values.
     Names,
-    /// As it came.
+    /// As it came, but for the values of [names that are secret](redact#what-is-secret).
     Full,
+    /// As it came, secrets and all.
+    Raw,
+}
+
+/// What becomes of the path of a URI.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum PathShown {
+    /// As it came.
+    #[default]
+    AsIs,
+    /// The template that matched; nothing where none did. For paths that hold secrets or names of people.
+    Template,
 }
 
 impl AccessLogLayer {
-    /// Gives every line, with its newline, to `sink`: [`stdout`], [`tracing()`] or a closure. It may say that
-    /// it has no room for the line, see [`Taken`].
+    /// Gives every line, with its newline, to `sink`: [`stdout`] or a closure. It may say that it has no room for the
+    /// line, see [`Taken`].
     pub fn new<T: Taken>(
         format: impl Into<Live<Format>>,
         sink: impl Fn(&str) -> T + Send + Sync + 'static,
     ) -> Self {
-        let settings = Settings {
+        Self::leveled(format, move |line: &str, _| sink(line))
+    }
+
+    /// The same for a sink that wants to know how much a line matters: [`tracing()`] or a closure.
+    pub fn leveled<T: Taken>(
+        format: impl Into<Live<Format>>,
+        sink: impl Fn(&str, Level) -> T + Send + Sync + 'static,
+    ) -> Self {
+        let policy = AccessLog::new(Setup {
+            format: format.into(),
+            template: Live::new(Template::default()),
+            live: Live::new(AccessLogPolicy::default()),
             query: Query::Hidden,
+            path: PathShown::AsIs,
+            redact: Redact::new(),
+            project: None,
             clock: SystemTime::now,
-        };
-        let sink = Arc::new(move |line: &str| sink(line).taken());
-        let live = Live::new(AccessLogPolicy::default());
+            sink: Arc::new(move |line: &str, level| sink(line, level).taken()),
+        });
         Self {
-            policy: AccessLog::new(format.into(), live, settings, sink),
+            policy,
             settle: UntilEnd::new(Auto),
         }
     }
 }
 
 impl<J> AccessLogLayer<J> {
-    /// What becomes of the query. To be said before the layer is used.
-    pub fn query(self, query: Query) -> Self {
-        let settings = Settings {
-            query,
-            ..self.policy.0.settings
-        };
+    fn with(self, change: impl FnOnce(&mut Setup)) -> Self {
         Self {
-            policy: self.policy.with(settings),
+            policy: self.policy.with(change),
             ..self
         }
+    }
+
+    /// What becomes of the query. To be said before the layer is used.
+    pub fn query(self, query: Query) -> Self {
+        self.with(|setup| setup.query = query)
+    }
+
+    /// What becomes of the path. To be said before the layer is used.
+    pub fn path(self, path: PathShown) -> Self {
+        self.with(|setup| setup.path = path)
+    }
+
+    /// What a line of [`Format::Template`] looks like: a value, or a `Live` one that can be changed from outside. To be said
+    /// before the layer is used.
+    pub fn template(self, template: impl Into<Live<Template>>) -> Self {
+        self.with(|setup| setup.template = template.into())
+    }
+
+    /// Which names are secret. To be said before the layer is used.
+    pub fn redact(self, redact: Redact) -> Self {
+        self.with(|setup| setup.redact = redact)
+    }
+
+    /// Whose traces they are, for [`Format::Gcp`]: `projects/{project}/traces/…`. To be said before the layer is used.
+    pub fn google_project(self, project: &str) -> Self {
+        self.with(|setup| setup.project = Some(project.into()))
     }
 
     /// Another clock for `time`, for tests. To be said before the layer is used.
     pub fn clock(self, clock: fn() -> SystemTime) -> Self {
-        let settings = Settings {
-            clock,
-            ..self.policy.0.settings
-        };
-        Self {
-            policy: self.policy.with(settings),
-            ..self
-        }
+        self.with(|setup| setup.clock = clock)
     }
 }
 
-type Sink = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+type Sink = Arc<dyn Fn(&str, Level) -> bool + Send + Sync>;
 
 /// The policy of [`AccessLogLayer`].
 #[derive(Clone)]
 pub struct AccessLog(Arc<State>);
 
-struct State {
+/// What was said before the layer was used.
+#[derive(Clone)]
+struct Setup {
     format: Live<Format>,
-    /// What `format` says, for calls.
-    now: AtomicU8,
+    template: Live<Template>,
     live: Live<AccessLogPolicy>,
-    /// What `live` says, for calls.
-    below: AtomicU64,
-    slow: AtomicU64,
-    tally: Tally<4>,
-    settings: Settings,
+    query: Query,
+    path: PathShown,
+    redact: Redact,
+    project: Option<Arc<str>>,
+    clock: fn() -> SystemTime,
     sink: Sink,
 }
 
+struct State {
+    setup: Setup,
+    /// What `format` says, for calls.
+    now: AtomicU8,
+    /// What `live` says, for calls.
+    level: AtomicU8,
+    skips: AtomicBool,
+    below: AtomicU64,
+    slow: AtomicU64,
+    tally: Tally<4>,
+}
+
 impl AccessLog {
-    fn new(
-        format: Live<Format>,
-        live: Live<AccessLogPolicy>,
-        settings: Settings,
-        sink: Sink,
-    ) -> Self {
+    fn new(setup: Setup) -> Self {
         let state = Arc::new(State {
-            format: format.clone(),
             now: AtomicU8::new(0),
-            live: live.clone(),
+            level: AtomicU8::new(0),
+            skips: AtomicBool::new(false),
             below: AtomicU64::new(u64::MAX),
             slow: AtomicU64::new(u64::MAX),
             tally: Tally::default(),
-            settings,
-            sink,
+            setup,
         });
-        format.bind(&state, |state, format| {
+        state.setup.format.bind(&state, |state, format| {
             state.now.store(*format as u8, Ordering::Relaxed)
         });
-        live.bind(&state, State::apply);
+        state.setup.live.bind(&state, State::apply);
         Self(state)
     }
 
-    fn with(&self, settings: Settings) -> Self {
-        let State {
-            format, live, sink, ..
-        } = &*self.0;
-        Self::new(format.clone(), live.clone(), settings, Arc::clone(sink))
+    fn with(&self, change: impl FnOnce(&mut Setup)) -> Self {
+        let mut setup = self.0.setup.clone();
+        change(&mut setup);
+        Self::new(setup)
     }
-}
-
-#[derive(Clone, Copy)]
-struct Settings {
-    query: Query,
-    clock: fn() -> SystemTime,
 }
 
 impl fmt::Debug for AccessLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AccessLog")
-            .field("format", &self.0.format)
-            .field("policy", &self.0.live)
+            .field("format", &self.0.setup.format)
+            .field("policy", &self.0.setup.live)
             .finish_non_exhaustive()
     }
 }
@@ -264,25 +369,37 @@ impl<B> Start<Request<B>> for AccessLog {
     type Ticket = Option<AccessLogTicket>;
 
     fn start(&self, request: &mut Request<B>, now: Instant) -> Self::Ticket {
-        if self.0.now.load(Ordering::Relaxed) == Format::Off as u8 {
+        let format = self.0.now.load(Ordering::Relaxed);
+        if format == Format::Off as u8 {
             return None;
         }
         self.0.tally.count(policy::BEGAN);
+        let needs_more = format == Format::Combined as u8 || format == Format::Template as u8;
+        let extra = needs_more.then(|| Extra::of(&self.0, format, request.headers()));
         let invocation = request.invocation_mut();
         let (route, client) = (invocation.route_slot(), invocation.client());
         let request_id = invocation.request_id().cloned();
-        let trace_id = invocation.trace().map(|trace| trace.trace_id());
+        let trace = invocation.trace();
         Some(AccessLogTicket {
             state: Arc::clone(&self.0),
             start: now,
             bytes: 0,
+            announced: announced(request.headers()),
             route,
             client: client.map(|client| client.ip()),
             request_id,
-            trace_id,
+            trace,
             method: request.method().clone(),
+            version: request.version(),
             path: request.uri().path_and_query().cloned(),
             user_agent: request.headers().get(header::USER_AGENT).cloned(),
+            extra: extra.flatten(),
         })
     }
+}
+
+/// How long the request's body is to be.
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    let length = headers.get(header::CONTENT_LENGTH)?;
+    length.to_str().ok()?.parse().ok()
 }

@@ -1,17 +1,13 @@
 //! Which calls have a line, while it runs.
 
-use std::{
-    fmt,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::{fmt, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use tower_chassis_core::{
     Class, Live, Verdict,
     live::{Invalid, Validate},
 };
 
-use super::{AccessLog, Format, State};
+use super::{AccessLog, Format, Level, State, Template};
 
 /// Which calls have a line, as it is written in a configuration.
 ///
@@ -32,6 +28,11 @@ pub struct AccessLogConfig {
         serde(with = "tower_chassis_core::config::duration")
     )]
     pub slow: Duration,
+    /// Lines of less than this level are left out. Default `debug`: none is.
+    pub level: Level,
+    /// Routes whose successes have no line, unless they were slow: `/livez`, `/static/*`. A `*` stands for any letters. What
+    /// matched no route is compared by its path. Default none.
+    pub skip: Vec<String>,
 }
 
 impl Default for AccessLogConfig {
@@ -39,6 +40,8 @@ impl Default for AccessLogConfig {
         Self {
             successes: 1.0,
             slow: Duration::ZERO,
+            level: Level::Debug,
+            skip: Vec::new(),
         }
     }
 }
@@ -120,16 +123,64 @@ impl State {
     pub(super) fn apply(&self, policy: &AccessLogPolicy) {
         self.below.store(policy.below(), Relaxed);
         self.slow.store(policy.slow(), Relaxed);
+        self.level.store(policy.0.level as u8, Relaxed);
+        self.skips.store(!policy.0.skip.is_empty(), Relaxed);
     }
 
-    /// Whether a call has a line.
-    pub(super) fn wants(&self, verdict: Verdict, time: Duration) -> bool {
-        let below = self.below.load(Relaxed);
-        below == u64::MAX
-            || verdict.class() != Class::Success
-            || time.as_nanos() >= u128::from(self.slow.load(Relaxed))
-            || (below > 0 && fastrand::u64(..) < below)
+    /// Whether a call took as long as what is slow.
+    pub(super) fn is_slow(&self, time: Duration) -> bool {
+        time.as_nanos() >= u128::from(self.slow.load(Relaxed))
     }
+
+    /// Whether a call has a line; `about` is its route, or its path.
+    pub(super) fn wants<'a>(
+        &self,
+        verdict: Verdict,
+        slow: bool,
+        level: Level,
+        about: impl FnOnce() -> &'a str,
+    ) -> bool {
+        if (level as u8) < self.level.load(Relaxed) {
+            return false;
+        }
+        if verdict.class() != Class::Success || slow {
+            return true;
+        }
+        if self.skips.load(Relaxed) && self.skipped(about()) {
+            return false;
+        }
+        let below = self.below.load(Relaxed);
+        below == u64::MAX || (below > 0 && fastrand::u64(..) < below)
+    }
+
+    #[cold]
+    fn skipped(&self, about: &str) -> bool {
+        let policy = self.setup.live.load();
+        let mut skip = policy.0.skip.iter();
+        skip.any(|glob| matches(glob.as_bytes(), about.as_bytes()))
+    }
+}
+
+/// Whether a text is what a glob says. In time of the product of their lengths at worst.
+fn matches(glob: &[u8], text: &[u8]) -> bool {
+    let (mut g, mut t) = (0, 0);
+    // Behind the last star, and where its text began.
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        if glob.get(g) == Some(&b'*') {
+            g += 1;
+            star = Some((g, t));
+        } else if glob.get(g) == text.get(t) {
+            (g, t) = (g + 1, t + 1);
+        } else if let Some((after, began)) = star {
+            (g, t) = (after, began + 1);
+            star = Some((after, t));
+        } else {
+            return false;
+        }
+    }
+    glob.get(g..)
+        .is_some_and(|rest| rest.iter().all(|&byte| byte == b'*'))
 }
 
 /// A view of an [`AccessLogLayer`](super::AccessLogLayer) and all of its services. Clones are views of the same
@@ -166,14 +217,21 @@ impl AccessLogHandle {
     /// How a line is written. [`Format::Off`] reaches calls in flight too, the others call by call as they end.
     #[must_use]
     pub fn format(&self) -> &Live<Format> {
-        &self.0.0.format
+        &self.0.0.setup.format
+    }
+
+    /// What a line of [`Format::Template`] looks like. Reaches calls that end after it; a header that was not asked for when
+    /// a call began is not in its line.
+    #[must_use]
+    pub fn template(&self) -> &Live<Template> {
+        &self.0.0.setup.template
     }
 
     /// Which calls have a line, shared with every layer that was made from the same [`Live`]. A change reaches
     /// calls that end after it.
     #[must_use]
     pub fn config(&self) -> &Live<AccessLogPolicy> {
-        &self.0.0.live
+        &self.0.0.setup.live
     }
 
     /// Changes settings: `handle.update(|config| config.successes = 0.1)`.
@@ -201,16 +259,58 @@ impl AccessLog {
     }
 
     pub(super) fn fresh(&self) -> Self {
-        self.with_policy(self.0.live.clone())
+        Self::new(self.0.setup.clone())
     }
 
     pub(super) fn with_policy(&self, live: Live<AccessLogPolicy>) -> Self {
-        let State {
-            format,
-            settings,
-            sink,
-            ..
-        } = &*self.0;
-        Self::new(format.clone(), live, *settings, Arc::clone(sink))
+        self.with(|setup| setup.live = live)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn globs() {
+        for (glob, text, hit) in [
+            ("", "", true),
+            ("", "/", false),
+            ("/livez", "/livez", true),
+            ("/livez", "/livez2", false),
+            ("/health/*", "/health/a/b", true),
+            ("/health/*", "/health", false),
+            ("*", "", true),
+            ("/*/x", "/a/b/x", true),
+            ("/*/x", "/a/b/y", false),
+            ("/static/{*rest}", "/static/{*rest}", true),
+            ("a*b*c", "aXbYbZc", true),
+            ("a*b*c", "aXcYb", false),
+        ] {
+            assert_eq!(
+                matches(glob.as_bytes(), text.as_bytes()),
+                hit,
+                "{glob} {text}"
+            );
+        }
+    }
+
+    /// The plainest reading of a glob.
+    fn plain(glob: &[u8], text: &[u8]) -> bool {
+        match glob.split_first() {
+            None => text.is_empty(),
+            Some((b'*', rest)) => (0..=text.len()).any(|at| plain(rest, &text[at..])),
+            Some((byte, rest)) => text.first() == Some(byte) && plain(rest, &text[1..]),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_glob_is_read_as_plainly(glob in "[ab*]{0,8}", text in "[ab]{0,12}") {
+            let (glob, text) = (glob.as_bytes(), text.as_bytes());
+            prop_assert_eq!(matches(glob, text), plain(glob, text));
+        }
     }
 }

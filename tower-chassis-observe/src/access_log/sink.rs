@@ -2,6 +2,8 @@
 
 use std::io::{self, Write as _};
 
+use super::Level;
+
 /// What a sink says of a line: nothing, or `false` if it has no room for it.
 /// [`AccessLogHandle::dropped`](super::AccessLogHandle::dropped) counts those.
 pub trait Taken {
@@ -27,7 +29,18 @@ pub fn stdout() -> impl Fn(&str) -> bool + Send + Sync + 'static {
     |line| io::stdout().lock().write_all(line.as_bytes()).is_ok()
 }
 
-/// To `tracing`, as the message of an event of target `tower_chassis::access` and level `INFO`.
-pub fn tracing() -> impl Fn(&str) + Send + Sync + 'static {
-    |line| ::tracing::info!(target: "tower_chassis::access", "{}", line.trim_end())
+/// To `tracing`, as the message of an event of target `tower_chassis::access` and the level of the line. For
+/// [`AccessLogLayer::leveled`](super::AccessLogLayer::leveled).
+pub fn tracing() -> impl Fn(&str, Level) + Send + Sync + 'static {
+    macro_rules! event {
+        ($level:ident, $line:ident) => {
+            ::tracing::$level!(target: "tower_chassis::access", "{}", $line.trim_end())
+        };
+    }
+    |line, level| match level {
+        Level::Debug => event!(debug, line),
+        Level::Info => event!(info, line),
+        Level::Warn => event!(warn, line),
+        Level::Error => event!(error, line),
+    }
 }

@@ -7,17 +7,18 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Method, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, uri::PathAndQuery};
 use tokio::time::Instant;
 use tower_chassis_core::{
     Verdict,
     invocation::{MatchedRoute, RouteSlot},
     settle::Observe,
-    trace::TraceId,
+    trace::TraceContext,
 };
 
 use super::{
-    Format, State,
+    Format, Level, State,
+    formats::{common, ecs, gcp, otel},
     line::Line,
     policy::{DROPPED, SKIPPED, WRITTEN},
 };
@@ -27,19 +28,50 @@ pub struct AccessLogTicket {
     pub(super) state: Arc<State>,
     pub(super) start: Instant,
     pub(super) bytes: u64,
+    /// Of the request's body, as it was announced.
+    pub(super) announced: Option<u64>,
     pub(super) route: RouteSlot,
     pub(super) client: Option<std::net::IpAddr>,
     pub(super) request_id: Option<Arc<str>>,
-    pub(super) trace_id: Option<TraceId>,
+    pub(super) trace: Option<TraceContext>,
     pub(super) method: Method,
+    pub(super) version: Version,
     pub(super) path: Option<PathAndQuery>,
     pub(super) user_agent: Option<HeaderValue>,
+    pub(super) extra: Option<Box<Extra>>,
+}
+
+/// What only some formats need.
+#[derive(Default)]
+pub(super) struct Extra {
+    referer: Option<HeaderValue>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Extra {
+    /// What `format` needs of a request, if it has it.
+    #[cold]
+    pub(super) fn of(state: &State, format: u8, request: &HeaderMap) -> Option<Box<Self>> {
+        let mut extra = Self::default();
+        if format == Format::Combined as u8 {
+            extra.referer = request.get(header::REFERER).cloned();
+        } else if format == Format::Template as u8 {
+            let template = state.setup.template.load();
+            let headers = template.headers().filter_map(|name| {
+                let value = request.get(name)?;
+                Some((name.clone(), value.clone()))
+            });
+            extra.headers.extend(headers);
+        }
+        (extra.referer.is_some() || !extra.headers.is_empty()).then(|| extra.into())
+    }
 }
 
 impl fmt::Debug for AccessLogTicket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the query: it holds secrets.
         f.debug_struct("AccessLogTicket")
-            .field("path", &self.path)
+            .field("path", &self.path())
             .finish_non_exhaustive()
     }
 }
@@ -57,9 +89,13 @@ impl Observe for AccessLogTicket {
     fn done(self, verdict: Verdict, now: Instant) {
         let duration = now.saturating_duration_since(self.start);
         let format = self.state.now.load(Ordering::Relaxed);
-        let told = if format == Format::Off as u8 || !self.state.wants(verdict, duration) {
+        let slow = self.state.is_slow(duration);
+        let level = Level::of(verdict, &self.method, slow);
+        let about = || self.route().unwrap_or_else(|| self.path());
+        let told = if format == Format::Off as u8 || !self.state.wants(verdict, slow, level, about)
+        {
             SKIPPED
-        } else if self.write(format, verdict, duration) {
+        } else if self.write(format, verdict, level, slow, duration) {
             WRITTEN
         } else {
             DROPPED
@@ -69,33 +105,70 @@ impl Observe for AccessLogTicket {
 }
 
 impl AccessLogTicket {
+    fn path(&self) -> &str {
+        self.path.as_ref().map_or("/", PathAndQuery::path)
+    }
+
+    fn route(&self) -> Option<&str> {
+        self.route.get().map(MatchedRoute::template)
+    }
+
     /// Whether the sink took the line.
-    fn write(&self, format: u8, verdict: Verdict, duration: Duration) -> bool {
+    fn write(
+        &self,
+        format: u8,
+        verdict: Verdict,
+        level: Level,
+        slow: bool,
+        duration: Duration,
+    ) -> bool {
+        let setup = &self.state.setup;
+        let extra = self.extra.as_deref();
         let line = Line {
-            time: (self.state.settings.clock)(),
+            time: (setup.clock)(),
             client: self.client,
             method: self.method.as_str(),
-            path: self.path.as_ref().map_or("/", PathAndQuery::path),
+            version: self.version,
+            path: self.path(),
             query: self.path.as_ref().and_then(PathAndQuery::query),
-            show: self.state.settings.query,
-            route: self.route.get().map(MatchedRoute::template),
+            show: setup.query,
+            shown: setup.path,
+            redact: &setup.redact,
+            project: setup.project.as_deref(),
+            route: self.route(),
             verdict,
+            level,
+            slow,
             duration,
             bytes: self.bytes,
+            request_bytes: self
+                .announced
+                .unwrap_or_else(|| self.route.received_bytes()),
             request_id: self.request_id.as_deref(),
-            trace_id: self.trace_id,
+            trace: self.trace,
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
+            referer: extra
+                .and_then(|extra| extra.referer.as_ref())
+                .map(HeaderValue::as_bytes),
+            user: self.route.principal().map(|user| &**user),
+            headers: extra.map_or(&[], |extra| &extra.headers),
         };
         // Fails while the thread ends: then a new buffer will do.
         let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
         buffer.clear();
-        if format == Format::Json as u8 {
-            line.json(&mut buffer);
-        } else {
-            line.text(&mut buffer);
+        let out = &mut buffer;
+        match Format::of(format) {
+            Format::Json => line.json(out),
+            Format::Common => common::common(&line, out),
+            Format::Combined => common::combined(&line, out),
+            Format::Ecs => ecs::ecs(&line, out),
+            Format::Otel => otel::otel(&line, out),
+            Format::Gcp => gcp::gcp(&line, out),
+            Format::Template => setup.template.load().write(&line, out),
+            Format::Text | Format::Off => line.text(out),
         }
         buffer.push('\n');
-        let taken = (self.state.sink)(&buffer);
+        let taken = (setup.sink)(&buffer, level);
         // A client that sends a huge path does not get to keep the memory.
         if buffer.capacity() <= 16 * 1024 {
             let _ = BUFFER.try_with(|slot| slot.set(buffer));

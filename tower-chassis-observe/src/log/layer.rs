@@ -126,7 +126,7 @@ impl Lines {
         let Buffers { line, scratch } = buffers;
         let of = event.metadata();
         line.push_str("{\"timestamp\":\"");
-        _ = write_rfc3339(line, (self.clock)());
+        write_rfc3339(line, (self.clock)());
         line.push_str("\",\"level\":\"");
         line.push_str(of.level().as_str());
         line.push_str("\",\"target\":");
@@ -171,7 +171,7 @@ impl Lines {
     {
         let Buffers { line, scratch } = buffers;
         let of = event.metadata();
-        _ = write_rfc3339(line, (self.clock)());
+        write_rfc3339(line, (self.clock)());
         let level = of.level();
         if self.colors {
             _ = write!(line, " \x1b[{}m{level:>5}\x1b[0m ", color(*level));

@@ -122,8 +122,7 @@ impl Names {
 /// A time as it is in a name.
 pub(super) fn stamp(at: SystemTime) -> String {
     let mut text = String::with_capacity(24);
-    // Writing into a `String` cannot fail.
-    _ = write_rfc3339(&mut text, at);
+    write_rfc3339(&mut text, at);
     text.retain(|c| !matches!(c, '-' | ':' | '.'));
     text
 }
