@@ -1,4 +1,4 @@
-//! The body of a response that a router or server of ours gives.
+//! The body of a response that a router or server of ours gives, and the words of bodies.
 
 use std::{
     any::Any,
@@ -7,8 +7,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+#[doc(no_inline)]
+pub use bytes::{Buf, Bytes};
+#[doc(no_inline)]
+pub use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::BoxError;
 

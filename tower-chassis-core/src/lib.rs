@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod answered;
 pub mod body;
 pub mod boxed;
 pub mod cause;

@@ -372,7 +372,8 @@ fn grpc_answer(kind: Kind, code: u16, retry_after: Option<Duration>) -> Response
 }
 
 pin_project! {
-    /// The body of the service, or the one that [`Rescue`] made. Needs no box for either.
+    /// The body of the service, or the one that [`Rescue`], or another layer that answers itself, made. Needs no box
+    /// for either.
     pub struct RescueBody<B> {
         #[pin]
         repr: Repr<B>,

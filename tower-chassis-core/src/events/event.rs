@@ -159,7 +159,168 @@ pub enum Event {
     },
 }
 
+/// The value of a field of an [`Event`].
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[non_exhaustive]
+pub enum Field<'a> {
+    /// A name or a word.
+    Text(&'a str),
+    /// A number or a count.
+    Number(u64),
+    /// A time.
+    Duration(Duration),
+}
+
 impl Event {
+    /// The [names](Self::name) that events have.
+    pub const NAMES: [&'static str; 18] = [
+        "breaker",
+        "ejected",
+        "retry",
+        "budget-exhausted",
+        "refused",
+        "config-applied",
+        "config-refused",
+        "endpoints",
+        "breaker-would-open",
+        "breaker-forced",
+        "limit",
+        "fallback",
+        "coalesced",
+        "cache",
+        "fault-injected",
+        "mirrored",
+        "hedged",
+        "cache-evicted",
+    ];
+
+    /// What happened, in a word: `breaker`, `budget-exhausted`, ….
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        Self::NAMES[match self {
+            Self::Breaker { .. } => 0,
+            Self::Ejected { .. } => 1,
+            Self::Retry { .. } => 2,
+            Self::BudgetExhausted => 3,
+            Self::Refused { .. } => 4,
+            Self::ConfigApplied { .. } => 5,
+            Self::ConfigRefused { .. } => 6,
+            Self::Endpoints { .. } => 7,
+            Self::BreakerWouldOpen { .. } => 8,
+            Self::BreakerForced { .. } => 9,
+            Self::Limit { .. } => 10,
+            Self::Fallback { .. } => 11,
+            Self::Coalesced { .. } => 12,
+            Self::Cache { .. } => 13,
+            Self::FaultInjected { .. } => 14,
+            Self::Mirrored { .. } => 15,
+            Self::Hedged { .. } => 16,
+            Self::CacheEvicted { .. } => 17,
+        }]
+    }
+
+    /// Its fields, named and in the order in which they are documented. One that it does not have now is left out.
+    pub fn fields(&self, each: &mut dyn FnMut(&'static str, Field<'_>)) {
+        use Field::{Number, Text};
+        let time = |each: &mut dyn FnMut(&'static str, Field<'_>), name, time| {
+            if let Some(time) = time {
+                each(name, Field::Duration(time));
+            }
+        };
+        match self {
+            Self::Breaker {
+                name,
+                to,
+                reason,
+                open_for,
+            } => {
+                each("name", Text(name));
+                each("to", Text(to));
+                each("reason", Text(reason));
+                time(each, "open_for", *open_for);
+            }
+            Self::Ejected {
+                name,
+                reason,
+                shut_for,
+            } => {
+                each("name", Text(name));
+                each("reason", Text(reason));
+                time(each, "shut_for", Some(*shut_for));
+            }
+            Self::Retry { attempt, backoff } => {
+                each("attempt", Number(u64::from(*attempt)));
+                time(each, "backoff", Some(*backoff));
+            }
+            Self::BudgetExhausted => {}
+            Self::Refused { layer, name, kind } => {
+                each("layer", Text(layer));
+                if let Some(name) = name {
+                    each("name", Text(name));
+                }
+                each("kind", Text(kind.as_str()));
+            }
+            Self::ConfigApplied { version } => each("version", Number(*version)),
+            Self::ConfigRefused { faults } => each("faults", Number(*faults as u64)),
+            Self::Endpoints { service, count } => {
+                each("service", Text(service));
+                each("count", Number(*count as u64));
+            }
+            Self::BreakerWouldOpen {
+                name,
+                reason,
+                open_for,
+            } => {
+                each("name", Text(name));
+                each("reason", Text(reason));
+                time(each, "open_for", *open_for);
+            }
+            Self::BreakerForced { name, mode, lasts } => {
+                each("name", Text(name));
+                each("mode", Text(mode));
+                time(each, "lasts", *lasts);
+            }
+            Self::Limit {
+                name,
+                limit,
+                reason,
+            } => {
+                each("name", Text(name));
+                each("limit", Number(u64::from(*limit)));
+                each("reason", Text(reason));
+            }
+            Self::Fallback { name, failed } => {
+                each("name", Text(name));
+                each("failed", Text(class(*failed)));
+            }
+            Self::Coalesced { name } => each("name", Text(name)),
+            Self::Cache { name, result } => {
+                each("name", Text(name));
+                each("result", Text(result));
+            }
+            Self::FaultInjected { rule, fault } => {
+                each("rule", Text(rule));
+                each("fault", Text(fault));
+            }
+            Self::Mirrored { outcome } => each("outcome", Text(outcome)),
+            Self::Hedged {
+                name,
+                attempt,
+                after,
+                outcome,
+            } => {
+                each("name", Text(name));
+                each("attempt", Number(u64::from(*attempt)));
+                time(each, "after", Some(*after));
+                each("outcome", Text(outcome));
+            }
+            Self::CacheEvicted { name, count } => {
+                each("name", Text(name));
+                each("count", Number(*count as u64));
+            }
+        }
+    }
+
     /// A breaker's change of state.
     pub fn breaker(
         name: impl Into<Arc<str>>,
@@ -320,5 +481,19 @@ impl Event {
             after,
             outcome,
         }
+    }
+}
+
+/// As access logs and metrics write it.
+const fn class(class: Class) -> &'static str {
+    match class {
+        Class::Success => "success",
+        Class::ClientFault => "client-fault",
+        Class::Failure => "failure",
+        Class::Timeout => "timeout",
+        Class::Unreachable => "unreachable",
+        Class::RateLimited => "rate-limited",
+        Class::Cancelled => "cancelled",
+        Class::Refused => "refused",
     }
 }

@@ -9,6 +9,9 @@ use std::{
     },
 };
 
+/// A label beside the name, and its value.
+pub(super) type Extra = (&'static str, &'static str);
+
 /// What can be read.
 #[derive(Default)]
 pub(super) struct Gauges(Mutex<Vec<Arc<Gauge>>>);
@@ -16,6 +19,7 @@ pub(super) struct Gauges(Mutex<Vec<Arc<Gauge>>>);
 struct Gauge {
     metric: &'static str,
     name: Arc<str>,
+    label: Option<Extra>,
     owner: Weak<dyn Any + Send + Sync>,
     /// `None` once its owner is gone.
     read: Box<dyn Fn() -> Option<f64> + Send + Sync>,
@@ -34,6 +38,7 @@ impl Gauges {
         &self,
         metric: &'static str,
         name: Arc<str>,
+        label: Option<Extra>,
         owner: &Arc<T>,
         read: impl Fn(&T) -> f64 + Send + Sync + 'static,
     ) {
@@ -42,6 +47,7 @@ impl Gauges {
         let gauge = Arc::new(Gauge {
             metric,
             name,
+            label,
             owner,
             read: Box::new(move || weak.upgrade().map(|owner| read(&owner))),
             known: AtomicBool::new(false),
@@ -53,21 +59,26 @@ impl Gauges {
         all.push(gauge);
     }
 
-    /// Each name once, with the sum of those that have it.
-    pub(super) fn read(&self, mut each: impl FnMut(&'static str, &Arc<str>, f64)) {
+    /// Each name once, with the sum of those that have it; those with a label, or those without.
+    pub(super) fn read(
+        &self,
+        labelled: bool,
+        mut each: impl FnMut(&'static str, &Arc<str>, Option<Extra>, f64),
+    ) {
         // Not under the lock: what reads is not ours.
         let all = self.lock().clone();
         let mut sums = BTreeMap::new();
-        for gauge in &all {
+        for gauge in all.iter().filter(|gauge| gauge.label.is_some() == labelled) {
             let value = (gauge.read)();
             // What was known and is gone is 0 once, that it may be forgotten.
             if gauge.known.swap(value.is_some(), Relaxed) || value.is_some() {
-                *sums.entry((gauge.metric, &gauge.name)).or_insert(0.0) += value.unwrap_or(0.0);
+                let key = (gauge.metric, &gauge.name, gauge.label);
+                *sums.entry(key).or_insert(0.0) += value.unwrap_or(0.0);
             }
         }
         self.lock().retain(|gauge| !gauge.is_over());
-        for ((metric, name), value) in sums {
-            each(metric, name, value);
+        for ((metric, name, label), value) in sums {
+            each(metric, name, label, value);
         }
     }
 

@@ -62,7 +62,7 @@ use std::{
 };
 
 pub use self::{
-    event::Event,
+    event::{Event, Field},
     log::log,
     stream::{EventStream, Received, TryRecvError},
 };
@@ -123,15 +123,49 @@ impl Events {
         read: impl Fn(&T) -> f64 + Send + Sync + 'static,
     ) {
         if let Some(inner) = &self.0 {
-            inner.gauges.add(metric, name.into(), owner, read);
+            inner.gauges.add(metric, name.into(), None, owner, read);
         }
     }
 
-    /// Reads what was [offered](Self::gauge): metric, name, value. Those of one metric and name are one value, their
-    /// sum; what was read before and is gone is 0 once.
-    pub fn read(&self, each: impl FnMut(&'static str, &Arc<str>, f64)) {
+    /// Offers a value as [`gauge`](Self::gauge) does, with one more label and its value: `("state", "open")`.
+    pub fn gauge_in<T: Send + Sync + 'static>(
+        &self,
+        metric: &'static str,
+        name: impl Into<Arc<str>>,
+        label: (&'static str, &'static str),
+        owner: &Arc<T>,
+        read: impl Fn(&T) -> f64 + Send + Sync + 'static,
+    ) {
         if let Some(inner) = &self.0 {
-            inner.gauges.read(each);
+            inner
+                .gauges
+                .add(metric, name.into(), Some(label), owner, read);
+        }
+    }
+
+    /// Reads what was [offered](Self::gauge) without a further label: metric, name, value. Those of one metric and
+    /// name are one value, their sum; what was read before and is gone is 0 once.
+    pub fn read(&self, mut each: impl FnMut(&'static str, &Arc<str>, f64)) {
+        if let Some(inner) = &self.0 {
+            let each = |metric, name: &Arc<str>, _, value| each(metric, name, value);
+            inner.gauges.read(false, each);
+        }
+    }
+
+    /// Reads what was [offered with one more label](Self::gauge_in): metric, name, that label and its value, value. Else
+    /// as [`read`](Self::read), which does not tell of these.
+    pub fn read_labelled(
+        &self,
+        mut each: impl FnMut(&'static str, &Arc<str>, (&'static str, &'static str), f64),
+    ) {
+        if let Some(inner) = &self.0 {
+            inner
+                .gauges
+                .read(true, |metric, name: &Arc<str>, label, value| {
+                    if let Some(label) = label {
+                        each(metric, name, label, value);
+                    }
+                });
         }
     }
 

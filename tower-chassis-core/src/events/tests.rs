@@ -355,3 +355,87 @@ fn gauges_are_read_while_their_owner_lives_and_once_more() {
     }
     assert!(events.0.as_ref().unwrap().gauges.kept() <= 8);
 }
+
+#[test]
+fn gauges_with_a_label_are_read_by_themselves() {
+    let events = Events::new();
+    let owner = Arc::new(AtomicUsize::new(3));
+    let value = |value: &AtomicUsize| value.load(Relaxed) as f64;
+    for state in ["up", "shut", "up"] {
+        events.gauge_in("chassis_y", "a", ("state", state), &owner, value);
+    }
+    events.gauge("chassis_y", "a", &owner, value);
+    let read = || {
+        let mut all = Vec::new();
+        events.read_labelled(|metric, name, label, value| {
+            all.push((metric, name.to_string(), label, value));
+        });
+        all
+    };
+    let y = |state, value| ("chassis_y", "a".to_owned(), ("state", state), value);
+    assert_eq!(read(), [y("shut", 3.0), y("up", 6.0)]);
+    let mut plain = Vec::new();
+    events.read(|metric, name, value| plain.push((metric, name.to_string(), value)));
+    assert_eq!(plain, [("chassis_y", "a".to_owned(), 3.0)]);
+    drop(owner);
+    assert_eq!(read(), [y("shut", 0.0), y("up", 0.0)], "once more");
+    assert_eq!(read(), []);
+}
+
+#[test]
+fn every_event_tells_its_name_and_its_fields() {
+    let second = Duration::from_secs(1);
+    let all = [
+        (
+            Event::breaker("a", "open", "r", Some(second)),
+            "name=a to=open reason=r open_for=1s",
+        ),
+        (
+            Event::ejected("a", "r", second),
+            "name=a reason=r shut_for=1s",
+        ),
+        (retry(2), "attempt=2 backoff=0ns"),
+        (Event::BudgetExhausted, ""),
+        (
+            Event::refused_by("l", "a", Kind::CircuitOpen),
+            "layer=l name=a kind=circuit-open",
+        ),
+        (Event::config_applied(7), "version=7"),
+        (Event::config_refused(2), "faults=2"),
+        (Event::endpoints("s", 3), "service=s count=3"),
+        (Event::breaker_would_open("a", "r", None), "name=a reason=r"),
+        (
+            Event::breaker_forced("a", "auto", Some(second)),
+            "name=a mode=auto lasts=1s",
+        ),
+        (Event::limit("a", 5, "grew"), "name=a limit=5 reason=grew"),
+        (
+            Event::fallback("a", crate::Class::Timeout),
+            "name=a failed=timeout",
+        ),
+        (Event::coalesced("a"), "name=a"),
+        (Event::cache("a", "hit"), "name=a result=hit"),
+        (Event::fault_injected("a", "delay"), "rule=a fault=delay"),
+        (Event::mirrored("ok"), "outcome=ok"),
+        (
+            Event::hedged("a", 2, second, "won"),
+            "name=a attempt=2 after=1s outcome=won",
+        ),
+        (Event::cache_evicted("a", 4), "name=a count=4"),
+    ];
+    for ((event, expected), name) in all.iter().zip(Event::NAMES) {
+        let mut fields = Vec::new();
+        event.fields(&mut |name, field| {
+            fields.push(match field {
+                Field::Text(text) => format!("{name}={text}"),
+                Field::Number(number) => format!("{name}={number}"),
+                Field::Duration(time) => format!("{name}={time:?}"),
+            });
+        });
+        assert_eq!(
+            (event.name(), fields.join(" ")),
+            (name, (*expected).to_owned())
+        );
+    }
+    assert_eq!(all.len(), Event::NAMES.len());
+}
