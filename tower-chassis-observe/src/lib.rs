@@ -12,6 +12,7 @@
 //! | [`trace`] | [`TraceLayer`](trace::TraceLayer), [`ClientTraceLayer`](trace::ClientTraceLayer) | spans, to `tracing` and to a sink; `traceparent`, B3, `baggage` |
 //! | [`access_log`] | [`AccessLogLayer`](access_log::AccessLogLayer) | one line per request |
 //! | [`output`] | – | lines to a file that rolls, a terminal or a writer, without anybody waiting |
+//! | [`health`] | [`HeartbeatLayer`](health::HeartbeatLayer) | liveness, readiness, start-up; gRPC health |
 //! | [`events`] | – | what breakers, retries and limits report |
 //! | [`registry`] | – | holds what was measured, for whoever reads it |
 //! | [`prometheus`] | – | the text that Prometheus scrapes |
@@ -68,11 +69,14 @@
 #[macro_use]
 mod observe;
 mod fault;
+mod json;
 mod method;
+mod streaming;
 mod tally;
 
 pub mod access_log;
 pub mod events;
+pub mod health;
 #[cfg(feature = "log")]
 pub mod log;
 pub mod metrics;
