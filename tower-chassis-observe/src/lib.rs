@@ -24,6 +24,7 @@
     not(feature = "log"),
     doc = "| `log` (feature) | – | what the application logs with `tracing` |"
 )]
+//! | [`events`] | – | what breakers, retries and limits report; [`Sse`](events::Sse), the same as a stream |
 #![cfg_attr(
     feature = "prometheus",
     doc = "| [`prometheus`] | – | the text that Prometheus scrapes |"

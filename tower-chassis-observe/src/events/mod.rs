@@ -55,6 +55,8 @@
 //! # Cost
 //! A retry and a refusal cost an atomic add each; the others are rare and take a lock.
 
+mod sse;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
@@ -65,6 +67,7 @@ use arc_swap::ArcSwap;
 use metrics::{Counter, Label};
 use tower_chassis_core::{Events, Kind, events::Event};
 
+pub use self::sse::{Sse, SseService};
 use crate::metrics::{RecorderHandle, names};
 
 /// Names that have series of their own.

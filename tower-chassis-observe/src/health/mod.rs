@@ -86,6 +86,7 @@ use tower_chassis_core::server::Drain;
 use tower_chassis_core::{Events, boxed::BoxFuture};
 
 use self::check::{Asked, Probe};
+pub(crate) use self::service::{not_allowed, text};
 pub use self::{
     check::Check,
     grpc::GrpcHealth,
