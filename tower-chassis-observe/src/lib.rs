@@ -25,6 +25,7 @@
     doc = "| `log` (feature) | – | what the application logs with `tracing` |"
 )]
 //! | [`events`] | – | what breakers, retries and limits report; [`Sse`](events::Sse), the same as a stream |
+//! | [`runtime`], [`process`] | – | what tokio's runtime, the allocator and the process do |
 #![cfg_attr(
     feature = "prometheus",
     doc = "| [`prometheus`] | – | the text that Prometheus scrapes |"
@@ -82,9 +83,11 @@ pub mod health;
 pub mod log;
 pub mod metrics;
 pub mod output;
+pub mod process;
 #[cfg(feature = "prometheus")]
 pub mod prometheus;
 pub mod registry;
+pub mod runtime;
 pub mod trace;
 
 pub use observe::ObserveLayer;
