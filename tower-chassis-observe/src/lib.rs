@@ -34,6 +34,14 @@
     not(feature = "prometheus"),
     doc = "| `prometheus` (feature) | – | the text that Prometheus scrapes |"
 )]
+#![cfg_attr(
+    feature = "profile",
+    doc = "| [`profile`] | – | CPU profiles in pprof's format |"
+)]
+#![cfg_attr(
+    not(feature = "profile"),
+    doc = "| `profile` (feature) | – | CPU profiles in pprof's format |"
+)]
 //!
 //! # Example
 //! ```
@@ -84,6 +92,9 @@ pub mod log;
 pub mod metrics;
 pub mod output;
 pub mod process;
+#[cfg(feature = "profile")]
+#[cfg_attr(docsrs, doc(cfg(feature = "profile")))]
+pub mod profile;
 #[cfg(feature = "prometheus")]
 pub mod prometheus;
 pub mod registry;
