@@ -39,7 +39,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
-    Body, BoxError, Endpoint, Kind, Rejection,
+    Body, BoxError, Endpoint, Events, Kind, Rejection,
     live::{Invalid, Validate},
     rejection::cause_of,
 };
@@ -120,6 +120,15 @@ impl Client {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.pool.open.load(Ordering::Relaxed)
+    }
+
+    /// Offers how many connections are open, idle ones included, as the gauge `chassis_client_connections` of this
+    /// name. Clients of one name are one value, their sum.
+    #[must_use]
+    pub fn events(self, name: impl Into<Arc<str>>, events: &Events) -> Self {
+        let open = |open: &AtomicUsize| open.load(Ordering::Relaxed) as f64;
+        events.gauge("chassis_client_connections", name, &self.pool.open, open);
+        self
     }
 
     /// A counter of open connections that outlives the client.

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tower_service::Service;
 
 use super::{Drain, Drained, ServerPolicy, accept::Serving, drain::Phase, slots::Slots};
-use crate::{Body, BoxError, Live};
+use crate::{Body, BoxError, Events, Live};
 
 /// Where a server listens.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -39,6 +39,7 @@ impl fmt::Display for Address {
 pub struct Server {
     policy: Live<ServerPolicy>,
     listen: Vec<String>,
+    gauge: Option<(Arc<str>, Events)>,
 }
 
 impl Server {
@@ -47,7 +48,15 @@ impl Server {
         Self {
             policy: policy.into(),
             listen: Vec::new(),
+            gauge: None,
         }
+    }
+
+    /// Offers how many connections are open, idle and upgraded ones included, as the gauge
+    /// `chassis_server_connections` of this name.
+    pub fn events(mut self, name: impl Into<Arc<str>>, events: Events) -> Self {
+        self.gauge = Some((name.into(), events));
+        self
     }
 
     /// Listens on `host:port` or `unix:/path` too. Port 0 takes a free one.
@@ -74,6 +83,7 @@ impl Server {
         Ok(Bound {
             policy: self.policy,
             listeners,
+            gauge: self.gauge,
         })
     }
 }
@@ -111,6 +121,7 @@ impl Drop for Listener {
 pub struct Bound {
     policy: Live<ServerPolicy>,
     listeners: Vec<Listener>,
+    gauge: Option<(Arc<str>, Events)>,
 }
 
 impl Bound {
@@ -137,6 +148,10 @@ impl Bound {
     {
         let policy = self.policy.clone();
         let slots = Slots::new(drain.clone());
+        if let Some((name, events)) = self.gauge {
+            let open = |slots: &Slots| slots.open() as f64;
+            events.gauge("chassis_server_connections", name, &slots, open);
+        }
         let server = Arc::new(Serving::new(self.policy, Arc::clone(&slots)));
         let mut accepting = tokio::task::JoinSet::new();
         for listener in self.listeners {

@@ -33,6 +33,10 @@ impl Slots {
         &self.drain
     }
 
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
     pub(super) async fn all_gone(&self) {
         loop {
             let gone = self.gone.notified();

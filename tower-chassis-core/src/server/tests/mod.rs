@@ -311,3 +311,49 @@ async fn an_idle_server_drains_at_once() {
         began.elapsed()
     );
 }
+
+#[tokio::test]
+async fn open_connections_are_gauges_of_server_and_client() {
+    use crate::{
+        Events,
+        client::{Client, ClientPolicy},
+    };
+
+    let events = Events::new();
+    let server = Server::new(ServerPolicy::default())
+        .events("front", events.clone())
+        .listen("127.0.0.1:0")
+        .bind()
+        .await
+        .unwrap();
+    let address = server.addresses()[0].to_string();
+    let drain = Drain::new();
+    let task = tokio::spawn(server.serve(service_fn(app), drain.clone()));
+    let client = Client::new(&ClientPolicy::default()).events("back", &events);
+    let read = || {
+        let mut all = Vec::new();
+        events.read(|metric, name, value| all.push((metric, name.to_string(), value)));
+        all
+    };
+    let both = |value| {
+        [
+            ("chassis_client_connections", "back".to_owned(), value),
+            ("chassis_server_connections", "front".to_owned(), value),
+        ]
+    };
+    while read() != both(0.0) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let request = Request::get(&address).body(Body::empty()).unwrap();
+    let response = client.clone().oneshot(request).await.unwrap();
+    let _ = response.into_body().collect().await;
+    assert_eq!(read(), both(1.0), "idle, and open");
+    drop(client);
+    while read() != both(0.0) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    drain.start();
+    drain.hurry();
+    assert_eq!(task.await.unwrap(), Drained::Clean);
+    while !read().is_empty() {}
+}
