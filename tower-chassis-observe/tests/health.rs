@@ -521,6 +521,72 @@ mod grpc {
         served.await.unwrap();
     }
 
+    /// A client that shares no code with ours.
+    #[cfg(feature = "server")]
+    #[tokio::test]
+    async fn check_and_watch_as_grpcio_sees_them() {
+        use tokio::io::{AsyncBufReadExt, BufReader};
+
+        // Debian's, which has `python3-grpcio`; another in the path may not.
+        const PYTHON: &str = "/usr/bin/python3";
+        let has = std::process::Command::new(PYTHON)
+            .args(["-c", "import grpc"])
+            .stderr(std::process::Stdio::null())
+            .status();
+        if !has.is_ok_and(|status| status.success()) {
+            let required = std::env::var("CHASSIS_PEERS").is_ok_and(|peers| peers == "required");
+            assert!(!required, "no grpcio");
+            println!("SKIPPED: no grpcio");
+            return;
+        }
+        let drain = Drain::new();
+        let (up, runs) = state(true);
+        let health = Health::new()
+            .ready("db", flag(&up, &runs).cache(Duration::ZERO))
+            .grpc_service("shop.Cart", ["db"])
+            .drain(&drain);
+        let server = Server::new(ServerPolicy::default())
+            .listen("127.0.0.1:0")
+            .bind()
+            .await
+            .unwrap();
+        let address = server.addresses()[0].to_string();
+        let served = tokio::spawn(server.serve(health.grpc(), drain.clone()));
+        let mut peer = tokio::process::Command::new(PYTHON)
+            .arg(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/tests/peers/health.py"
+            ))
+            .arg(address.strip_prefix("http://").unwrap())
+            .stdout(std::process::Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(peer.stdout.take().unwrap()).lines();
+        let mut next = async || {
+            let line = tokio::time::timeout(Duration::from_secs(20), lines.next_line()).await;
+            line.expect("in time").unwrap().unwrap_or_default()
+        };
+        for said in [
+            "check 1",
+            "named 1",
+            "error NOT_FOUND",
+            "error UNIMPLEMENTED",
+            "watch 1",
+        ] {
+            assert_eq!(next().await, said);
+        }
+        up.store(false, SeqCst);
+        assert_eq!(next().await, "watch 2");
+        up.store(true, SeqCst);
+        assert_eq!(next().await, "watch 1");
+        drain.start();
+        assert_eq!(next().await, "watch 2");
+        assert_eq!(next().await, "end UNAVAILABLE");
+        drain.hurry();
+        let _ = served.await.unwrap();
+    }
+
     async fn raw(path: &str, kind: &str, body: &'static [u8]) -> Response<Body> {
         let request = Request::post(path)
             .header("content-type", kind)

@@ -165,6 +165,10 @@ fn trailers(code: u16, message: &'static str) -> HeaderMap {
     trailers
 }
 
+fn shutting_down() -> HeaderMap {
+    trailers(UNAVAILABLE, "the server is shutting down")
+}
+
 /// `HealthCheckResponse { status }`.
 fn message(status: u8) -> Frame<Bytes> {
     Frame::data(Bytes::from(vec![0, 0, 0, 0, 2, 0x08, status]))
@@ -201,18 +205,23 @@ impl Frames for Watch {
             told,
         } = self
         else {
-            let end = trailers(UNAVAILABLE, "the server is shutting down");
-            return Some((Frame::trailers(end), self));
+            return Some((Frame::trailers(shutting_down()), self));
         };
         loop {
+            let serves = health.serves(&service).await;
+            // It may have begun meanwhile.
             let draining = health.is_draining();
-            let now = match health.serves(&service).await {
+            let now = match serves {
                 None => SERVICE_UNKNOWN,
                 Some(true) if !draining => SERVING,
                 Some(_) => NOT_SERVING,
             };
             if draining {
-                return Some((message(now), Self::Drained));
+                return Some(if told == Some(now) {
+                    (Frame::trailers(shutting_down()), Self::Drained)
+                } else {
+                    (message(now), Self::Drained)
+                });
             }
             if told != Some(now) {
                 let told = Some(now);
