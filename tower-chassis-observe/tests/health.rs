@@ -386,6 +386,12 @@ async fn a_heartbeat_answers_for_what_is_inside_and_nothing_else() {
     let _ = (bare.await, wrapped.await);
 }
 
+#[test]
+fn a_heartbeat_keeps_the_laws_of_layers() {
+    use tower_chassis_core::testing::{Case, contract};
+    contract(|| Case::new(HeartbeatLayer::new("/ping")).calls_once()).assert();
+}
+
 mod grpc {
     use tonic::{
         Code,

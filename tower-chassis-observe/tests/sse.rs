@@ -120,6 +120,37 @@ async fn kinds_are_chosen() {
     assert_eq!(sse.connected(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_what_nobody_wants_starves_nobody() {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    };
+    let events = Events::new();
+    let sse = Sse::new(events.clone()).keep_alive(Duration::from_secs(1));
+    let mut body = open(&sse, Request::get("/?kinds=limit")).await.into_body();
+    let stop = Arc::new(AtomicBool::new(false));
+    let flood = std::thread::spawn({
+        let stop = Arc::clone(&stop);
+        move || {
+            while !stop.load(Relaxed) {
+                events.emit(|| Event::BudgetExhausted);
+            }
+        }
+    });
+    let read = async {
+        while let Some(said) = next(&mut body).await {
+            if said.contains(": keep-alive") || said.contains("event: missed") {
+                break;
+            }
+        }
+    };
+    let read = timeout(Duration::from_secs(10), read).await;
+    stop.store(true, Relaxed);
+    flood.join().unwrap();
+    read.expect("a stream that is alive");
+}
+
 #[tokio::test(start_paused = true)]
 async fn there_are_so_many_places_and_who_leaves_frees_one() {
     let events = Events::new();

@@ -12,6 +12,10 @@ use std::{
 };
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use tokio::{
+    task::coop::consume_budget,
+    time::{Instant, timeout_at},
+};
 #[cfg(feature = "server")]
 use tower_chassis_core::server::Drain;
 use tower_chassis_core::{
@@ -29,6 +33,10 @@ use crate::{
 
 /// A frame takes what has happened until it is so long.
 const LONG: usize = 16 * 1024;
+/// And of so many at most, wanted or not.
+const AT_ONCE: usize = 1024;
+
+const KEEP_ALIVE: &str = ": keep-alive\n\n";
 
 /// The events of a service as a stream that a browser's `EventSource` reads.
 ///
@@ -314,19 +322,29 @@ impl Frames for Streams {
             }
         }
         let sse = Arc::clone(&self.sse);
-        let silence = tokio::time::Instant::now() + sse.keep_alive;
+        let silence = Instant::now() + sse.keep_alive;
         while out.is_empty() {
             let drained = std::pin::pin!(sse.draining());
-            match tokio::time::timeout_at(silence, first(self.stream.recv(), drained)).await {
+            match timeout_at(silence, first(self.stream.recv(), drained)).await {
                 Ok(Some(received)) => self.write(&mut out, received),
                 Ok(None) => return None,
-                Err(_) => out.push_str(": keep-alive\n\n"),
+                Err(_) => out.push_str(KEEP_ALIVE),
+            }
+            if out.is_empty() {
+                // Where many come that nobody wants, the time passes too, and others have their turn.
+                if Instant::now() >= silence {
+                    out.push_str(KEEP_ALIVE);
+                }
+                consume_budget().await;
             }
         }
-        while out.len() < LONG {
+        for _ in 0..AT_ONCE {
             match self.stream.try_recv() {
                 Ok(received) => self.write(&mut out, received),
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
+            if out.len() >= LONG {
+                break;
             }
         }
         Some((Frame::data(Bytes::from(out)), self))
