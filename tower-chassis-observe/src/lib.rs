@@ -41,6 +41,12 @@
 #![cfg_attr(
     not(feature = "profile"),
     doc = "| `profile` (feature) | – | CPU profiles in pprof's format |"
+    feature = "otlp",
+    doc = "| [`otlp`] | – | spans and metrics to a collector of OpenTelemetry |"
+)]
+#![cfg_attr(
+    not(feature = "otlp"),
+    doc = "| `otlp` (feature) | – | spans and metrics to a collector of OpenTelemetry |"
 )]
 //!
 //! # Example
@@ -90,6 +96,8 @@ pub mod health;
 #[cfg(feature = "log")]
 pub mod log;
 pub mod metrics;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod output;
 pub mod process;
 #[cfg(feature = "profile")]

@@ -1,0 +1,454 @@
+//! What is given to an application.
+
+use std::{
+    error::Error,
+    fmt,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{
+            AtomicBool,
+            Ordering::{Acquire, Release},
+        },
+    },
+    time::Duration,
+};
+
+use http::{Request, Response};
+use metrics::{Counter, Label};
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    time::{Instant, timeout, timeout_at},
+};
+use tower_chassis_core::{
+    Body, BoxError,
+    boxed::{BoxFuture, BoxService},
+    client::{Client, ClientConfig, ClientPolicy},
+    live::Invalid,
+    trace::TraceContext,
+};
+use tower_service::Service;
+
+use super::{
+    config::{OtlpConfig, OtlpPolicy, Protocol, Target},
+    deliver::{Counts, Exporter},
+    envelope::{Envelope, Wire},
+    message::{Item, Points, Spans},
+    processor,
+    queue::Queue,
+    resource::resource,
+    worker::{self, AFTER, Command, Worker},
+};
+use crate::{
+    metrics::RecorderHandle,
+    registry::Snapshot,
+    trace::{FinishedSpan, SpanSink},
+};
+
+type Source = Box<dyn FnMut() -> Snapshot + Send>;
+
+pub(super) struct Shared {
+    pub(super) policy: OtlpPolicy,
+    /// Where spans wait, if they are sent.
+    pub(super) queue: Option<Arc<Queue>>,
+    /// Of metrics.
+    pub(super) points: Arc<Counts>,
+    pub(super) sources: Mutex<Vec<Source>>,
+    pub(super) abort: Notify,
+    commands: Vec<mpsc::Sender<Command>>,
+    reports: Mutex<Vec<[Counter; 2]>>,
+    stopped: AtomicBool,
+    pub(super) provider: OnceLock<SdkTracerProvider>,
+    /// What `check` asks the collector with.
+    pub(super) senders: Mutex<Senders>,
+    pub(super) probe: Arc<processor::Probe>,
+}
+
+/// A sender of each signal that is sent.
+#[derive(Clone)]
+pub(super) struct Senders {
+    pub(super) spans: Option<(Spans, Target)>,
+    pub(super) points: Option<(Points, Target)>,
+}
+
+impl Shared {
+    /// Nobody sends any more.
+    pub(super) fn close(&self) {
+        self.stopped.store(true, Release);
+        self.points.close();
+        if let Some(queue) = &self.queue {
+            queue.counts.close();
+        }
+        self.report();
+    }
+
+    /// Tells the recorders what was lost.
+    pub(super) fn report(&self) {
+        let reports = self
+            .reports
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        for [spans, points] in reports {
+            spans.absolute(self.queue.as_ref().map_or(0, |queue| queue.counts.lost()));
+            points.absolute(self.points.lost());
+        }
+    }
+}
+
+/// How many of a signal were sent, lost, and wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Tally {
+    /// What a collector has taken.
+    pub sent: u64,
+    /// What found no room, was refused, or was not taken in time.
+    pub lost: u64,
+    /// What waits to be sent; of metrics nothing ever does.
+    pub waiting: usize,
+}
+
+/// Sends spans and metrics to a collector. Cheap to clone; clones are the same one.
+#[derive(Clone)]
+pub struct Otlp(pub(super) Arc<Shared>);
+
+impl Otlp {
+    /// Sends over clients of its own: one connection each for gRPC and for HTTP. With `https` it needs the feature `tls`
+    /// of `tower-chassis-core`.
+    ///
+    /// Nothing is sent before the [`Worker`] is spawned.
+    pub fn new(policy: OtlpPolicy) -> (Self, Worker) {
+        let wire = |http2| {
+            let mut config = ClientConfig::default();
+            (config.http2, config.max_idle) = (http2, 2);
+            // Only the time to connect is checked, and that is the default one.
+            let policy = ClientPolicy::try_from(config).unwrap_or_default();
+            BoxService::new(Client::new(&policy))
+        };
+        let (grpc, http) = (wire(true), wire(false));
+        Self::over(policy, |protocol| match protocol {
+            Protocol::Grpc => grpc.clone(),
+            Protocol::HttpProtobuf => http.clone(),
+        })
+    }
+
+    /// The same, with what the environment says.
+    ///
+    /// # Errors
+    /// The first variable with a value that it cannot have.
+    pub fn from_env() -> Result<(Self, Worker), Invalid> {
+        let config = OtlpConfig::default().read_env()?;
+        Ok(Self::new(OtlpPolicy::try_from(config)?))
+    }
+
+    /// Sends over a client of one's own: a stack with a proxy, certificates or a breaker; for gRPC it must speak HTTP/2.
+    ///
+    /// ```
+    /// use http::{Request, Response};
+    /// use tower::service_fn;
+    /// use tower_chassis_core::{Body, BoxError};
+    /// use tower_chassis_observe::otlp::{Otlp, OtlpPolicy};
+    ///
+    /// let sent_nowhere =
+    ///     service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::empty())));
+    /// let (otlp, worker) = Otlp::with_client(OtlpPolicy::default(), sent_nowhere);
+    /// # drop((otlp, worker));
+    /// ```
+    pub fn with_client<S>(policy: OtlpPolicy, client: S) -> (Self, Worker)
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = BoxError>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        let wire = BoxService::new(client);
+        Self::over(policy, |_| wire.clone())
+    }
+
+    fn over(policy: OtlpPolicy, wire: impl Fn(Protocol) -> Wire) -> (Self, Worker) {
+        let config = policy.config();
+        let resource = resource(config);
+        let envelope = |target: &Target| Envelope::new(wire(target.protocol), target.clone());
+        let senders = Senders {
+            spans: policy
+                .traces
+                .clone()
+                .map(|target| (Spans::new(envelope(&target), resource.clone()), target)),
+            points: policy
+                .metrics
+                .clone()
+                .map(|target| (Points::new(envelope(&target), resource.clone()), target)),
+        };
+        let (queue, items) = senders
+            .spans
+            .is_some()
+            .then(|| Queue::new(config.queue as usize, config.batch as usize))
+            .unzip();
+        let mut commands = Vec::new();
+        let mut told = || {
+            let (send, receive) = mpsc::channel(16);
+            commands.push(send);
+            receive
+        };
+        let (of_spans, of_points) = (
+            senders.spans.is_some().then(&mut told),
+            senders.points.is_some().then(&mut told),
+        );
+        let shared = Arc::new(Shared {
+            queue: queue.map(Arc::new),
+            points: Arc::default(),
+            sources: Mutex::default(),
+            abort: Notify::new(),
+            commands,
+            reports: Mutex::default(),
+            stopped: AtomicBool::new(false),
+            provider: OnceLock::new(),
+            senders: Mutex::new(senders.clone()),
+            probe: Arc::default(),
+            policy,
+        });
+        let mut tasks: Vec<BoxFuture<'static, ()>> = Vec::new();
+        let spans = senders.spans.zip(items).zip(of_spans);
+        if let Some((((sender, target), items), told)) = spans
+            && let Some(queue) = &shared.queue
+        {
+            let counts = Arc::clone(&queue.counts);
+            let exporter = exporter(sender, counts, &target);
+            let task = worker::spans(Arc::clone(&shared), items, told, exporter);
+            tasks.push(Box::pin(task));
+        }
+        if let Some(((sender, target), told)) = senders.points.zip(of_points) {
+            let exporter = exporter(sender, Arc::clone(&shared.points), &target);
+            let task = worker::metrics(Arc::clone(&shared), told, exporter);
+            tasks.push(Box::pin(task));
+        }
+        let worker = Worker::new(Arc::clone(&shared), tasks);
+        (Self(shared), worker)
+    }
+
+    /// Where [`TraceLayer`](crate::trace::TraceLayer) and [`ClientTraceLayer`](crate::trace::ClientTraceLayer) put their
+    /// spans.
+    #[must_use]
+    pub fn spans(&self) -> OtlpSpans {
+        OtlpSpans(Arc::clone(&self.0))
+    }
+
+    /// Sends what `read` says, every [`metrics_every`](OtlpConfig::metrics_every) and with each flush; and what others
+    /// say, given before.
+    ///
+    /// It runs on the worker's task, and must not block.
+    pub fn metrics(&self, read: impl FnMut() -> Snapshot + Send + 'static) {
+        if self.0.policy.metrics.is_some() {
+            let mut sources = self
+                .0
+                .sources
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            sources.push(Box::new(read));
+        }
+    }
+
+    /// Counts what is lost as `chassis_telemetry_lost_total`, with the label `signal`: `span`, `metric`.
+    pub fn record(&self, recorder: impl Into<RecorderHandle>) {
+        let recorder = recorder.into();
+        let counters = ["span", "metric"].map(|signal| {
+            let label = Label::from_static_parts("signal", signal);
+            recorder.counter("chassis_telemetry_lost_total", vec![label])
+        });
+        self.0
+            .reports
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(counters);
+        self.0.report();
+    }
+
+    /// How many spans were sent and lost, to the one.
+    #[must_use]
+    pub fn span_tally(&self) -> Tally {
+        let Some(queue) = &self.0.queue else {
+            return Tally::default();
+        };
+        Tally {
+            sent: queue.counts.sent(),
+            lost: queue.counts.lost(),
+            waiting: if self.0.stopped.load(Acquire) {
+                0
+            } else {
+                queue.waiting()
+            },
+        }
+    }
+
+    /// How many points of metrics were sent and lost. What is lost of them is in the next ones: they count from the start on.
+    #[must_use]
+    pub fn metric_tally(&self) -> Tally {
+        Tally {
+            sent: self.0.points.sent(),
+            lost: self.0.points.lost(),
+            waiting: 0,
+        }
+    }
+
+    /// Sends what is there by now, metrics too, and waits for it.
+    ///
+    /// Dropped early it is sent nevertheless.
+    ///
+    /// # Errors
+    /// Something was lost, it took longer than `within`, or the worker is gone.
+    pub async fn flush(&self, within: Duration) -> Result<(), FlushError> {
+        self.tell(false, within).await
+    }
+
+    /// The same for the last time: then the worker ends, and what comes later is lost. To be called after the drain of the
+    /// servers, before the process exits. What is not sent in time is lost, and counted.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub async fn shutdown(&self, within: Duration) -> Result<(), FlushError> {
+        if self.0.stopped.load(Acquire) {
+            return Ok(());
+        }
+        self.tell(true, within).await
+    }
+
+    async fn tell(&self, stop: bool, within: Duration) -> Result<(), FlushError> {
+        let deadline = Instant::now() + within;
+        let mut fault = FlushError::default();
+        let mut answers = Vec::new();
+        for commands in &self.0.commands {
+            let (done, answer) = oneshot::channel();
+            match timeout_at(deadline, commands.send(Command { stop, done })).await {
+                Ok(Ok(())) => answers.push(answer),
+                Ok(Err(_)) => fault.gone = true,
+                Err(_) => fault.late = true,
+            }
+        }
+        let mut open = Vec::new();
+        for mut answer in answers {
+            match timeout_at(deadline, &mut answer).await {
+                Ok(Ok(lost)) => fault.lost += lost,
+                Ok(Err(_)) => fault.gone = true,
+                Err(_) => {
+                    fault.late = true;
+                    open.push(answer);
+                }
+            }
+        }
+        if stop && fault.late {
+            let before = self.lost();
+            self.0.abort.notify_one();
+            for answer in open {
+                // Gone with the worker, if somebody polls it.
+                let _ = timeout(AFTER, answer).await;
+            }
+            fault.lost += self.lost().saturating_sub(before);
+        }
+        if fault == FlushError::default() {
+            Ok(())
+        } else {
+            Err(fault)
+        }
+    }
+
+    fn lost(&self) -> u64 {
+        self.span_tally().lost + self.metric_tally().lost
+    }
+}
+
+fn exporter<S: super::deliver::Signal>(
+    sender: S,
+    counts: Arc<Counts>,
+    target: &Target,
+) -> Exporter<S> {
+    let authority = target
+        .uri
+        .authority()
+        .map_or("", |authority| authority.as_str());
+    Exporter::new(sender, counts, authority.to_owned(), target.timeout)
+}
+
+impl fmt::Debug for Otlp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Otlp")
+            .field("policy", &self.0.policy)
+            .field("spans", &self.span_tally())
+            .field("metrics", &self.metric_tally())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why not everything was sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FlushError {
+    lost: u64,
+    late: bool,
+    gone: bool,
+}
+
+impl FlushError {
+    /// How many spans and points of metrics were lost.
+    #[must_use]
+    pub const fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Whether it took too long.
+    #[must_use]
+    pub const fn is_late(&self) -> bool {
+        self.late
+    }
+
+    /// Whether the worker was gone.
+    #[must_use]
+    pub const fn is_gone(&self) -> bool {
+        self.gone
+    }
+}
+
+impl fmt::Display for FlushError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.gone, self.late) {
+            (true, _) => "the worker that sends telemetry is gone",
+            (_, true) => "telemetry was not sent in time",
+            _ => "telemetry was lost",
+        })?;
+        match self.lost {
+            0 => Ok(()),
+            lost => write!(f, ", {lost} lost"),
+        }
+    }
+}
+
+impl Error for FlushError {}
+
+/// Takes the spans of [`TraceLayer`](crate::trace::TraceLayer) and [`ClientTraceLayer`](crate::trace::ClientTraceLayer).
+///
+/// A span costs its way into a queue: it is made into a message on the task of the [`Worker`].
+#[derive(Clone)]
+pub struct OtlpSpans(Arc<Shared>);
+
+impl SpanSink for OtlpSpans {
+    fn ended(&self, span: FinishedSpan) {
+        if let Some(queue) = &self.0.queue {
+            queue.put(Item::Ours(span));
+        }
+    }
+
+    fn within(&self, at: &TraceContext, state: Option<&Arc<str>>, poll: &mut dyn FnMut()) {
+        // Only for an application that has spans of its own.
+        if self.0.provider.get().is_some() {
+            processor::within(at, state.map(|state| &**state), poll);
+        } else {
+            poll();
+        }
+    }
+}
+
+impl fmt::Debug for OtlpSpans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OtlpSpans").finish_non_exhaustive()
+    }
+}

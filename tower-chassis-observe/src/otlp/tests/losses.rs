@@ -1,0 +1,343 @@
+//! A collector that is slow, absent, full or choosy: nothing waits for it, and what is lost is counted to the one.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{Request, Response};
+use tokio::time::Instant;
+use tonic::Code;
+use tower::service_fn;
+use tower_chassis_core::{Body, BoxError};
+
+use super::{
+    super::Otlp,
+    SECOND,
+    collector::{Collector, Mode},
+    policy, put, snapshot, span,
+};
+use crate::trace::SpanSink;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Sent, lost, waiting.
+fn spans(otlp: &Otlp) -> (u64, u64, usize) {
+    let tally = otlp.span_tally();
+    (tally.sent, tally.lost, tally.waiting)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_goes_when_it_is_full_or_due() {
+    let collector = Collector::default();
+    let (otlp, worker) = Otlp::with_client(policy(|_| ()), collector.client());
+    tokio::spawn(worker);
+    let sent = || collector.with(|got| got.batches.clone());
+    put(&otlp, 0..511);
+    tokio::time::sleep(4 * SECOND).await;
+    assert!(sent().is_empty());
+    tokio::time::sleep(2 * SECOND).await;
+    assert_eq!(sent(), [511]);
+    // Full before its time: the rest waits for its own.
+    put(&otlp, 0..513);
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(sent(), [511, 512]);
+    tokio::time::sleep(4 * SECOND).await;
+    assert_eq!(sent(), [511, 512, 1]);
+    assert_eq!(spans(&otlp), (1024, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_finds_no_room_is_lost() {
+    let collector = Collector::default();
+    let (otlp, worker) = Otlp::with_client(policy(|_| ()), collector.client());
+    put(&otlp, 0..5_000);
+    assert_eq!(spans(&otlp), (0, 2_952, 2_048));
+    let worker = tokio::spawn(worker);
+    otlp.shutdown(SECOND).await.unwrap();
+    worker.await.unwrap();
+    assert_eq!(spans(&otlp), (2_048, 2_952, 0));
+    // The first ones are there, in order.
+    let last = collector.with(|got| got.spans.last().unwrap().span_id.clone());
+    assert_eq!(last, 2_048u64.to_be_bytes());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_for_now_is_sent_again_and_arrives_once() {
+    let collector = Collector::new(Mode::Fail(Code::Unavailable, 3));
+    let (otlp, worker) = Otlp::with_client(policy(|_| ()), collector.client());
+    tokio::spawn(worker);
+    put(&otlp, 0..10);
+    otlp.flush(MINUTE).await.unwrap();
+    assert_eq!(spans(&otlp), (10, 0, 0));
+    // One of the four was the one of metrics, which are nothing: no message at all.
+    assert_eq!(
+        collector.with(|got| (got.requests, got.spans.len())),
+        (4, 10)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_for_good_is_lost_at_once() {
+    for code in [
+        Code::InvalidArgument,
+        Code::Unauthenticated,
+        Code::ResourceExhausted,
+    ] {
+        let collector = Collector::new(Mode::Fail(code, usize::MAX));
+        let (otlp, worker) = Otlp::with_client(policy(|_| ()), collector.client());
+        tokio::spawn(worker);
+        put(&otlp, 0..10);
+        let begun = Instant::now();
+        let fault = otlp.flush(MINUTE).await.unwrap_err();
+        assert_eq!(
+            (fault.lost(), fault.is_late(), fault.is_gone()),
+            (10, false, false)
+        );
+        assert_eq!(
+            (spans(&otlp), begun.elapsed()),
+            ((0, 10, 0), Duration::ZERO)
+        );
+        assert_eq!(collector.with(|got| got.requests), 1, "{code:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_collector_that_never_comes_back_costs_its_time_and_no_more() {
+    for mode in [Mode::Hang, Mode::Fail(Code::Unavailable, usize::MAX)] {
+        let collector = Collector::new(mode);
+        let (otlp, worker) = Otlp::with_client(policy(|_| ()), collector.client());
+        tokio::spawn(worker);
+        put(&otlp, 0..600);
+        let begun = Instant::now();
+        let fault = otlp.flush(MINUTE).await.unwrap_err();
+        // Two batches of ten seconds each.
+        assert_eq!(fault.lost(), 600);
+        assert!(
+            (10 * SECOND..=20 * SECOND).contains(&begun.elapsed()),
+            "{:?}",
+            begun.elapsed()
+        );
+        assert_eq!(spans(&otlp), (0, 600, 0));
+        // It comes back: what comes then arrives.
+        collector.with(|got| got.mode = Mode::Take);
+        put(&otlp, 0..5);
+        otlp.flush(MINUTE).await.unwrap();
+        assert_eq!(spans(&otlp), (5, 600, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_collector_does_not_take_of_a_batch_is_lost() {
+    let collector = Collector::new(Mode::Partial(3));
+    let (otlp, worker) = Otlp::with_client(policy(|_| ()), collector.client());
+    otlp.metrics(snapshot);
+    tokio::spawn(worker);
+    put(&otlp, 0..10);
+    let fault = otlp.flush(MINUTE).await.unwrap_err();
+    assert_eq!(fault.lost(), 6);
+    assert_eq!(spans(&otlp), (7, 3, 0));
+    let points = otlp.metric_tally();
+    assert_eq!((points.sent, points.lost), (0, 3));
+    // It cannot refuse more than there was.
+    collector.with(|got| got.mode = Mode::Partial(1_000));
+    put(&otlp, 0..2);
+    otlp.flush(MINUTE).await.unwrap_err();
+    assert_eq!(spans(&otlp), (7, 5, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_ends_in_its_time_and_counts_the_rest() {
+    let collector = Collector::new(Mode::Hang);
+    let (otlp, worker) = Otlp::with_client(policy(|_| ()), collector.client());
+    let worker = tokio::spawn(worker);
+    put(&otlp, 0..3_000);
+    let begun = Instant::now();
+    let fault = otlp.shutdown(3 * SECOND).await.unwrap_err();
+    assert!(fault.is_late() && begun.elapsed() < 4 * SECOND, "{fault}");
+    worker.await.unwrap();
+    assert_eq!(spans(&otlp), (0, 3_000, 0));
+    assert_eq!(fault.lost(), 2_048);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_dropped_has_lost_what_it_had() {
+    let collector = Collector::default();
+    let (otlp, worker) = Otlp::with_client(policy(|_| ()), collector.client());
+    let worker = tokio::spawn(worker);
+    put(&otlp, 0..100);
+    otlp.flush(MINUTE).await.unwrap();
+    collector.with(|got| got.mode = Mode::Hang);
+    put(&otlp, 0..2_100);
+    // One batch is under way, the others wait.
+    tokio::time::sleep(SECOND).await;
+    let (_, lost, waiting) = spans(&otlp);
+    assert_eq!((lost, waiting), (52, 1_536));
+    worker.abort();
+    assert!(worker.await.unwrap_err().is_cancelled());
+    assert_eq!(spans(&otlp), (100, 2_100, 0));
+    let fault = otlp.flush(MINUTE).await.unwrap_err();
+    assert!(fault.is_gone());
+}
+
+/// Spans from four threads, a worker that is stopped in between: each is sent or lost.
+#[test]
+fn none_is_forgotten_under_load() {
+    let rounds = if std::env::var_os("CHASSIS_LONG").is_some() {
+        200
+    } else {
+        10
+    };
+    for round in 0..rounds {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let collector = Collector::default();
+        let (otlp, worker) = Otlp::with_client(
+            policy(|config| (config.queue, config.batch) = (256, 64)),
+            collector.client(),
+        );
+        let worker = runtime.spawn(worker);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| put(&otlp, 0..2_000));
+            }
+            if round % 2 == 0 {
+                worker.abort();
+            }
+        });
+        if round % 2 == 1 {
+            runtime.block_on(otlp.shutdown(10 * SECOND)).unwrap();
+        }
+        let _ = runtime.block_on(worker);
+        let (sent, lost, waiting) = spans(&otlp);
+        assert_eq!((sent + lost, waiting), (8_000, 0));
+        let arrived = collector.with(|got| got.spans.len() as u64);
+        // Stopped between the answer and its counting, one batch may have arrived that counts as lost.
+        assert!((sent..=sent + 64).contains(&arrived), "{sent} {arrived}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_worker_a_flush_ends_too() {
+    let collector = Collector::default();
+    let (otlp, _worker) = Otlp::with_client(policy(|_| ()), collector.client());
+    put(&otlp, 0..10);
+    for stop in [false, true] {
+        let fault = match stop {
+            false => otlp.flush(SECOND).await,
+            true => otlp.shutdown(SECOND).await,
+        };
+        assert!(fault.unwrap_err().is_late());
+    }
+    assert_eq!(spans(&otlp), (0, 0, 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_kept_of_what_is_switched_off() {
+    let collector = Collector::default();
+    let all_off = policy(|config| config.disabled = true);
+    let (otlp, worker) = Otlp::with_client(all_off, collector.client());
+    put(&otlp, 0..10_000);
+    otlp.metrics(snapshot);
+    assert_eq!(otlp.check().await, []);
+    worker.await;
+    otlp.flush(SECOND).await.unwrap();
+    otlp.shutdown(SECOND).await.unwrap();
+    assert_eq!(spans(&otlp), (0, 0, 0));
+    assert_eq!(collector.with(|got| got.requests), 0);
+
+    let (otlp, worker) = Otlp::with_client(
+        policy(|config| config.traces.disabled = true),
+        collector.client(),
+    );
+    tokio::spawn(worker);
+    otlp.metrics(snapshot);
+    put(&otlp, 0..10);
+    otlp.flush(SECOND).await.unwrap();
+    assert_eq!((spans(&otlp), otlp.metric_tally().sent), ((0, 0, 0), 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn metrics_go_by_themselves_and_a_source_that_panics_stays() {
+    let collector = Collector::default();
+    let (otlp, worker) = Otlp::with_client(policy(|_| ()), collector.client());
+    let mut calls = 0;
+    otlp.metrics(move || {
+        calls += 1;
+        assert_ne!(calls, 2, "planted");
+        snapshot()
+    });
+    tokio::spawn(worker);
+    let taken = || collector.with(|got| got.metrics.len());
+    tokio::time::sleep(59 * SECOND).await;
+    assert_eq!(taken(), 0);
+    tokio::time::sleep(2 * SECOND).await;
+    assert_eq!(taken(), 3);
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(taken(), 3);
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(taken(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_reading_goes_in_parts() {
+    let collector = Collector::default();
+    let (otlp, worker) = Otlp::with_client(policy(|_| ()), collector.client());
+    otlp.metrics(|| {
+        let mut all = snapshot();
+        let many = all.families[0].series[0].clone();
+        all.families[0].series = vec![many; 4_500];
+        all
+    });
+    tokio::spawn(worker);
+    otlp.flush(MINUTE).await.unwrap();
+    assert_eq!(otlp.metric_tally().sent, 4_502);
+    // 2,000 and 2,000 of the first, then what is left of it with the others.
+    assert_eq!(
+        collector.with(|got| (got.requests, got.metrics.len())),
+        (3, 5)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_lost_is_a_metric() {
+    use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
+    #[derive(Default)]
+    struct Lost(Arc<std::sync::atomic::AtomicU64>);
+    impl metrics::Recorder for Lost {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+            assert_eq!(key.name(), "chassis_telemetry_lost_total");
+            match key.labels().next().unwrap().value() {
+                "span" => Counter::from_arc(Arc::clone(&self.0)),
+                _ => Counter::noop(),
+            }
+        }
+        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::noop()
+        }
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
+    let recorder = Arc::new(Lost::default());
+    let refuses =
+        service_fn(async |_: Request<Body>| Err::<Response<Body>, _>(BoxError::from("no")));
+    let (otlp, worker) = Otlp::with_client(policy(|_| ()), refuses);
+    otlp.record(Arc::clone(&recorder));
+    tokio::spawn(worker);
+    put(&otlp, 0..2_100);
+    otlp.flush(2 * MINUTE).await.unwrap_err();
+    let lost = recorder.0.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(lost, 2_100);
+}
+
+#[test]
+fn a_span_needs_no_runtime() {
+    let (otlp, worker) = Otlp::new(policy(|_| ()));
+    otlp.spans().ended(span(1));
+    drop(worker);
+    assert_eq!(spans(&otlp), (0, 1, 0));
+}
