@@ -211,7 +211,7 @@ fn read(shared: &Shared) -> Vec<crate::registry::Snapshot> {
     let read = sources
         .iter_mut()
         .filter_map(|source| {
-            let read = catch_unwind(AssertUnwindSafe(|| source()));
+            let read = catch_unwind(AssertUnwindSafe(source));
             if read.is_err() {
                 tracing::error!(target: "tower_chassis::otlp", "a source of metrics panicked");
             }

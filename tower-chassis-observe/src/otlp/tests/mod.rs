@@ -2,6 +2,7 @@ mod application;
 mod collector;
 mod config;
 mod losses;
+mod rotel;
 mod sockets;
 
 use std::{
@@ -56,8 +57,10 @@ fn put(otlp: &Otlp, spans: std::ops::Range<u64>) {
 }
 
 fn policy(change: impl FnOnce(&mut OtlpConfig)) -> OtlpPolicy {
-    let mut config = OtlpConfig::default();
-    config.service_name = Some("shop".to_owned());
+    let mut config = OtlpConfig {
+        service_name: Some("shop".to_owned()),
+        ..OtlpConfig::default()
+    };
     change(&mut config);
     OtlpPolicy::try_from(config).unwrap()
 }
