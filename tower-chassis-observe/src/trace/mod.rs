@@ -149,7 +149,7 @@ mod propagation;
 mod sampler;
 mod sampling;
 mod server;
-pub(crate) mod sink;
+mod sink;
 mod span;
 mod w3c;
 mod wall;

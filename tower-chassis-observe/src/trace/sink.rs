@@ -135,3 +135,24 @@ impl FinishedSpan {
         self.about.attributes(each);
     }
 }
+
+#[cfg(test)]
+impl FinishedSpan {
+    /// The `n`th span of a trace: a call that was served in 5 ms, of another process, and has failed.
+    pub(crate) fn example(n: u64, started: SystemTime) -> Self {
+        let context = |n: u64| TraceContext::new([7; 16], n.to_be_bytes(), true).unwrap();
+        let request = http::Request::get("/users/7").body(()).unwrap();
+        let mut about = About::served(&request, "http");
+        let failed = http::StatusCode::INTERNAL_SERVER_ERROR;
+        about.ended(tower_chassis_core::Verdict::http(failed), None);
+        Self {
+            context: context(n),
+            state: Some("vendor=x".into()),
+            parent: Some(context(n + 1_000_000).span_id()),
+            remote_parent: true,
+            started,
+            took: Duration::from_millis(5),
+            about,
+        }
+    }
+}

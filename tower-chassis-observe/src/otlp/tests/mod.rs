@@ -10,15 +10,13 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use http::uri::PathAndQuery;
 use metrics::{Label, Unit};
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 
 use super::{Otlp, OtlpConfig, OtlpPolicy};
 use crate::{
-    fault::{Fault, Outcome},
     registry::{Distribution, Family, MetricKind, Series, Snapshot, Value},
-    trace::{FinishedSpan, SpanKind, SpanSink, TraceContext, sink::About},
+    trace::{FinishedSpan, SpanSink},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -27,26 +25,7 @@ const START: Duration = Duration::from_secs(1_700_000_000);
 
 /// The `n`th span of a trace.
 fn span(n: u64) -> FinishedSpan {
-    let context = |n: u64| TraceContext::new([7; 16], n.to_be_bytes(), true).unwrap();
-    FinishedSpan {
-        context: context(n),
-        state: Some("vendor=x".into()),
-        parent: Some(context(n + 1_000_000).span_id()),
-        remote_parent: true,
-        kind: SpanKind::Server,
-        started: UNIX_EPOCH + START,
-        took: Duration::from_millis(5),
-        error: true,
-        about: About {
-            method: (&http::Method::GET).into(),
-            path: PathAndQuery::from_static("/users/7"),
-            route: None,
-            outcome: Outcome {
-                status: Some(500),
-                fault: Fault::Status,
-            },
-        },
-    }
+    FinishedSpan::example(n, UNIX_EPOCH + START)
 }
 
 fn put(otlp: &Otlp, spans: std::ops::Range<u64>) {
