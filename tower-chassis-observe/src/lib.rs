@@ -11,43 +11,16 @@
 //! | | [`CallMetricsLayer`](metrics::CallMetricsLayer) | metrics of calls of any protocol |
 //! | [`trace`] | [`TraceLayer`](trace::TraceLayer), [`ClientTraceLayer`](trace::ClientTraceLayer) | spans, to `tracing` and to a sink; `traceparent`, B3, `baggage` |
 //! | [`access_log`] | [`AccessLogLayer`](access_log::AccessLogLayer) | one line per request |
-//! | [`output`] | – | lines to a file that rolls, a terminal or a writer, without anybody waiting |
-//! | [`health`] | [`HeartbeatLayer`](health::HeartbeatLayer) | liveness, readiness, start-up; gRPC health |
-//! | [`events`] | – | what breakers, retries and limits report |
+//! | [`health`] | [`HeartbeatLayer`](health::HeartbeatLayer) | liveness, readiness, start-up; gRPC's health protocol |
+//! | [`events`] | – | what breakers, retries and limits report; [`Sse`](events::Sse), the same as a stream |
 //! | [`registry`] | – | holds what was measured, for whoever reads it |
 //! | [`prometheus`] | – | the text that Prometheus scrapes |
-#![cfg_attr(
-    feature = "log",
-    doc = "| [`mod@log`] | – | what the application logs with `tracing` |"
-)]
-#![cfg_attr(
-    not(feature = "log"),
-    doc = "| `log` (feature) | – | what the application logs with `tracing` |"
-)]
-//! | [`events`] | – | what breakers, retries and limits report; [`Sse`](events::Sse), the same as a stream |
+//! | `otlp` (feature) | – | spans and metrics to a collector of OpenTelemetry |
+//! | [`output`] | – | lines to a file that rolls, a terminal or a writer, without anybody waiting |
+//! | `log` (feature) | – | what the application logs with `tracing` |
 //! | [`runtime`], [`process`] | – | what tokio's runtime, the allocator and the process do |
-#![cfg_attr(
-    feature = "prometheus",
-    doc = "| [`prometheus`] | – | the text that Prometheus scrapes |"
-)]
-#![cfg_attr(
-    not(feature = "prometheus"),
-    doc = "| `prometheus` (feature) | – | the text that Prometheus scrapes |"
-)]
-#![cfg_attr(
-    feature = "profile",
-    doc = "| [`profile`] | – | CPU profiles in pprof's format |"
-)]
-#![cfg_attr(
-    not(feature = "profile"),
-    doc = "| `profile` (feature) | – | CPU profiles in pprof's format |"
-    feature = "otlp",
-    doc = "| [`otlp`] | – | spans and metrics to a collector of OpenTelemetry |"
-)]
-#![cfg_attr(
-    not(feature = "otlp"),
-    doc = "| `otlp` (feature) | – | spans and metrics to a collector of OpenTelemetry |"
-)]
+//! | `profile` (feature) | – | CPU profiles in pprof's format |
+//! | `vcr` (feature) | `VcrLayer` | the calls of a client, to be given again in tests |
 //!
 //! # Example
 //! ```
@@ -103,10 +76,12 @@ pub mod process;
 #[cfg(feature = "profile")]
 #[cfg_attr(docsrs, doc(cfg(feature = "profile")))]
 pub mod profile;
-#[cfg(feature = "prometheus")]
 pub mod prometheus;
 pub mod registry;
 pub mod runtime;
 pub mod trace;
+#[cfg(feature = "vcr")]
+#[cfg_attr(docsrs, doc(cfg(feature = "vcr")))]
+pub mod vcr;
 
 pub use observe::ObserveLayer;
