@@ -84,7 +84,7 @@ fn left<G: Observe>(guard: G, panicked: bool) {
     } else {
         cause::of_drop()
     };
-    tell(guard, verdict, now);
+    tell(guard, verdict, now, false);
 }
 
 impl<G: Observe> Drop for Held<G> {
@@ -101,15 +101,26 @@ pub(super) struct Told<G: Observe> {
     guard: Option<G>,
     verdict: Verdict,
     now: Instant,
+    at_head: bool,
 }
 
 impl<G: Observe> Told<G> {
     pub(super) const fn new(guard: G, verdict: Verdict, now: Instant) -> Self {
-        let guard = Some(guard);
         Self {
-            guard,
+            guard: Some(guard),
             verdict,
             now,
+            at_head: false,
+        }
+    }
+
+    /// Of one whose call is over with its head.
+    pub(super) const fn at_head(guard: G, verdict: Verdict, now: Instant) -> Self {
+        Self {
+            guard: Some(guard),
+            verdict,
+            now,
+            at_head: true,
         }
     }
 }
@@ -117,21 +128,29 @@ impl<G: Observe> Told<G> {
 impl<G: Observe> Drop for Told<G> {
     #[inline]
     fn drop(&mut self) {
-        tell(self.guard.take(), self.verdict, self.now);
+        tell(self.guard.take(), self.verdict, self.now, self.at_head);
     }
 }
 
 /// Where a panic unwinds already, a second one that got out of here would end the process.
 #[inline]
-fn tell<G: Observe>(guard: G, verdict: Verdict, now: Instant) {
+fn tell<G: Observe>(guard: G, verdict: Verdict, now: Instant, at_head: bool) {
     if thread::panicking() {
-        on_the_way_out(guard, verdict, now);
+        on_the_way_out(guard, verdict, now, at_head);
+    } else if at_head {
+        guard.done_at_head(verdict, now);
     } else {
         guard.done(verdict, now);
     }
 }
 
 #[cold]
-fn on_the_way_out<G: Observe>(guard: G, verdict: Verdict, now: Instant) {
-    let _ = catch_unwind(AssertUnwindSafe(|| guard.done(verdict, now)));
+fn on_the_way_out<G: Observe>(guard: G, verdict: Verdict, now: Instant, at_head: bool) {
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        if at_head {
+            guard.done_at_head(verdict, now);
+        } else {
+            guard.done(verdict, now);
+        }
+    }));
 }

@@ -117,6 +117,9 @@ macro_rules! observe_tuple {
                 // Whoever comes after one that panics hears the same.
                 drop(($(Told::new(self.$field, verdict, now),)+));
             }
+            fn done_at_head(self, verdict: Verdict, now: Instant) {
+                drop(($(Told::at_head(self.$field, verdict, now),)+));
+            }
         }
     };
     (@within $self:ident, $poll:expr, ) => { $poll() };

@@ -159,6 +159,32 @@ async fn a_tuple_tells_all_of_its_parts() {
     }
 }
 
+/// Notes by which of the two it was told that the call is over.
+#[derive(Clone, Default)]
+struct Which(Arc<Mutex<Vec<&'static str>>>);
+impl Observe for Which {
+    fn done(self, _: Verdict, _: Instant) {
+        self.0.lock().unwrap().push("done");
+    }
+    fn done_at_head(self, _: Verdict, _: Instant) {
+        self.0.lock().unwrap().push("done at head");
+    }
+}
+
+#[tokio::test]
+async fn the_parts_of_a_tuple_hear_that_the_head_was_the_end() {
+    let which = Which::default();
+    let guard = || (which.clone(), Log::default(), which.clone());
+    let inner = std::future::ready(answer(200, ""));
+    let head = UntilHead::<Auto>::default();
+    let _ = ResponseFuture::new(inner, guard(), head).await.unwrap();
+    let inner = std::future::ready(answer(200, ""));
+    let end = UntilEnd::<Auto>::default();
+    let _ = ResponseFuture::new(inner, guard(), end).await.unwrap();
+    let told = which.0.lock().unwrap();
+    assert_eq!(*told, ["done at head", "done at head", "done", "done"]);
+}
+
 /// What a call holds further in, and a ticket that must not be told before it is gone.
 struct Inside(Arc<Mutex<bool>>);
 impl Drop for Inside {
