@@ -60,6 +60,7 @@ mod observe;
 mod fault;
 mod json;
 mod method;
+mod route;
 mod streaming;
 mod tally;
 

@@ -1,4 +1,4 @@
-//! The second call of a series allocates nothing.
+//! The second call of a series allocates nothing, nor does the hundred-thousandth.
 #![allow(
     unsafe_code,
     reason = "a global allocator that counts can only be written with it"
@@ -26,6 +26,7 @@ use tower_chassis_observe::{
     access_log::{AccessLogLayer, AccessLogPolicy, Format},
     metrics::{CallMetricsLayer, ClientMetricsLayer, ServerMetricsLayer},
     prometheus::Prometheus,
+    registry::Registry,
     trace::TraceLayer,
 };
 
@@ -148,4 +149,68 @@ fn the_second_call_of_a_series_allocates_nothing() {
     };
     let all = ObserveLayer::new((TraceLayer::new(), log, metrics));
     assert_eq!(allocations(&all, with_trace), 0);
+}
+
+/// What is in memory for one more call: nothing, whether somebody scrapes or not.
+#[test]
+fn a_hundred_thousand_calls_allocate_nothing() {
+    let prometheus = Prometheus::new();
+    let layer = ObserveLayer::new((
+        ServerMetricsLayer::new().recorder(prometheus.recorder()),
+        CallMetricsLayer::new().recorder(prometheus.recorder()),
+        ClientMetricsLayer::new().recorder(prometheus.recorder()),
+    ));
+    let table = RouteTable::new(["/users/{id}".into()]);
+    let service = layer.layer(Matched(table.into()));
+    let grpc = || {
+        let mut request = received();
+        *request.method_mut() = http::Method::POST;
+        let kind = HeaderValue::from_static("application/grpc");
+        request.headers_mut().insert("content-type", kind);
+        request
+    };
+    let call = |mut request: Request<()>| {
+        request.invocation_mut();
+        let service = service.clone();
+        let before = ALLOCATED.get();
+        {
+            let mut call = pin!(service.oneshot(request));
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(call.as_mut().poll(&mut cx).is_ready());
+        }
+        ALLOCATED.get() - before
+    };
+    assert!(call(received()) > 0, "the first call makes something");
+    let calls: usize = (0..100_000).map(|_| call(received())).sum();
+    assert_eq!(calls, 0);
+    call(grpc());
+    let calls: usize = (0..100_000).map(|_| call(grpc())).sum();
+    // The method was never served as gRPC, so its name is kept nowhere and found nowhere: once for each call of
+    // the server and of the client.
+    assert!(calls <= 100_000 * 12, "{calls}");
+    let text = prometheus.render();
+    assert!(text.contains("http_server_request_duration_seconds_count"));
+    assert!(text.contains("} 100001\n"), "{text}");
+}
+
+#[test]
+fn handles_of_the_registry_allocate_nothing() {
+    let registry = Registry::new();
+    let (counter, gauge, histogram) = metrics::with_local_recorder(&registry, || {
+        (
+            metrics::counter!("c"),
+            metrics::gauge!("g"),
+            metrics::histogram!("h"),
+        )
+    });
+    gauge.increment(1.0);
+    let before = ALLOCATED.get();
+    for n in 0..100_000_u32 {
+        counter.increment(1);
+        gauge.increment(1.0);
+        gauge.decrement(1.0);
+        gauge.set(f64::from(n));
+        histogram.record(f64::from(n));
+    }
+    assert_eq!(ALLOCATED.get(), before);
 }

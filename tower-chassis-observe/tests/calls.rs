@@ -320,6 +320,7 @@ async fn histograms_and_gauges_go_on_and_off_while_it_runs() {
                 let config = MetricsConfig {
                     durations,
                     active,
+                    sizes: false,
                     ..MetricsConfig::default()
                 };
                 live.set(MetricsPolicy::try_from(config).unwrap()).unwrap();

@@ -273,7 +273,10 @@ fn eight_threads_and_a_hundred_files_lose_no_line() {
         assert!(text.len() <= 40_000 && text.ends_with('\n'), "{file:?}");
         for line in text.lines() {
             let (writer, n) = line.split_once(' ').unwrap();
-            let (writer, n) = (writer.parse::<usize>().unwrap(), n.parse::<usize>().unwrap());
+            let (writer, n) = (
+                writer.parse::<usize>().unwrap(),
+                n.parse::<usize>().unwrap(),
+            );
             // The lines of a thread are in their order.
             assert_eq!(std::mem::replace(next.entry(writer).or_default(), n + 1), n);
         }

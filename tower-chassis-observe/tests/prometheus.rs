@@ -401,7 +401,7 @@ async fn promtool_finds_nothing() {
     reports.emit(|| Event::ejected("a", "x", Duration::ZERO));
     reports.emit(|| Event::config_applied(1));
     let text = prometheus.render();
-    assert_eq!(text.matches("# HELP").count(), 22, "{text}");
+    assert_eq!(text.matches("# HELP").count(), 26, "{text}");
 
     let spawned = Command::new("promtool")
         .args(["check", "metrics"])

@@ -230,7 +230,7 @@ impl<Req: Carrier> Start<Req> for CallMetrics {
             only,
             services,
         } = &*self.0;
-        let measured = control.begin()?;
+        let measured = control.begin_bare()?;
         let (bound, name) = (measured.names(), request.operation());
         let operation = match only {
             Some(service) => service.operation(bound, &name),

@@ -1,6 +1,6 @@
 //! The metrics of a client.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use http::Request;
 use tokio::time::Instant;
@@ -15,6 +15,10 @@ use super::{
     MetricsHandle, MetricsPolicy, RecorderHandle,
     peers::{Peer, Peers},
     policy::{Control, Measured},
+    progress::Progress,
+    rpc::Rpc,
+    series::{DURATION, REQUEST, RESPONSE, Values},
+    server::rpc_of,
 };
 use crate::{fault::Outcome, method::KnownMethod};
 
@@ -111,13 +115,17 @@ impl<B> Start<Request<B>> for ClientMetrics {
         if measured.active() {
             peer.active(method, |gauge| gauge.increment(1.0));
         }
+        let mut progress = Progress::new(now);
+        if measured.sizes() {
+            progress.announce(request, false);
+        }
         Some(ClientTicket {
             state: Arc::clone(&self.0),
+            rpc: rpc_of(peer.rpcs(), measured, request),
             peer,
             method,
             measured,
-            start: now,
-            head: None,
+            progress,
         })
     }
 }
@@ -138,28 +146,60 @@ pub(crate) fn server_of<B>(request: &Request<B>) -> (&str, Option<u16>) {
 pub struct ClientTicket {
     state: Arc<State>,
     peer: Arc<Peer>,
-    method: KnownMethod,
+    rpc: Option<Arc<Rpc>>,
     measured: Measured,
-    start: Instant,
-    head: Option<Duration>,
+    progress: Progress,
+    method: KnownMethod,
 }
 
 impl Observe for ClientTicket {
     fn head(&mut self, _: Verdict, now: Instant) {
-        self.head = Some(now.saturating_duration_since(self.start));
+        self.progress.head(now);
+    }
+
+    fn data(&mut self, bytes: usize) {
+        self.progress.data(bytes);
     }
 
     fn done(self, verdict: Verdict, now: Instant) {
-        let time = self
-            .head
-            .unwrap_or_else(|| now.saturating_duration_since(self.start));
-        if self.measured.durations() {
-            self.peer
-                .record(self.method, Outcome::client(verdict), time.as_secs_f64());
+        let answered = self.progress.response();
+        self.over(verdict, now, answered);
+    }
+
+    fn done_at_head(mut self, verdict: Verdict, now: Instant) {
+        self.progress.head(now);
+        self.over(verdict, now, None);
+    }
+}
+
+impl ClientTicket {
+    fn over(self, verdict: Verdict, now: Instant, answered: Option<u64>) {
+        let Self {
+            state,
+            peer,
+            rpc,
+            measured,
+            progress,
+            method,
+        } = self;
+        let outcome = Outcome::client(verdict);
+        let mut values = Values::default();
+        if let Some(rpc) = rpc {
+            let seconds = progress.until(now).as_secs_f64();
+            peer.record_rpc(measured.names(), rpc, verdict, outcome, seconds);
+        } else if measured.durations() {
+            values[DURATION] = Some(progress.until_head(now).as_secs_f64());
         }
-        if self.measured.active() {
-            self.peer.active(self.method, |gauge| gauge.decrement(1.0));
+        if measured.sizes() {
+            values[REQUEST] = progress.request(0).map(|bytes| bytes as f64);
+            values[RESPONSE] = answered.map(|bytes| bytes as f64);
         }
-        self.state.control.end();
+        if values != Values::default() {
+            peer.record(method, outcome, values);
+        }
+        if measured.active() {
+            peer.active(method, |gauge| gauge.decrement(1.0));
+        }
+        state.control.end();
     }
 }

@@ -254,13 +254,13 @@ pub(crate) fn describe_to(recorder: &dyn Recorder) {
             Kind::Gauge,
             names::SERVER_CONNECTIONS,
             None,
-            "Connections that a server has.",
+            "Open connections of a server.",
         ),
         (
             Kind::Gauge,
             names::CLIENT_CONNECTIONS,
             None,
-            "Connections that a client has.",
+            "Open connections of a client, idle ones included.",
         ),
         (
             Kind::Counter,

@@ -26,6 +26,20 @@ impl<T> Known<T> {
         }
     }
 
+    /// The one for all that have none of their own.
+    pub(crate) fn others(&self) -> Arc<T> {
+        Arc::clone(&self.others)
+    }
+
+    /// The one that `order` finds, or the one for all others if there are `bound`; none if there is room for it.
+    pub(crate) fn find(&self, bound: usize, order: impl Fn(&T) -> Ordering) -> Option<Arc<T>> {
+        let kept = self.kept.load();
+        match kept.binary_search_by(|there| order(there)) {
+            Ok(at) => Some(Arc::clone(&kept[at])),
+            Err(_) => (kept.len() >= bound).then(|| self.others()),
+        }
+    }
+
     /// The one that `order` finds, made now if there are fewer than `bound`; else the one for all others.
     pub(crate) fn get(
         &self,
@@ -33,16 +47,10 @@ impl<T> Known<T> {
         order: impl Fn(&T) -> Ordering,
         make: impl FnOnce() -> T,
     ) -> Arc<T> {
-        let find = |kept: &[Arc<T>]| kept.binary_search_by(|there| order(there));
-        {
-            let kept = self.kept.load();
-            if let Ok(at) = find(&kept) {
-                return Arc::clone(&kept[at]);
-            }
-            if kept.len() >= bound {
-                return Arc::clone(&self.others);
-            }
+        if let Some(there) = self.find(bound, &order) {
+            return there;
         }
+        let find = |kept: &[Arc<T>]| kept.binary_search_by(|there| order(there));
         let new = Arc::new(make());
         let mut mine = Arc::clone(&new);
         self.kept.rcu(|old| match find(old) {

@@ -3,15 +3,23 @@
 use std::sync::{Arc, OnceLock};
 
 use metrics::{Gauge, Label};
+use tower_chassis_core::Verdict;
 
 use super::{
     OTHER, RecorderHandle,
     known::Known,
     names,
-    series::{Lazy, Series},
+    rpc::{Rpc, Rpcs},
+    series::{Lazy, Series, Values},
     server::push_outcome,
 };
 use crate::{fault::Outcome, method::KnownMethod};
+
+const METRICS: [&str; 3] = [
+    names::CLIENT_DURATION,
+    names::CLIENT_REQUEST_SIZE,
+    names::CLIENT_RESPONSE_SIZE,
+];
 
 /// The servers that were called, by address and port.
 #[derive(Debug)]
@@ -28,6 +36,7 @@ pub(crate) struct Peer {
     port: Option<u16>,
     active: [OnceLock<Gauge>; KnownMethod::COUNT],
     series: Lazy<Series, { KnownMethod::COUNT }>,
+    rpcs: Rpcs,
 }
 
 impl Peers {
@@ -58,6 +67,7 @@ impl Peer {
             port,
             active: std::array::from_fn(|_| OnceLock::new()),
             series: Lazy::default(),
+            rpcs: Rpcs::default(),
         }
     }
 
@@ -70,25 +80,48 @@ impl Peer {
         }
     }
 
-    pub(crate) fn record(&self, method: KnownMethod, outcome: Outcome, seconds: f64) {
+    pub(crate) const fn rpcs(&self) -> &Rpcs {
+        &self.rpcs
+    }
+
+    pub(crate) fn record(&self, method: KnownMethod, outcome: Outcome, values: Values) {
         if let Some(series) = self.series.get(method.index()) {
-            series.record(outcome, seconds, || {
+            series.record(outcome, values, |metric| {
                 let mut labels = self.labels(method);
                 push_outcome(&mut labels, outcome);
-                self.recorder.histogram(names::CLIENT_DURATION, labels)
+                self.recorder.histogram(METRICS[metric], labels)
             });
         }
     }
 
+    pub(crate) fn record_rpc(
+        &self,
+        bound: usize,
+        rpc: Arc<Rpc>,
+        verdict: Verdict,
+        outcome: Outcome,
+        seconds: f64,
+    ) {
+        let rpcs = &self.rpcs;
+        rpcs.record(bound, rpc, verdict, outcome, seconds, |rpc| {
+            let mut labels = rpc.labels(verdict, outcome);
+            self.push_address(&mut labels);
+            self.recorder.histogram(names::RPC_CLIENT_DURATION, labels)
+        });
+    }
+
     fn labels(&self, method: KnownMethod) -> Vec<Label> {
-        let mut labels = vec![
-            Label::from_static_parts("http_request_method", method.label()),
-            Label::new("server_address", self.address.to_string()),
-        ];
+        let method = Label::from_static_parts("http_request_method", method.label());
+        let mut labels = vec![method];
+        self.push_address(&mut labels);
+        labels
+    }
+
+    fn push_address(&self, labels: &mut Vec<Label>) {
+        labels.push(Label::new("server_address", self.address.to_string()));
         if let Some(port) = self.port {
             labels.push(Label::new("server_port", port.to_string()));
         }
-        labels
     }
 }
 

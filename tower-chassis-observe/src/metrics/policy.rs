@@ -29,8 +29,13 @@ pub struct MetricsConfig {
     pub durations: bool,
     /// Whether there is a gauge of the calls that are active. Default true.
     pub active: bool,
-    /// How many servers of a client, services and operations of a service have series of their own, 1 to
-    /// 100,000; those that come later share `_OTHER`. Default 256. A recorder forgets nothing, so a smaller
+    /// Whether the sizes of the bodies of HTTP are recorded. Default true.
+    pub sizes: bool,
+    /// Whether a call of gRPC is measured as one: `rpc.server.call.duration` and `rpc.client.call.duration` in place of the
+    /// durations of HTTP. Default true.
+    pub rpc: bool,
+    /// How many servers of a client, methods of gRPC, services and operations of a service have series of their
+    /// own, 1 to 100,000; those that come later share `_OTHER`. Default 256. A recorder forgets nothing, so a smaller
     /// number takes none away. Of a server the routes are the bound.
     pub names: u32,
 }
@@ -40,6 +45,8 @@ impl Default for MetricsConfig {
         Self {
             durations: true,
             active: true,
+            sizes: true,
+            rpc: true,
             names: 256,
         }
     }
@@ -96,7 +103,9 @@ impl Validate for MetricsPolicy {
 
 const DURATIONS: u64 = 1;
 const ACTIVE: u64 = 2;
-const NAMES_SHIFT: u32 = 2;
+const SIZES: u64 = 4;
+const RPC: u64 = 8;
+const NAMES_SHIFT: u32 = 4;
 
 const BEGAN: usize = 0;
 const ENDED: usize = 1;
@@ -122,6 +131,15 @@ impl Measured {
         self.0 & ACTIVE != 0
     }
 
+    pub(super) const fn sizes(self) -> bool {
+        self.0 & SIZES != 0
+    }
+
+    /// Whether calls of gRPC are apart.
+    pub(super) const fn rpc(self) -> bool {
+        self.0 & RPC != 0 && self.durations()
+    }
+
     pub(super) const fn names(self) -> usize {
         (self.0 >> NAMES_SHIFT) as usize
     }
@@ -138,8 +156,11 @@ impl Control {
             let config = policy.config();
             let durations = if config.durations { DURATIONS } else { 0 };
             let active = if config.active { ACTIVE } else { 0 };
+            let sizes = if config.sizes { SIZES } else { 0 };
+            let rpc = if config.rpc { RPC } else { 0 };
             let names = u64::from(config.names) << NAMES_SHIFT;
-            control.word.store(durations | active | names, Relaxed);
+            let word = durations | active | sizes | rpc | names;
+            control.word.store(word, Relaxed);
         });
         control
     }
@@ -151,8 +172,17 @@ impl Control {
 
     /// A call begins: what of it is measured, if anything is.
     pub(super) fn begin(&self) -> Option<Measured> {
+        self.begin_of(DURATIONS | ACTIVE | SIZES)
+    }
+
+    /// The same, of a call that has no body of HTTP.
+    pub(super) fn begin_bare(&self) -> Option<Measured> {
+        self.begin_of(DURATIONS | ACTIVE)
+    }
+
+    fn begin_of(&self, any: u64) -> Option<Measured> {
         let measured = Measured(self.word.load(Relaxed));
-        if !measured.durations() && !measured.active() {
+        if measured.0 & any == 0 {
             return None;
         }
         self.tally.count(BEGAN);

@@ -24,46 +24,66 @@ impl<T: Default, const N: usize> Lazy<T, N> {
     }
 }
 
+/// What is measured of a call, as far as it is known: seconds until the head, and bytes of both bodies.
+pub(crate) type Values = [Option<f64>; 3];
+
+pub(crate) const DURATION: usize = 0;
+pub(crate) const REQUEST: usize = 1;
+pub(crate) const RESPONSE: usize = 2;
+
 /// The histograms of one route and method, by outcome.
 #[derive(Debug, Default)]
-pub(crate) struct Series(Lazy<Page, PAGES>);
+pub(crate) struct Series(Lazy<Page, FAULTS>);
 
-#[derive(Debug)]
-struct Page([OnceLock<Histogram>; SLOTS]);
-
-impl Default for Page {
-    fn default() -> Self {
-        Self(array::from_fn(|_| OnceLock::new()))
-    }
-}
+type Page = Lazy<Slot, SLOTS>;
+type Slot = [OnceLock<Histogram>; 3];
 
 impl Series {
-    /// Records `seconds`, in the histogram that `make` makes for this outcome.
-    pub(crate) fn record(&self, outcome: Outcome, seconds: f64, make: impl Fn() -> Histogram) {
-        match self.slot(outcome) {
-            Some(slot) => slot.get_or_init(make).record(seconds),
-            // A status that has no name: rare, and not worth a slot.
-            None => make().record(seconds),
+    /// Records what there is of `values`, in the histograms that `make` makes for this outcome.
+    pub(crate) fn record(
+        &self,
+        outcome: Outcome,
+        values: Values,
+        make: impl Fn(usize) -> Histogram,
+    ) {
+        let slot = self.slot(outcome);
+        for (at, value) in values.into_iter().enumerate() {
+            let Some(value) = value else { continue };
+            match slot.and_then(|slot| slot.get(at)) {
+                Some(histogram) => histogram.get_or_init(|| make(at)).record(value),
+                // A status that has no name: rare, and not worth a slot.
+                None => make(at).record(value),
+            }
         }
     }
 
-    fn slot(&self, outcome: Outcome) -> Option<&OnceLock<Histogram>> {
-        let (page, slot) = match outcome.fault {
-            Fault::None => (0, status_slot(outcome.status)?),
-            Fault::Status => (1, status_slot(outcome.status)?),
-            Fault::Timeout => (2, status_slot(outcome.status)?),
-            Fault::Unreachable => (3, status_slot(outcome.status)?),
-            Fault::Cancelled => (4, status_slot(outcome.status)?),
-            Fault::Refused => (5, status_slot(outcome.status)?),
-            Fault::Other => (6, status_slot(outcome.status)?),
+    fn slot(&self, outcome: Outcome) -> Option<&Slot> {
+        let slot = match outcome.fault {
             // Its status is always 200.
-            Fault::Grpc(code) => (7, usize::from(code)),
+            Fault::Grpc(code) => usize::from(code),
+            _ => status_slot(outcome.status)?,
         };
-        self.0.get(page)?.0.get(slot)
+        self.0.get(fault_page(outcome.fault))?.get(slot)
     }
 }
 
-const PAGES: usize = 8;
+/// How many kinds of faults there are, none among them.
+pub(crate) const FAULTS: usize = 8;
+
+/// The place of a kind of fault among all.
+pub(crate) const fn fault_page(fault: Fault) -> usize {
+    match fault {
+        Fault::None => 0,
+        Fault::Status => 1,
+        Fault::Timeout => 2,
+        Fault::Unreachable => 3,
+        Fault::Cancelled => 4,
+        Fault::Refused => 5,
+        Fault::Other => 6,
+        Fault::Grpc(_) => 7,
+    }
+}
+
 /// The registered status codes, 499 and none.
 const SLOTS: usize = 65;
 

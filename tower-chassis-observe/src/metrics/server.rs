@@ -3,27 +3,29 @@
 use std::{
     array, fmt,
     sync::{Arc, OnceLock},
-    time::Duration,
 };
 
-use http::{Request, Version, uri::Scheme};
+use http::{Method, Request, Version, uri::Scheme};
 use metrics::{Gauge, Label};
 use tokio::time::Instant;
 use tower_chassis_core::{
-    Carrier, Live, Verdict,
-    invocation::RouteSlot,
+    Live, Verdict,
     settle::{Observe, UntilEnd},
-    verdict::Auto,
+    verdict::{Auto, is_grpc},
     wire::Start,
 };
 
 use super::{
-    MetricsHandle, MetricsPolicy, RecorderHandle, names,
+    MetricsHandle, MetricsPolicy, OTHER, RecorderHandle,
+    known::Known,
+    names,
     policy::{Control, Measured},
+    progress::Progress,
     routes::Routes,
-    series::{Lazy, Series},
+    rpc::{Rpc, Rpcs},
+    series::{DURATION, Lazy, REQUEST, RESPONSE, Series, Values},
 };
-use crate::{fault::Outcome, method::KnownMethod};
+use crate::{fault::Outcome, method::KnownMethod, route::Route};
 
 observer_layer! {
     /// Measures the requests that a server serves. See the [module](super).
@@ -84,6 +86,14 @@ const SCHEMES: [&str; 2] = ["http", "https"];
 const VERSIONS: [&str; 5] = ["0.9", "1.0", "1.1", "2", "3"];
 const LINES: usize = SCHEMES.len() * VERSIONS.len();
 
+/// Templates of other routers that have series of their own.
+const TEMPLATES: usize = 1_000;
+const METRICS: [&str; 3] = [
+    names::SERVER_DURATION,
+    names::SERVER_REQUEST_SIZE,
+    names::SERVER_RESPONSE_SIZE,
+];
+
 /// The series of a route: by method, by scheme and version, by outcome.
 type Methods = Lazy<Lazy<Series, LINES>, { KnownMethod::COUNT }>;
 
@@ -93,6 +103,24 @@ struct State {
     scheme: u8,
     active: [[OnceLock<Gauge>; SCHEMES.len()]; KnownMethod::COUNT],
     routes: Routes<Methods>,
+    /// Of other routers.
+    templates: Known<Template>,
+    rpcs: Rpcs,
+}
+
+/// A route of another router, with its series.
+struct Template {
+    name: Box<str>,
+    methods: Methods,
+}
+
+impl Template {
+    fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            methods: Methods::default(),
+        }
+    }
 }
 
 impl ServerMetrics {
@@ -104,6 +132,8 @@ impl ServerMetrics {
             scheme,
             active,
             routes: Routes::default(),
+            templates: Known::new(Template::new(OTHER)),
+            rpcs: Rpcs::default(),
         }))
     }
 
@@ -149,13 +179,17 @@ impl<B> Start<Request<B>> for ServerMetrics {
         if measured.active() {
             self.0.active(line, |gauge| gauge.increment(1.0));
         }
-        let route = request.invocation_mut().route_slot();
+        let mut progress = Progress::new(now);
+        if measured.sizes() {
+            progress.announce(request, true);
+        }
+        let rpc = rpc_of(&self.0.rpcs, measured, request);
         Some(ServerTicket {
             state: Arc::clone(&self.0),
-            route,
+            route: Route::of(request),
+            rpc,
             measured,
-            start: now,
-            head: None,
+            progress,
             line,
         })
     }
@@ -172,15 +206,15 @@ impl State {
         }
     }
 
-    fn record(&self, route: &RouteSlot, line: Line, outcome: Outcome, time: Duration) {
-        self.routes.with(route.get(), |methods, template| {
+    fn record(&self, route: &Route, line: Line, outcome: Outcome, values: Values) {
+        let record = |methods: &Methods, template: Option<&str>| {
             let Some(series) = methods
                 .get(line.method.index())
                 .and_then(|lines| lines.get(line.index()))
             else {
                 return;
             };
-            series.record(outcome, time.as_secs_f64(), || {
+            series.record(outcome, values, |metric| {
                 let mut labels = line.labels();
                 let version = VERSIONS
                     .get(usize::from(line.version))
@@ -195,10 +229,25 @@ impl State {
                     None => Label::from_static_parts("http_route", "unmatched"),
                 });
                 push_outcome(&mut labels, outcome);
-                self.recorder.histogram(names::SERVER_DURATION, labels)
+                self.recorder.histogram(METRICS[metric], labels)
             });
-        });
+        };
+        if let Some(template) = route.foreign() {
+            let template = self.templates.get(
+                TEMPLATES,
+                |there| (*there.name).cmp(template),
+                || Template::new(template),
+            );
+            return record(&template.methods, Some(&template.name));
+        }
+        self.routes.with(route.slot().get(), record);
     }
+}
+
+/// The method that a request calls, if it is gRPC and that is apart.
+pub(super) fn rpc_of<B>(rpcs: &Rpcs, measured: Measured, request: &Request<B>) -> Option<Arc<Rpc>> {
+    let apart = measured.rpc() && *request.method() == Method::POST && is_grpc(request.headers());
+    apart.then(|| rpcs.of(measured.names(), request.uri().path()))
 }
 
 /// Adds the labels of an outcome.
@@ -258,10 +307,10 @@ fn version_index(version: Version) -> u8 {
 #[derive(Debug)]
 pub struct ServerTicket {
     state: Arc<State>,
-    route: RouteSlot,
+    route: Route,
+    rpc: Option<Arc<Rpc>>,
     measured: Measured,
-    start: Instant,
-    head: Option<Duration>,
+    progress: Progress,
     line: Line,
 }
 
@@ -273,20 +322,70 @@ impl fmt::Debug for State {
 
 impl Observe for ServerTicket {
     fn head(&mut self, _: Verdict, now: Instant) {
-        self.head = Some(now.saturating_duration_since(self.start));
+        self.progress.head(now);
+    }
+
+    fn data(&mut self, bytes: usize) {
+        self.progress.data(bytes);
     }
 
     fn done(self, verdict: Verdict, now: Instant) {
-        let time = self
-            .head
-            .unwrap_or_else(|| now.saturating_duration_since(self.start));
-        if self.measured.durations() {
-            self.state
-                .record(&self.route, self.line, Outcome::server(verdict), time);
+        let answered = self.progress.response();
+        self.over(verdict, now, answered);
+    }
+
+    fn done_at_head(mut self, verdict: Verdict, now: Instant) {
+        self.progress.head(now);
+        // Its body is yet to come, or there is none because there is no response.
+        self.over(verdict, now, None);
+    }
+}
+
+impl ServerTicket {
+    fn over(self, verdict: Verdict, now: Instant, answered: Option<u64>) {
+        let Self {
+            state,
+            route,
+            rpc,
+            measured,
+            progress,
+            line,
+        } = self;
+        let outcome = Outcome::server(verdict);
+        let mut values = Values::default();
+        if let Some(rpc) = rpc {
+            let seconds = progress.until(now).as_secs_f64();
+            state
+                .rpcs
+                .record(measured.names(), rpc, verdict, outcome, seconds, |rpc| {
+                    let labels = rpc.labels(verdict, outcome);
+                    state.recorder.histogram(names::RPC_SERVER_DURATION, labels)
+                });
+        } else if measured.durations() {
+            values[DURATION] = Some(progress.until_head(now).as_secs_f64());
         }
-        if self.measured.active() {
-            self.state.active(self.line, |gauge| gauge.decrement(1.0));
+        if measured.sizes() {
+            let received = route.slot().received_bytes();
+            values[REQUEST] = progress.request(received).map(|bytes| bytes as f64);
+            values[RESPONSE] = answered.map(|bytes| bytes as f64);
         }
-        self.state.control.end();
+        if values != Values::default() {
+            state.record(&route, line, outcome, values);
+        }
+        if measured.active() {
+            state.active(line, |gauge| gauge.decrement(1.0));
+        }
+        state.control.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ticket_is_small() {
+        let axum = if cfg!(feature = "axum") { 16 } else { 0 };
+        assert_eq!(size_of::<Option<ServerTicket>>(), 80 + axum);
     }
 }
