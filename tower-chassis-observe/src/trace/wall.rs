@@ -26,11 +26,19 @@ static ANCHOR: OnceLock<Anchor> = OnceLock::new();
 
 fn anchor() -> &'static Anchor {
     ANCHOR.get_or_init(|| Anchor {
-        // The real one, so that a runtime whose time is paused does not mislead the others.
-        base: std::time::Instant::now().into(),
+        base: real_now(),
         wall: AtomicU64::new(since_1970()),
         ask_at: AtomicU64::new(ASK_AFTER),
     })
+}
+
+/// Also in a runtime whose time is paused, which would mislead the others of the process.
+#[allow(
+    clippy::disallowed_types,
+    reason = "the wall clock is not paused either"
+)]
+fn real_now() -> Instant {
+    std::time::Instant::now().into()
 }
 
 fn since_1970() -> u64 {
@@ -63,7 +71,7 @@ pub(super) fn at(then: Instant, now: Instant) -> SystemTime {
             .compare_exchange(ask_at, next, Relaxed, Relaxed)
             .is_ok()
     {
-        let real = nanos(anchor.base.into_std().elapsed());
+        let real = nanos(real_now().saturating_duration_since(anchor.base));
         anchor
             .wall
             .store(since_1970().saturating_sub(real), Relaxed);
