@@ -1,4 +1,5 @@
 mod application;
+mod chain;
 mod collector;
 mod config;
 mod losses;
