@@ -1,6 +1,13 @@
 //! Whether what was set up fits together: what does not is silent otherwise.
 
-use std::{fmt, sync::PoisonError, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{PoisonError, atomic::Ordering::Relaxed},
+    task::Poll,
+    time::Duration,
+};
 
 use opentelemetry::{
     global,
@@ -11,7 +18,7 @@ use tower_chassis_core::trace::TraceContext;
 
 use super::{
     config::{Protocol, Target},
-    deliver::{Partial, Signal, said},
+    deliver::{Signal, said},
     handle::Otlp,
     processor::{PROBE, within},
 };
@@ -106,14 +113,26 @@ impl Otlp {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let mut misfits = self.here();
-        if let Some((mut spans, target)) = senders.spans {
-            let answer = timeout(PATIENCE, spans.attempt(&[])).await;
-            misfits.extend(unreachable("span", &target, answer));
-        }
-        if let Some((mut points, target)) = senders.points {
-            let answer = timeout(PATIENCE, points.attempt(&[])).await;
-            misfits.extend(unreachable("metric", &target, answer));
-        }
+        // Both at once, so that it takes no longer than the slower one.
+        let spans = asked(senders.spans);
+        let points = asked(senders.points);
+        let (mut spans, mut points) = (pin!(spans), pin!(points));
+        let (mut of_spans, mut of_points) = (None, None);
+        poll_fn(|cx| {
+            if of_spans.is_none() {
+                of_spans = ready_or_none(spans.as_mut().poll(cx));
+            }
+            if of_points.is_none() {
+                of_points = ready_or_none(points.as_mut().poll(cx));
+            }
+            match (&of_spans, &of_points) {
+                (Some(_), Some(_)) => Poll::Ready(()),
+                _ => Poll::Pending,
+            }
+        })
+        .await;
+        misfits.extend(of_spans.flatten());
+        misfits.extend(of_points.flatten());
         for misfit in &misfits {
             tracing::warn!(target: "tower_chassis::otlp", "{misfit}");
         }
@@ -162,19 +181,28 @@ impl Otlp {
     }
 }
 
-fn unreachable(
-    signal: &'static str,
-    target: &Target,
-    answer: Result<Result<Partial, tonic::Status>, tokio::time::error::Elapsed>,
-) -> Option<Misfit> {
-    let why = match answer {
+fn ready_or_none<T>(poll: Poll<T>) -> Option<T> {
+    match poll {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
+
+/// Whether a collector takes an empty message; if there is one.
+async fn asked<S: Signal>(sender: Option<(S, Target)>) -> Option<Misfit>
+where
+    S::Batch: 'static,
+    for<'a> &'a S::Batch: Default,
+{
+    let (mut signal, target) = sender?;
+    let why = match timeout(PATIENCE, signal.attempt(Default::default())).await {
         Ok(Ok(_)) => return None,
         Ok(Err(status)) => said(&status),
         Err(_) => "no answer in 5 s".to_owned(),
     };
     let authority = target.uri.authority();
     Some(Misfit::Unreachable {
-        signal,
+        signal: S::NAME,
         endpoint: authority.map_or_else(String::new, ToString::to_string),
         protocol: target.protocol,
         why,

@@ -104,8 +104,8 @@ impl<S: Signal> Exporter<S> {
         }
     }
 
-    /// Sends a batch; says how many of it were lost. Dropped, it has counted none of them.
-    pub(super) async fn deliver(&mut self, batch: &S::Batch) -> u64 {
+    /// Sends a batch, and counts it. Dropped, it has counted nothing.
+    pub(super) async fn deliver(&mut self, batch: &S::Batch) {
         let count = S::count(batch);
         let (lost, why) = match self.attempts(batch).await {
             Ok(partial) => {
@@ -121,7 +121,6 @@ impl<S: Signal> Exporter<S> {
         if !why.is_empty() {
             self.say(&why);
         }
-        lost
     }
 
     async fn attempts(&mut self, batch: &S::Batch) -> Result<Partial, Status> {

@@ -12,7 +12,7 @@ use std::{
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode,
-    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
+    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, USER_AGENT},
 };
 use http_body_util::{BodyExt, Full, Limited};
 use tonic::{Code, Status, metadata::MetadataMap};
@@ -29,6 +29,8 @@ const ANSWER: usize = 4 << 20;
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const GZIP: HeaderValue = HeaderValue::from_static("gzip");
+const US: HeaderValue =
+    HeaderValue::from_static(concat!("tower-chassis/", env!("CARGO_PKG_VERSION")));
 const GRPC_ENCODING: &str = "grpc-encoding";
 const GRPC_STATUS: &str = "grpc-status";
 /// Whether it is compressed, and how long it is.
@@ -67,6 +69,7 @@ impl Service<Request<tonic::body::Body>> for Envelope {
             let (mut parts, body) = request.into_parts();
             let mut bytes = body.collect().await?.to_bytes();
             parts.uri = target.uri.clone();
+            parts.headers.insert(USER_AGENT, US);
             parts.headers.extend(target.headers.clone());
             let grpc = target.protocol == Protocol::Grpc;
             if grpc {

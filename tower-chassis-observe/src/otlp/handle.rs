@@ -297,7 +297,7 @@ impl Otlp {
     /// Dropped early it is sent nevertheless.
     ///
     /// # Errors
-    /// Something was lost, it took longer than `within`, or the worker is gone.
+    /// Something was lost meanwhile, it took longer than `within`, or the worker is gone.
     pub async fn flush(&self, within: Duration) -> Result<(), FlushError> {
         self.tell(false, within).await
     }
@@ -316,6 +316,7 @@ impl Otlp {
 
     async fn tell(&self, stop: bool, within: Duration) -> Result<(), FlushError> {
         let deadline = Instant::now() + within;
+        let before = self.lost();
         let mut fault = FlushError::default();
         let mut answers = Vec::new();
         for commands in &self.0.commands {
@@ -329,8 +330,7 @@ impl Otlp {
         let mut open = Vec::new();
         for mut answer in answers {
             match timeout_at(deadline, &mut answer).await {
-                Ok(Ok(lost)) => fault.lost += lost,
-                Ok(Err(_)) => fault.gone = true,
+                Ok(answer) => fault.gone |= answer.is_err(),
                 Err(_) => {
                     fault.late = true;
                     open.push(answer);
@@ -338,14 +338,13 @@ impl Otlp {
             }
         }
         if stop && fault.late {
-            let before = self.lost();
             self.0.abort.notify_one();
             for answer in open {
                 // Gone with the worker, if somebody polls it.
                 let _ = timeout(AFTER, answer).await;
             }
-            fault.lost += self.lost().saturating_sub(before);
         }
+        fault.lost = self.lost().saturating_sub(before);
         if fault == FlushError::default() {
             Ok(())
         } else {
@@ -389,7 +388,7 @@ pub struct FlushError {
 }
 
 impl FlushError {
-    /// How many spans and points of metrics were lost.
+    /// How many spans and points of metrics were lost meanwhile.
     #[must_use]
     pub const fn lost(&self) -> u64 {
         self.lost

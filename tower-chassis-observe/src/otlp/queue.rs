@@ -2,10 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{
-        AtomicBool,
-        Ordering::{AcqRel, Release},
-    },
+    atomic::{AtomicBool, Ordering::AcqRel},
 };
 
 use tokio::sync::{Notify, mpsc};
@@ -53,6 +50,7 @@ impl Queue {
 
     /// The worker is awake: what comes from now on may ring again.
     pub(super) fn heard(&self) {
-        self.rung.store(false, Release);
+        // Not a store: what was put before somebody found that it had been rung must be seen.
+        self.rung.swap(false, AcqRel);
     }
 }

@@ -22,11 +22,11 @@ use super::{
     message::{Item, Points, Spans, batches},
 };
 
-/// Says that everything is to be sent now; the answer is how many were lost of it.
+/// Says that everything is to be sent now; it is answered when that was done.
 pub(super) struct Command {
     /// Whether it is the last one.
     pub(super) stop: bool,
-    pub(super) done: oneshot::Sender<u64>,
+    pub(super) done: oneshot::Sender<()>,
 }
 
 /// Sends what [`Otlp`](super::Otlp) collects: a future to be spawned, on any runtime of tokio, also one with a single
@@ -139,7 +139,6 @@ pub(super) async fn spans(
         } else {
             due.set(sleep(config.every));
         }
-        let mut lost = 0;
         while left > 0 {
             while batch.len() < size.min(left) {
                 match items.try_recv() {
@@ -151,11 +150,11 @@ pub(super) async fn spans(
                 break;
             }
             left = left.saturating_sub(batch.len());
-            lost += exporter.deliver(&batch).await;
+            exporter.deliver(&batch).await;
             batch.clear();
         }
         shared.report();
-        if finished(woken, lost) {
+        if finished(woken) {
             return;
         }
     }
@@ -173,26 +172,25 @@ pub(super) async fn metrics(
         let woken = woken(&mut commands, None, due.as_mut()).await;
         due.set(sleep(every));
         shared.report();
-        let mut lost = 0;
         for snapshot in read(&shared) {
             for batch in batches(&snapshot) {
                 shared.points.offered(Points::count(&batch));
-                lost += exporter.deliver(&batch).await;
+                exporter.deliver(&batch).await;
             }
         }
         shared.report();
-        if finished(woken, lost) {
+        if finished(woken) {
             return;
         }
     }
 }
 
-/// Says what was lost to who asked; whether it was the last time.
-fn finished(woken: Woken, lost: u64) -> bool {
+/// Answers who asked; whether it was for the last time.
+fn finished(woken: Woken) -> bool {
     match woken {
         Woken::Told(command) => {
             // Who asked may have left.
-            let _ = command.done.send(lost);
+            let _ = command.done.send(());
             command.stop
         }
         _ => false,

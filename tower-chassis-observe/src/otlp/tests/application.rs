@@ -177,3 +177,59 @@ async fn a_collector_that_is_not_there_is_said() {
     let found = otlp.check().await;
     assert!(found[0].to_string().contains("404"), "{found:?}");
 }
+
+#[tokio::test]
+async fn what_sends_sends_nothing_of_itself() {
+    use tracing_subscriber::filter::LevelFilter;
+    for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
+        let collector = Collector::default();
+        let address = match protocol {
+            Protocol::Grpc => collector.grpc().await,
+            Protocol::HttpProtobuf => collector.http().await,
+        };
+        let (otlp, worker) = Otlp::new(policy(|config| {
+            config.endpoint = Some(format!("http://{address}"));
+            config.protocol = protocol;
+        }));
+        let layer = otlp.layer_at(LevelFilter::TRACE);
+        let subscriber = tracing_subscriber::registry().with(layer);
+        let _in_force = tracing::subscriber::set_default(subscriber);
+        tokio::spawn(worker);
+        for n in 1..=5 {
+            tracing::trace_span!("theirs").in_scope(|| ());
+            otlp.flush(5 * SECOND).await.unwrap();
+            let names = collector.with(|got| {
+                let names = got.spans.iter().map(|span| span.name.clone());
+                names.collect::<Vec<_>>()
+            });
+            assert_eq!(names, vec!["theirs"; n]);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_a_call_that_is_not_sampled_nothing_is() {
+    use crate::trace::TraceLayer;
+    use tower::{ServiceBuilder, ServiceExt, service_fn};
+    let collector = Collector::default();
+    let (otlp, worker) = Otlp::with_client(policy(|_| ()), collector.client());
+    tokio::spawn(worker);
+    let subscriber = tracing_subscriber::registry().with(otlp.layer());
+    let _in_force = tracing::subscriber::set_default(subscriber);
+    for flags in ["00", "01"] {
+        let service = ServiceBuilder::new()
+            .layer(TraceLayer::new().sink(otlp.spans()))
+            .service(service_fn(async |_: http::Request<()>| {
+                tracing::info_span!("theirs").in_scope(|| ());
+                Ok::<_, tower_chassis_core::BoxError>(http::Response::new(
+                    tower_chassis_core::Body::empty(),
+                ))
+            }));
+        let parent = format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}");
+        let request = http::Request::get("/").header("traceparent", parent);
+        service.oneshot(request.body(()).unwrap()).await.unwrap();
+        otlp.flush(MINUTE).await.unwrap();
+        let count = collector.with(|got| got.spans.len());
+        assert_eq!(count, if flags == "00" { 0 } else { 2 });
+    }
+}

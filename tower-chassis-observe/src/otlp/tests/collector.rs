@@ -5,7 +5,14 @@ use std::{collections::HashSet, convert::Infallible, net::SocketAddr};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper::{
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    service::TowerToHyperService,
+};
 use opentelemetry_proto::tonic::{
     collector::{
         metrics::v1::{
@@ -21,13 +28,16 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
     trace::v1::Span,
 };
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    task::{JoinHandle, JoinSet},
+};
 use tonic::{Code, Status, service::Routes};
 use tower::ServiceExt;
 use tower_chassis_core::{Body, BoxError};
 use tower_service::Service;
 
-use super::Shared;
+use super::{super::Protocol, Shared};
 
 /// What it does with a message.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +63,19 @@ pub(super) struct Got {
     pub(super) headers: Vec<HeaderMap>,
     /// Also those that failed.
     pub(super) requests: usize,
+}
+
+pub(super) struct Listening {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Listening {
+    /// Closes the port and all connections.
+    pub(super) async fn stop(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
 }
 
 #[derive(Clone, Default)]
@@ -118,44 +141,47 @@ impl Collector {
         })
     }
 
-    /// Listens for gRPC.
+    /// Listens for gRPC, as long as the test runs.
     pub(super) async fn grpc(&self) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let routes = self.routes();
-        tokio::spawn(async move {
-            loop {
-                let (socket, _) = listener.accept().await.unwrap();
-                let service = hyper_util::service::TowerToHyperService::new(routes.clone());
-                tokio::spawn(async move {
-                    let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                    let _ = server.serve_connection(TokioIo::new(socket), service).await;
-                });
-            }
-        });
-        address
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        self.listen(Protocol::Grpc, any).await.address
     }
 
-    /// Listens for protobuf over HTTP.
+    /// Listens for protobuf over HTTP, as long as the test runs.
     pub(super) async fn http(&self) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        self.listen(Protocol::HttpProtobuf, any).await.address
+    }
+
+    pub(super) async fn listen(&self, protocol: Protocol, at: SocketAddr) -> Listening {
+        let listener = TcpListener::bind(at).await.unwrap();
         let address = listener.local_addr().unwrap();
         let collector = self.clone();
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
+                let socket = TokioIo::new(socket);
                 let collector = collector.clone();
-                let service = hyper::service::service_fn(move |request| {
-                    let collector = collector.clone();
-                    async move { Ok::<_, Infallible>(collector.over_http(request).await) }
-                });
-                tokio::spawn(async move {
-                    let server = hyper::server::conn::http1::Builder::new();
-                    let _ = server.serve_connection(TokioIo::new(socket), service).await;
-                });
+                match protocol {
+                    Protocol::Grpc => {
+                        let service = TowerToHyperService::new(collector.routes());
+                        let server = http2::Builder::new(TokioExecutor::new());
+                        let served = server.serve_connection(socket, service);
+                        connections.spawn(async move { drop(served.await) });
+                    }
+                    Protocol::HttpProtobuf => {
+                        let service = service_fn(move |request| {
+                            let collector = collector.clone();
+                            async move { Ok::<_, Infallible>(collector.over_http(request).await) }
+                        });
+                        let served = http1::Builder::new().serve_connection(socket, service);
+                        connections.spawn(async move { drop(served.await) });
+                    }
+                }
             }
         });
-        address
+        Listening { address, task }
     }
 
     /// A message without a frame, as the specification of OTLP over HTTP has it.

@@ -341,3 +341,136 @@ fn a_span_needs_no_runtime() {
     drop(worker);
     assert_eq!(spans(&otlp), (0, 1, 0));
 }
+
+/// What a model of it says: of spans that were put, some found no room, some were taken, some were not.
+#[derive(Clone, Debug)]
+enum Step {
+    Put(u64),
+    Wait(u64),
+    Flush,
+    Now(Mode),
+}
+
+fn steps() -> impl proptest::strategy::Strategy<Value = Vec<Step>> {
+    use proptest::prelude::*;
+    let mode = prop_oneof![
+        3 => Just(Mode::Take),
+        1 => Just(Mode::Hang),
+        1 => (0..9_usize).prop_map(|times| Mode::Fail(Code::Unavailable, times)),
+        1 => Just(Mode::Fail(Code::Unavailable, usize::MAX)),
+        1 => (0..3_usize).prop_map(|times| Mode::Fail(Code::InvalidArgument, times)),
+    ];
+    let step = prop_oneof![
+        4 => (0..120_u64).prop_map(Step::Put),
+        3 => (0..7_000_u64).prop_map(Step::Wait),
+        1 => Just(Step::Flush),
+        2 => mode.prop_map(Step::Now),
+    ];
+    prop::collection::vec(step, 0..40)
+}
+
+#[test]
+fn whatever_happens_each_span_is_sent_once_or_lost_once() {
+    let mut config = proptest::test_runner::Config::with_cases(256);
+    if std::env::var_os("CHASSIS_LONG").is_some() {
+        config.cases = 10_000;
+    }
+    let mut runner = proptest::test_runner::TestRunner::new(config);
+    runner
+        .run(&steps(), |steps| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .start_paused(true)
+                .build()
+                .unwrap();
+            runtime.block_on(happens(steps));
+            Ok(())
+        })
+        .unwrap();
+}
+
+async fn happens(steps: Vec<Step>) {
+    const BATCH: u64 = 16;
+    let collector = Collector::default();
+    let (otlp, worker) = Otlp::with_client(
+        policy(|config| (config.queue, config.batch) = (100, BATCH as u32)),
+        collector.client(),
+    );
+    let worker = tokio::spawn(worker);
+    let mut offered = 0;
+    for step in steps {
+        match step {
+            Step::Put(count) => {
+                let (_, lost, waiting) = spans(&otlp);
+                put(&otlp, offered..offered + count);
+                offered += count;
+                // Nothing else ran meanwhile: what found no room is known.
+                let room = 100 - waiting as u64;
+                let (_, now, waiting) = spans(&otlp);
+                assert_eq!(now - lost, count.saturating_sub(room));
+                assert!(waiting <= 100);
+            }
+            Step::Wait(millis) => tokio::time::sleep(Duration::from_millis(millis)).await,
+            Step::Flush => {
+                let (_, before, _) = spans(&otlp);
+                let answer = otlp.flush(30 * MINUTE).await;
+                let (_, lost, waiting) = spans(&otlp);
+                assert_eq!(waiting, 0);
+                let said = answer.err().map_or(0, |fault| fault.lost());
+                assert_eq!(said, lost - before);
+            }
+            Step::Now(mode) => collector.with(|got| got.mode = mode),
+        }
+        let (sent, lost, waiting) = spans(&otlp);
+        let under_way = offered - sent - lost - waiting as u64;
+        assert!(under_way <= BATCH, "{under_way}");
+        // In order, none twice.
+        collector.with(|got| {
+            let ids = got.spans.iter().map(|span| &span.span_id);
+            assert!(ids.clone().zip(ids.skip(1)).all(|(a, b)| a < b));
+            assert!(got.batches.iter().all(|&count| count as u64 <= BATCH));
+        });
+    }
+    let _ = otlp.shutdown(30 * MINUTE).await;
+    worker.await.unwrap();
+    let (sent, lost, waiting) = spans(&otlp);
+    assert_eq!((sent + lost, waiting), (offered, 0));
+    assert_eq!(sent, collector.with(|got| got.spans.len() as u64));
+}
+
+/// A worker that is dropped between any two of its polls.
+#[tokio::test(start_paused = true)]
+async fn a_worker_may_be_dropped_at_any_poll() {
+    use std::{future::Future, pin::pin, task};
+    let mut ended = false;
+    for polls in 0.. {
+        let collector = Collector::default();
+        let (otlp, worker) = Otlp::with_client(policy(|_| ()), collector.client());
+        otlp.metrics(snapshot);
+        put(&otlp, 0..1_500);
+        {
+            let mut worker = pin!(worker);
+            let mut stop = pin!(otlp.shutdown(MINUTE));
+            let mut cx = task::Context::from_waker(task::Waker::noop());
+            assert!(stop.as_mut().poll(&mut cx).is_pending());
+            for _ in 0..polls {
+                tokio::task::yield_now().await;
+                if worker.as_mut().poll(&mut cx).is_ready() {
+                    ended = true;
+                    break;
+                }
+            }
+        }
+        let (sent, lost, waiting) = spans(&otlp);
+        assert_eq!((sent + lost, waiting), (1_500, 0), "after {polls}");
+        let arrived = collector.with(|got| got.spans.len() as u64);
+        assert!((sent..=sent + 512).contains(&arrived));
+        let points = otlp.metric_tally();
+        assert!(points.sent + points.lost == 3 || polls == 0);
+        if ended {
+            assert_eq!((sent, points.sent), (1_500, 3));
+            break;
+        }
+        assert!(polls < 1_000);
+    }
+}

@@ -176,3 +176,34 @@ async fn http_on_one_thread() {
 async fn http_on_two_threads() {
     arrives(Protocol::HttpProtobuf).await;
 }
+
+/// A collector that starts late, goes away and comes back: what is sent meanwhile is tried until it is there.
+#[tokio::test]
+async fn a_collector_may_come_and_go() {
+    for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
+        let collector = Collector::default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let (otlp, worker) = Otlp::new(policy(|config| {
+            config.endpoint = Some(format!("http://{address}"));
+            config.protocol = protocol;
+            config.timeout = 60 * SECOND;
+        }));
+        tokio::spawn(worker);
+        for round in 0..3 {
+            put(&otlp, round * 10..(round + 1) * 10);
+            let flush = otlp.flush(60 * SECOND);
+            let comes = async {
+                tokio::time::sleep(SECOND / 5).await;
+                collector.listen(protocol, address).await
+            };
+            let (flushed, listening) = tokio::join!(flush, comes);
+            flushed.unwrap();
+            // With all its connections.
+            listening.stop().await;
+        }
+        assert_eq!((otlp.span_tally().sent, otlp.span_tally().lost), (30, 0));
+        assert_eq!(collector.with(|got| got.spans.len()), 30);
+    }
+}
