@@ -14,6 +14,7 @@ use super::{
     Level, PathShown, Query,
     civil::{padded, write_rfc3339},
     escape,
+    excerpt::Shown,
     redact::Redact,
 };
 use crate::fault::class_name;
@@ -45,6 +46,7 @@ pub(super) struct Line<'a> {
     pub(super) user: Option<&'a str>,
     /// Those of the request that the template names.
     pub(super) headers: &'a [(HeaderName, HeaderValue)],
+    pub(super) excerpts: Option<&'a Shown>,
 }
 
 // Writing into a `String` cannot fail.
@@ -94,6 +96,9 @@ impl Line<'_> {
         if self.slow {
             out.push_str(" slow=true");
         }
+        if let Some(excerpts) = self.excerpts {
+            excerpts.text(&mut |name, value| pair(out, name, Some(value)));
+        }
     }
 
     pub(super) fn json(&self, out: &mut String) {
@@ -120,6 +125,13 @@ impl Line<'_> {
         object.text("user", self.user);
         if self.slow {
             object.raw("slow", "true");
+        }
+        if let Some(excerpts) = self.excerpts {
+            let names = [
+                ["request_headers", "request_body"],
+                ["response_headers", "response_body"],
+            ];
+            excerpts.members(&mut object, names);
         }
         out.push('}');
     }
@@ -365,6 +377,14 @@ impl<'a> Object<'a> {
         self.out.push_str("\"projects/");
         escape::json_inside(self.out, project.as_bytes());
         _ = write!(self.out, "/traces/{}\"", trace.trace_id());
+    }
+
+    /// A list of one text.
+    pub(super) fn list(&mut self, name: &str, value: &[u8]) {
+        self.name(name);
+        self.out.push('[');
+        escape::json(self.out, value);
+        self.out.push(']');
     }
 
     /// An object in it.

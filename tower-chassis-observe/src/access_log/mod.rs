@@ -79,6 +79,10 @@
 //! | `slow` | 0: off | a call that took as long as this always has a line |
 //! | `level` | `debug` | lines of less than this level are left out |
 //! | `skip` | none | routes whose successes have no line (`/livez`, `/static/*`), unless they were slow |
+//! | `excerpts` | off | which lines show pieces of headers and bodies, with the layer `ExcerptLayer` inside |
+//! | `excerpt_bytes` | 1,024 | how much of a body, up to 65,536 |
+//! | `excerpt_types` | none | types of bodies besides JSON, forms and plain text |
+//! | `excerpt_headers` | `content-type`, `origin` | |
 //!
 //! # Events and metrics
 //! None of its own; [`AccessLogLayer::handle`] counts the lines that were written, left out and dropped.
@@ -105,6 +109,7 @@
 
 mod civil;
 mod escape;
+mod excerpt;
 mod formats;
 mod level;
 mod line;
@@ -132,7 +137,10 @@ use tower_chassis_core::{
 #[cfg(feature = "log")]
 pub(crate) use self::escape::{is_dangerous, text as escape_text};
 pub(crate) use self::{civil::write_rfc3339, escape::json as escape_json};
+#[cfg(feature = "vcr")]
+pub use self::excerpt::{ExcerptLayer, ExcerptService, Excerpted};
 pub use self::{
+    excerpt::Excerpt,
     level::Level,
     policy::{AccessLogConfig, AccessLogHandle, AccessLogPolicy},
     sink::{Taken, stdout, tracing},
@@ -326,6 +334,7 @@ struct State {
     /// What `live` says, for calls.
     level: AtomicU8,
     skips: AtomicBool,
+    excerpts: AtomicU8,
     below: AtomicU64,
     slow: AtomicU64,
     tally: Tally<4>,
@@ -337,6 +346,7 @@ impl AccessLog {
             now: AtomicU8::new(0),
             level: AtomicU8::new(0),
             skips: AtomicBool::new(false),
+            excerpts: AtomicU8::new(0),
             below: AtomicU64::new(u64::MAX),
             slow: AtomicU64::new(u64::MAX),
             tally: Tally::default(),
@@ -374,8 +384,10 @@ impl<B> Start<Request<B>> for AccessLog {
             return None;
         }
         self.0.tally.count(policy::BEGAN);
-        let needs_more = format == Format::Combined as u8 || format == Format::Template as u8;
-        let extra = needs_more.then(|| Extra::of(&self.0, format, request.headers()));
+        let needs_more = format == Format::Combined as u8
+            || format == Format::Template as u8
+            || self.0.excerpts.load(Ordering::Relaxed) != Excerpt::Off as u8;
+        let extra = needs_more.then(|| Extra::of(&self.0, format, request));
         let invocation = request.invocation_mut();
         let (route, client) = (invocation.route_slot(), invocation.client());
         let request_id = invocation.request_id().cloned();

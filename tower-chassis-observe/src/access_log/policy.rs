@@ -7,7 +7,9 @@ use tower_chassis_core::{
     live::{Invalid, Validate},
 };
 
-use super::{AccessLog, Format, Level, State, Template};
+use http::HeaderName;
+
+use super::{AccessLog, Excerpt, Format, Level, State, Template};
 
 /// Which calls have a line, as it is written in a configuration.
 ///
@@ -33,7 +35,20 @@ pub struct AccessLogConfig {
     /// Routes whose successes have no line, unless they were slow: `/livez`, `/static/*`. A `*` stands for any letters. What
     /// matched no route is compared by its path. Default none.
     pub skip: Vec<String>,
+    /// Which lines show pieces of headers and bodies. Those of bodies, and of the response, need the `ExcerptLayer` inside the
+    /// log. [`Format::Common`], [`Format::Combined`] and [`Format::Template`] have no place for them. Default off.
+    pub excerpts: Excerpt,
+    /// How many bytes of a body are shown, up to 65,536. Default 1,024; with 0 none.
+    pub excerpt_bytes: usize,
+    /// Types of bodies that are shown besides JSON, forms and plain text: `text/html`, `text/*`. Secrets are found in them as
+    /// in plain text, not by their own rules. Default none.
+    pub excerpt_types: Vec<String>,
+    /// Headers that are shown. Default `content-type` and `origin`.
+    pub excerpt_headers: Vec<String>,
 }
+
+/// The largest `excerpt_bytes`.
+const LONGEST: usize = 64 * 1024;
 
 impl Default for AccessLogConfig {
     fn default() -> Self {
@@ -42,6 +57,10 @@ impl Default for AccessLogConfig {
             slow: Duration::ZERO,
             level: Level::Debug,
             skip: Vec::new(),
+            excerpts: Excerpt::Off,
+            excerpt_bytes: 1024,
+            excerpt_types: Vec::new(),
+            excerpt_headers: ["content-type", "origin"].map(Into::into).into(),
         }
     }
 }
@@ -110,6 +129,19 @@ impl Validate for AccessLogPolicy {
         if !(0.0..=1.0).contains(&self.0.successes) {
             return Err(Invalid::new("successes", "must be from 0 to 1"));
         }
+        if self.0.excerpt_bytes > LONGEST {
+            return Err(Invalid::new("excerpt_bytes", "must be at most 65536"));
+        }
+        let is_header = |name: &String| HeaderName::try_from(name).is_ok();
+        if !self.0.excerpt_headers.iter().all(is_header) {
+            return Err(Invalid::new("excerpt_headers", "must be names of headers"));
+        }
+        if !self.0.excerpt_types.iter().all(|name| name.contains('/')) {
+            return Err(Invalid::new(
+                "excerpt_types",
+                "must be media types, as text/html",
+            ));
+        }
         Ok(())
     }
 }
@@ -125,6 +157,14 @@ impl State {
         self.slow.store(policy.slow(), Relaxed);
         self.level.store(policy.0.level as u8, Relaxed);
         self.skips.store(!policy.0.skip.is_empty(), Relaxed);
+        self.excerpts.store(policy.0.excerpts as u8, Relaxed);
+    }
+
+    /// Whether the line of a call shows its excerpts.
+    pub(super) fn shows(&self, verdict: Verdict, slow: bool) -> bool {
+        let excerpts = self.excerpts.load(Relaxed);
+        let failed = slow || verdict.class() != Class::Success;
+        excerpts == Excerpt::All as u8 || (excerpts == Excerpt::Failures as u8 && failed)
     }
 
     /// Whether a call took as long as what is slow.

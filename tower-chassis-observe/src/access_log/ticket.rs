@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, uri::PathAndQuery};
+use http::{HeaderName, HeaderValue, Method, Request, Version, header, uri::PathAndQuery};
 use tokio::time::Instant;
 use tower_chassis_core::{
     Verdict,
@@ -18,6 +18,7 @@ use tower_chassis_core::{
 
 use super::{
     Format, Level, State,
+    excerpt::Excerpts,
     formats::{common, ecs, gcp, otel},
     line::Line,
     policy::{DROPPED, SKIPPED, WRITTEN},
@@ -46,24 +47,38 @@ pub struct AccessLogTicket {
 pub(super) struct Extra {
     referer: Option<HeaderValue>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    excerpts: Option<Excerpts>,
 }
 
 impl Extra {
     /// What `format` needs of a request, if it has it.
     #[cold]
-    pub(super) fn of(state: &State, format: u8, request: &HeaderMap) -> Option<Box<Self>> {
+    pub(super) fn of<B>(state: &State, format: u8, request: &mut Request<B>) -> Option<Box<Self>> {
         let mut extra = Self::default();
-        if format == Format::Combined as u8 {
-            extra.referer = request.get(header::REFERER).cloned();
-        } else if format == Format::Template as u8 {
-            let template = state.setup.template.load();
-            let headers = template.headers().filter_map(|name| {
-                let value = request.get(name)?;
-                Some((name.clone(), value.clone()))
-            });
-            extra.headers.extend(headers);
+        let headers = request.headers();
+        match Format::of(format) {
+            Format::Common => {}
+            Format::Combined => extra.referer = headers.get(header::REFERER).cloned(),
+            Format::Template => {
+                let template = state.setup.template.load();
+                let named = template.headers().filter_map(|name| {
+                    let value = headers.get(name)?;
+                    Some((name.clone(), value.clone()))
+                });
+                extra.headers.extend(named);
+            }
+            _ => {
+                // Of two logs of one call the first has the say.
+                let excerpts = match request.extensions().get::<Excerpts>() {
+                    Some(excerpts) => excerpts.clone(),
+                    None => Excerpts::new(state.setup.live.load(), headers),
+                };
+                request.extensions_mut().insert(excerpts.clone());
+                extra.excerpts = Some(excerpts);
+            }
         }
-        (extra.referer.is_some() || !extra.headers.is_empty()).then(|| extra.into())
+        let any = extra.referer.is_some() || extra.excerpts.is_some() || !extra.headers.is_empty();
+        any.then(|| extra.into())
     }
 }
 
@@ -124,6 +139,10 @@ impl AccessLogTicket {
     ) -> bool {
         let setup = &self.state.setup;
         let extra = self.extra.as_deref();
+        let excerpts = extra.and_then(|extra| extra.excerpts.as_ref());
+        let excerpts = excerpts
+            .filter(|_| self.state.shows(verdict, slow))
+            .map(|excerpts| excerpts.shown(&setup.redact));
         let line = Line {
             time: (setup.clock)(),
             client: self.client,
@@ -152,6 +171,7 @@ impl AccessLogTicket {
                 .map(HeaderValue::as_bytes),
             user: self.route.principal().map(|user| &**user),
             headers: extra.map_or(&[], |extra| &extra.headers),
+            excerpts: excerpts.as_ref(),
         };
         // Fails while the thread ends: then a new buffer will do.
         let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();

@@ -37,6 +37,13 @@ pub(in super::super) fn ecs(line: &Line<'_>, out: &mut String) {
     object.bytes("user_agent.original", line.user_agent);
     object.trace_id("trace.id", line.trace);
     object.span_id("span.id", line.trace);
+    if let Some(excerpts) = line.excerpts {
+        let names = [
+            ["http.request.headers", "http.request.body.content"],
+            ["http.response.headers", "http.response.body.content"],
+        ];
+        excerpts.members(&mut object, names);
+    }
     // Labels are texts, and have no points in their names.
     object.object("labels", |labels| {
         labels.text("http_route", line.route);

@@ -44,5 +44,12 @@ pub(in super::super) fn gcp(line: &Line<'_>, out: &mut String) {
             labels.plain("slow", "true");
         }
     });
+    if let Some(excerpts) = line.excerpts {
+        let names = [
+            ["requestHeaders", "requestBody"],
+            ["responseHeaders", "responseBody"],
+        ];
+        excerpts.members(&mut object, names);
+    }
     object.end();
 }

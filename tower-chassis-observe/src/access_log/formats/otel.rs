@@ -49,4 +49,7 @@ fn attribute(line: &Line<'_>, object: &mut Object<'_>) {
     if line.slow {
         object.raw("slow", "true");
     }
+    if let Some(excerpts) = line.excerpts {
+        excerpts.attributes(object);
+    }
 }
