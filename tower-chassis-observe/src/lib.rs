@@ -14,9 +14,6 @@
 //! | [`health`] | [`HeartbeatLayer`](health::HeartbeatLayer) | liveness, readiness, start-up; gRPC's health protocol |
 //! | [`events`] | – | what breakers, retries and limits report; [`Sse`](events::Sse), the same as a stream |
 //! | [`audit`] | [`AuditLayer`](audit::AuditLayer), [`LosslessAuditLayer`](audit::LosslessAuditLayer) | a record of who asked for what |
-//! | [`output`] | – | lines to a file that rolls, a terminal or a writer, without anybody waiting |
-//! | [`health`] | [`HeartbeatLayer`](health::HeartbeatLayer) | liveness, readiness, start-up; gRPC health |
-//! | [`events`] | – | what breakers, retries and limits report |
 //! | [`registry`] | – | holds what was measured, for whoever reads it |
 //! | [`prometheus`] | – | the text that Prometheus scrapes |
 //! | `otlp` (feature) | – | spans and metrics to a collector of OpenTelemetry |

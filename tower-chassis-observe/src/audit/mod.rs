@@ -17,7 +17,9 @@
 //!     .layer(AuditLayer::new(policy, records))
 //!     .service(service_fn(async |request: Request<()>| {
 //!         // What an authentication does.
-//!         request.invocation().unwrap().set_principal("ann".into());
+//!         if let Some(invocation) = request.invocation() {
+//!             invocation.set_principal("ann".into());
+//!         }
 //!         Ok::<_, BoxError>(Response::new(Body::empty()))
 //!     }));
 //! drop(service.clone().oneshot(Request::post("/orders").body(())?).await);

@@ -16,7 +16,9 @@
 //!     let cassette = Cassette::open(&path, mode)?;
 //!     let client = ServiceBuilder::new()
 //!         .layer(VcrLayer::new(cassette.clone()))
-//!         .service(service_fn(async move |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::from(answer)))));
+//!         .service(service_fn(move |_: Request<Body>| async move {
+//!             Ok::<_, BoxError>(Response::new(Body::from(answer)))
+//!         }));
 //!     let request = Request::get("http://stock/items/7?token=secret").body(Body::empty())?;
 //!     let heard = client.oneshot(request).await?.into_body().collect().await?.to_bytes();
 //!     cassette.save()?;
