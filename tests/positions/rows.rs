@@ -377,10 +377,15 @@ pub(crate) fn balance() -> Row<BalanceLayer> {
 
 const OBSERVED: &[(Ask, Answer)] = &[(Ask::One, Fine), (Ask::Broken, Broken), (Ask::Two, Fine)];
 
-/// How many calls were recorded, and how many of them failed.
-fn recorded(prometheus: &Prometheus, name: &str) -> (u64, u64) {
+/// How many calls were recorded, as of HTTP or of gRPC, and how many of them failed.
+fn recorded(prometheus: &Prometheus, side: &str) -> (u64, u64) {
     let text = prometheus.render();
-    let lines = text.lines().filter(|line| line.starts_with(name));
+    let names = [
+        format!("http_{side}_request_duration_seconds_count"),
+        format!("rpc_{side}_call_duration_seconds_count"),
+    ];
+    let is_one = |line: &&str| names.iter().any(|name| line.starts_with(name));
+    let lines = text.lines().filter(is_one);
     lines.fold((0, 0), |(all, failed), line| {
         let count: u64 = line.rsplit(' ').next().unwrap().parse().unwrap();
         let fails = line.contains("error_type=");
@@ -392,7 +397,7 @@ pub(crate) fn metrics() -> Row<ServerMetricsLayer> {
     let prometheus = Prometheus::new();
     let layer = ServerMetricsLayer::new().recorder(prometheus.recorder());
     Row::new(layer, OBSERVED, move |_| {
-        recorded(&prometheus, "http_server_request_duration_seconds_count") == (3, 1)
+        recorded(&prometheus, "server") == (3, 1)
     })
 }
 
@@ -400,7 +405,7 @@ pub(crate) fn client_metrics() -> Row<ClientMetricsLayer> {
     let prometheus = Prometheus::new();
     let layer = ClientMetricsLayer::new().recorder(prometheus.recorder());
     Row::new(layer, OBSERVED, move |_| {
-        recorded(&prometheus, "http_client_request_duration_seconds_count") == (3, 1)
+        recorded(&prometheus, "client") == (3, 1)
     })
 }
 

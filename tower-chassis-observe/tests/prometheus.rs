@@ -10,7 +10,7 @@ use std::{
     path::Path,
     process::{Command, Stdio},
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use http::Request;
@@ -435,6 +435,105 @@ async fn promtool_finds_nothing() {
         "{}\n{text}",
         String::from_utf8_lossy(&said)
     );
+}
+
+/// When a configuration came into force, and whether the last one did.
+#[test]
+fn the_last_reload_is_seen() {
+    let prometheus = Prometheus::new();
+    let reports = Events::new();
+    events::record(&reports, prometheus.recorder());
+    let seen = |name: &str| one(&prometheus.render(), name, &[]);
+    let now = || {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        now.unwrap().as_secs_f64()
+    };
+    let (time, successful) = (
+        "chassis_config_last_reload_timestamp_seconds",
+        "chassis_config_last_reload_successful",
+    );
+    let before = now();
+    reports.emit(|| Event::config_applied(1));
+    let first = seen(time);
+    assert!((before..=now()).contains(&first));
+    assert_eq!(seen(successful), 1.0);
+    reports.emit(|| Event::config_refused(2));
+    assert_eq!((seen(time), seen(successful)), (first, 0.0));
+    reports.emit(|| Event::config_applied(2));
+    assert!(seen(time) >= first);
+    assert_eq!(seen(successful), 1.0);
+}
+
+#[test]
+fn what_telemetry_loses_is_counted_by_signal() {
+    use events::{Signal, lost};
+
+    let prometheus = Prometheus::new();
+    let recorder = RecorderHandle::from(prometheus.recorder());
+    lost(&recorder, Signal::Span).increment(2);
+    // A count of one's own, said again.
+    for _ in 0..2 {
+        lost(&recorder, Signal::AccessLog).absolute(5);
+    }
+    let text = prometheus.render();
+    let name = "chassis_telemetry_lost_total";
+    for (signal, count) in [("span", 2.0), ("access_log", 5.0), ("metric", 0.0)] {
+        let label = format!("signal=\"{signal}\"");
+        assert_eq!(one(&text, name, &[&label]), count);
+    }
+}
+
+#[tokio::test]
+async fn the_page_is_served() {
+    use http::{Method, StatusCode, header};
+    use http_body_util::BodyExt;
+
+    let prometheus = Prometheus::new();
+    let recorder = prometheus.recorder();
+    let service = prometheus.service().before(move || {
+        metrics::with_local_recorder(&*recorder, || metrics::gauge!("pages").increment(1));
+    });
+    let call = async |method: Method| {
+        let mut request = get("/any/path?x");
+        *request.method_mut() = method;
+        let (head, body) = service.clone().oneshot(request).await.unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let header = |name| {
+            let value = head
+                .headers
+                .get(name)
+                .map(|value: &http::HeaderValue| value.to_str());
+            value.map(|value| value.unwrap().to_owned())
+        };
+        let length = header(header::CONTENT_LENGTH);
+        (
+            head.status,
+            header(header::CONTENT_TYPE),
+            header(header::ALLOW),
+            length,
+            body,
+        )
+    };
+    let kind = Some("text/plain; version=0.0.4; charset=utf-8".to_owned());
+    let (status, content, _, length, body) = call(Method::GET).await;
+    assert_eq!((status, &content), (StatusCode::OK, &kind));
+    assert_eq!(length, Some(body.len().to_string()));
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    assert_eq!(one(&text, "pages", &[]), 1.0);
+    let (status, content, _, length, body) = call(Method::HEAD).await;
+    assert_eq!(
+        (status, content, length),
+        (StatusCode::OK, kind, Some(text.len().to_string()))
+    );
+    assert!(body.is_empty());
+    let (status, _, allow, _, body) = call(Method::POST).await;
+    assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(
+        (allow.as_deref(), body.is_empty()),
+        (Some("GET, HEAD"), true)
+    );
+    // No page, so nothing was read for it.
+    assert_eq!(one(&prometheus.render(), "pages", &[]), 2.0);
 }
 
 #[test]
