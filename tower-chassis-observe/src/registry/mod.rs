@@ -45,10 +45,7 @@ mod text;
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, PoisonError, RwLock, atomic::Ordering::Relaxed},
     time::SystemTime,
 };
 
@@ -114,20 +111,22 @@ impl Registry {
     /// An empty one, which knows the help texts and units of this crate's metrics.
     #[must_use]
     pub fn new() -> Self {
+        let counters = Store::default();
+        let signal = Label::from_static_parts("signal", Signal::Metric.as_str());
+        let lost = Key::from_parts(names::TELEMETRY_LOST, vec![signal]);
+        // It is there before something is lost, and takes nobody's room.
+        let lost = counters.get(&lost, &Room::of(1), CounterCell::new);
         let registry = Self {
             started: SystemTime::now(),
-            room: Room {
-                most: 100_000,
-                used: AtomicUsize::new(0),
-            },
+            room: Room::of(100_000),
             bounds: Vec::new(),
             seconds: SECONDS.into(),
             bytes: BYTES.into(),
-            counters: Store::default(),
+            counters,
             gauges: Store::default(),
             histograms: Store::default(),
             about: RwLock::default(),
-            lost: Arc::new(CounterCell::new()),
+            lost: lost.unwrap_or_else(|| Arc::new(CounterCell::new())),
         };
         describe_to(&registry);
         registry
@@ -180,17 +179,6 @@ impl Registry {
         for (name, series) in self.histograms.list() {
             add(MetricKind::Histogram, name, read(&series, Recorded::value));
         }
-        // What it has lost itself is always told, and takes no room.
-        let lost = Series {
-            labels: Arc::new([Label::from_static_parts("signal", Signal::Metric.as_str())]),
-            value: Value::Counter(self.lost.get()),
-        };
-        let name: Arc<str> = names::TELEMETRY_LOST.into();
-        let told = families.entry((name, MetricKind::Counter as u8));
-        told.or_insert((MetricKind::Counter, Vec::new()))
-            .1
-            .push(lost);
-
         let about = self.about.read().unwrap_or_else(PoisonError::into_inner);
         let families = families.into_iter().map(|((name, _), (kind, series))| {
             let about = about.get(&name);

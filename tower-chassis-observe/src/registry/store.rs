@@ -81,6 +81,13 @@ pub(super) struct Room {
 }
 
 impl Room {
+    pub(super) const fn of(most: usize) -> Self {
+        Self {
+            most,
+            used: AtomicUsize::new(0),
+        }
+    }
+
     fn take(&self) -> bool {
         let one_more = |used| (used < self.most).then_some(used + 1);
         self.used.fetch_update(Relaxed, Relaxed, one_more).is_ok()

@@ -236,6 +236,22 @@ fn beyond_the_bound_there_are_no_series_and_it_is_told() {
     assert!(text(&registry.snapshot()).contains("c_total{n=\"0\"} 5\n"));
 }
 
+/// Who loses values of metrics elsewhere counts them in the same series.
+#[test]
+fn what_is_lost_is_one_series() {
+    let registry = Arc::new(Registry::new().max_series(0));
+    let counter = registry.register_counter(&key("c", &[]), &metadata());
+    counter.increment(1);
+    let lost = crate::events::lost(&Arc::clone(&registry).into(), Signal::Metric);
+    lost.increment(4);
+    let [family] = &registry.snapshot().families[..] else {
+        panic!("one")
+    };
+    assert_eq!(family.series.len(), 1);
+    assert_eq!(family.series[0].value, Value::Counter(5));
+    assert_eq!((registry.series(), family.help.is_empty()), (0, false));
+}
+
 #[test]
 fn a_value_that_is_no_number_is_left_out_and_counted() {
     let registry = Registry::new();
