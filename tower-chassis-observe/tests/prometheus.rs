@@ -193,6 +193,34 @@ fn what_is_read_is_a_gauge() {
     assert_eq!(find(&text, gauge, &[]).len(), 1001);
 }
 
+/// What has a further label: one that is not known is not there, and beyond a thousand names there is none.
+#[test]
+fn what_is_read_may_have_a_further_label() {
+    let prometheus = Prometheus::new();
+    let reports = Events::new();
+    let owner = Arc::new(());
+    let offer = |name: &str, kind: &'static str, value: f64| {
+        reports.gauge_in("chassis_health", name, ("kind", kind), &owner, move |()| {
+            value
+        });
+    };
+    offer("a", "live", 0.5);
+    offer("a", "ready", 1.0);
+    offer("b", "ready", f64::NAN);
+    for n in 0..1_001 {
+        offer(&format!("churn-{n:04}"), "live", 0.0);
+    }
+    events::sample(&reports, prometheus.recorder());
+    let text = prometheus.render();
+    let health = "chassis_health";
+    let labels = |kind| [r#"name="a""#, kind];
+    assert_eq!(one(&text, health, &labels(r#"kind="live""#)), 0.5);
+    assert_eq!(one(&text, health, &labels(r#"kind="ready""#)), 1.0);
+    assert!(find(&text, health, &[r#"name="b""#]).is_empty());
+    // `a` has two, and `b` is a name.
+    assert_eq!(find(&text, health, &[]).len(), 2 + 998);
+}
+
 /// A kind and names of labels, of each metric.
 type Metrics = BTreeMap<String, (&'static str, BTreeSet<String>)>;
 
@@ -359,6 +387,7 @@ async fn the_tables_say_what_is_recorded() {
     for metric in read {
         reports.gauge(metric, "a", &owner, |()| 1.0);
     }
+    reports.gauge_in("chassis_health", "a", ("kind", "ready"), &owner, |()| 1.0);
     events::sample(&reports, recorder.clone());
     events::lost(&recorder, events::Signal::Log).increment(1);
 

@@ -44,10 +44,11 @@
 //! | `chassis_mirrored_total` | counter | `outcome` |
 //! | `chassis_server_connections` | gauge | `name` |
 //! | `chassis_client_connections` | gauge | `name` |
+//! | `chassis_health` | gauge, of a check that was asked: 1 up, 0.5 degraded, 0 down | `name`, `kind`: `live`, `ready`, `startup` |
 //! | `chassis_telemetry_lost_total` | counter, by [`lost`] | `signal`: `log`, `access_log`, `audit`, `span`, `metric` |
 //!
 //! The gauges of bulkheads, of shedding and of connections change with every call, so nobody reports them: [`sample`] reads
-//! them, before each rendering.
+//! them, and what checks of health said, before each rendering.
 //!
 //! After a thousand names of breakers, limits, services and rules the transitions, ejections and faults of the next ones
 //! are counted as `_OTHER`, and these have no gauge.
@@ -93,7 +94,8 @@ pub fn record(events: &Events, recorder: impl Into<RecorderHandle>) {
 /// Reads what layers offer for [reading](Events::read) into gauges. To be called before what was recorded is rendered or
 /// sent, every ten seconds for example.
 ///
-/// After a thousand names of a metric the next ones are one, `_OTHER`.
+/// After a thousand names of a metric the next ones are one, `_OTHER`; of what has a further label they are left out, because their
+/// sum says nothing. What is not known, NaN, is left out as well.
 pub fn sample(events: &Events, recorder: impl Into<RecorderHandle>) {
     let recorder = recorder.into();
     let mut names = HashMap::<_, usize>::new();
@@ -112,6 +114,18 @@ pub fn sample(events: &Events, recorder: impl Into<RecorderHandle>) {
         let label = Label::from_static_parts("name", OTHER);
         recorder.gauge(metric, vec![label]).set(value);
     }
+    let mut names = HashMap::<_, HashSet<Arc<str>>>::new();
+    events.read_labelled(|metric, name, (label, of), value| {
+        let names = names.entry(metric).or_default();
+        let fits = names.contains(name) || (names.len() < NAMES && names.insert(Arc::clone(name)));
+        if fits && !value.is_nan() {
+            let labels = vec![
+                Label::new("name", name.to_string()),
+                Label::from_static_parts(label, of),
+            ];
+            recorder.gauge(metric, labels).set(value);
+        }
+    });
 }
 
 /// What telemetry itself may lose.

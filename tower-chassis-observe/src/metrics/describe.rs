@@ -39,6 +39,7 @@ pub(crate) mod names {
     pub(crate) const CONFIG_SUCCESSFUL: &str = "chassis_config_last_reload_successful";
     pub(crate) const SERVER_CONNECTIONS: &str = "chassis_server_connections";
     pub(crate) const CLIENT_CONNECTIONS: &str = "chassis_client_connections";
+    pub(crate) const HEALTH: &str = crate::health::METRIC;
     pub(crate) const TELEMETRY_LOST: &str = "chassis_telemetry_lost_total";
     pub(crate) const BULKHEAD_IN_FLIGHT: &str = "chassis_bulkhead_in_flight";
     pub(crate) const BULKHEAD_QUEUED: &str = "chassis_bulkhead_queued";
@@ -261,6 +262,12 @@ pub(crate) fn describe_to(recorder: &dyn Recorder) {
             names::CLIENT_CONNECTIONS,
             None,
             "Open connections of a client, idle ones included.",
+        ),
+        (
+            Kind::Gauge,
+            names::HEALTH,
+            None,
+            "How a check of health came out when it last ran: 1 up, 0.5 degraded, 0 down.",
         ),
         (
             Kind::Counter,
