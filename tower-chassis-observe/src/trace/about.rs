@@ -2,13 +2,17 @@
 
 use std::{fmt, net::IpAddr};
 
-use http::{HeaderValue, Request, Version, header, uri::Scheme};
+use http::{HeaderValue, Method, Request, Version, header, uri::Scheme};
 use tower_chassis_core::{
     Carrier, Class, Invocation, Verdict, invocation::MatchedRoute, verdict::is_grpc,
 };
 
 use super::sink::{Attribute, SpanKind};
-use crate::{fault::Outcome, method::KnownMethod, metrics::server_of};
+use crate::{
+    fault::{Fault, Outcome},
+    method::KnownMethod,
+    metrics::server_of,
+};
 
 /// What the attributes are made of.
 #[derive(Clone, Debug)]
@@ -42,27 +46,48 @@ const LIMITS: [usize; 4] = [2048, 261, 512, 32];
 const UNIMPLEMENTED: u16 = 12;
 
 impl About {
+    /// Of no call yet.
+    pub(super) fn nothing() -> Self {
+        Self {
+            kind: SpanKind::Server,
+            method: KnownMethod::from(&Method::GET),
+            grpc: false,
+            version: None,
+            scheme: None,
+            client: None,
+            port: None,
+            resent: 0,
+            words: Words::NONE,
+            route: None,
+            outcome: Outcome {
+                status: None,
+                fault: Fault::None,
+            },
+            code: None,
+            heard: false,
+        }
+    }
+
     /// Of a call that is served; `scheme` is that of requests that do not say it.
-    pub(super) fn served<B>(request: &Request<B>, scheme: &'static str) -> Self {
+    pub(super) fn served<B>(&mut self, request: &Request<B>, scheme: &'static str) {
         let text = |name| request.headers().get(name).and_then(text_of);
         let host = match request.uri().authority() {
             Some(authority) => authority.as_str(),
             None => text(header::HOST).unwrap_or_default(),
         };
         let agent = text(header::USER_AGENT).unwrap_or_default();
-        let client = request.invocation().and_then(Invocation::client);
-        let scheme = known(request.uri().scheme()).unwrap_or(scheme);
         let (host, port) = split(host);
-        Self {
-            scheme: Some(scheme),
-            client: client.map(|client| client.ip()),
-            port: port.or(default_port(scheme)),
-            ..Self::of(request, SpanKind::Server, host, agent)
-        }
+        self.of(request, SpanKind::Server, host, agent);
+        let scheme = self.scheme.unwrap_or(scheme);
+        let client = request.invocation().and_then(Invocation::client);
+        self.scheme = Some(scheme);
+        self.client = client.map(|client| client.ip());
+        self.port = port.or(default_port(scheme));
+        self.resent = 0;
     }
 
     /// Of a call that is made.
-    pub(super) fn made<B>(request: &Request<B>) -> Self {
+    pub(super) fn made<B>(&mut self, request: &Request<B>) {
         let invocation = request.invocation();
         let (host, port) = match request.uri().authority() {
             Some(_) => server_of(request),
@@ -71,34 +96,33 @@ impl About {
                 (service.unwrap_or_default(), None)
             }
         };
+        self.of(request, SpanKind::Client, host, "");
         let attempt = invocation.map_or(1, Invocation::attempt);
-        Self {
-            resent: attempt.saturating_sub(1),
-            port,
-            ..Self::of(request, SpanKind::Client, host, "")
-        }
+        self.resent = attempt.saturating_sub(1);
+        self.client = None;
+        self.port = port;
     }
 
-    fn of<B>(request: &Request<B>, kind: SpanKind, host: &str, agent: &str) -> Self {
-        let method = KnownMethod::from(request.method());
-        let original = match method.label() {
+    fn of<B>(&mut self, request: &Request<B>, kind: SpanKind, host: &str, agent: &str) {
+        self.kind = kind;
+        self.method = KnownMethod::from(request.method());
+        let original = match self.method.label() {
             "_OTHER" => request.method().as_str(),
             _ => "",
         };
+        self.grpc = is_grpc(request.headers());
+        self.version = version(request.version());
+        self.scheme = known(request.uri().scheme());
+        self.words
+            .fill([request.uri().path(), host, agent, original]);
+    }
+
+    /// All of it, for another place; here is nothing then that holds memory.
+    pub(super) fn take(&mut self) -> Self {
         Self {
-            kind,
-            method,
-            grpc: is_grpc(request.headers()),
-            version: version(request.version()),
-            scheme: known(request.uri().scheme()),
-            client: None,
-            port: None,
-            resent: 0,
-            words: Words::of([request.uri().path(), host, agent, original]),
-            route: None,
-            outcome: Outcome::server(Verdict::SUCCESS),
-            code: None,
-            heard: false,
+            words: self.words.take(),
+            route: self.route.take(),
+            ..*self
         }
     }
 
@@ -362,30 +386,37 @@ struct Words {
 }
 
 impl Words {
-    fn of(texts: [&str; LIMITS.len()]) -> Self {
-        let mut words = Self {
-            inline: [0; INLINE],
-            long: None,
-            ends: [0; LIMITS.len()],
-        };
-        let mut texts = texts;
+    const NONE: Self = Self {
+        inline: [0; INLINE],
+        long: None,
+        ends: [0; LIMITS.len()],
+    };
+
+    fn fill(&mut self, mut texts: [&str; LIMITS.len()]) {
         let mut end = 0;
-        for (n, limit) in LIMITS.into_iter().enumerate() {
-            texts[n] = cut(texts[n], limit);
-            end += texts[n].len();
-            words.ends[n] = end as u16;
+        for ((text, limit), place) in texts.iter_mut().zip(LIMITS).zip(&mut self.ends) {
+            *text = cut(text, limit);
+            end += text.len();
+            *place = end as u16;
         }
         if end > INLINE {
-            words.long = Some(texts.concat().into());
-            return words;
+            self.long = Some(texts.concat().into());
+            return;
         }
-        let mut rest = &mut words.inline[..];
+        self.long = None;
+        let mut rest = &mut self.inline[..];
         for text in texts {
             let (place, behind) = rest.split_at_mut(text.len());
             place.copy_from_slice(text.as_bytes());
             rest = behind;
         }
-        words
+    }
+
+    fn take(&mut self) -> Self {
+        Self {
+            long: self.long.take(),
+            ..*self
+        }
     }
 
     /// One of them, if it is not empty.
@@ -443,13 +474,26 @@ mod tests {
             (["", "", "", &"ä".repeat(30)], [0, 0, 0, 32]),
             (["", "", "", &format!("x{}", "ä".repeat(30))], [0, 0, 0, 31]),
         ] {
-            let words = Words::of(texts);
+            let mut words = Words::NONE;
+            words.fill(texts);
             for n in 0..4 {
                 let told = words.get(n).unwrap_or_default();
                 assert!(texts[n].starts_with(told));
                 assert_eq!(told.len(), kept[n]);
             }
         }
+    }
+
+    fn served<B>(request: &Request<B>, scheme: &'static str) -> About {
+        let mut about = About::nothing();
+        about.served(request, scheme);
+        about
+    }
+
+    fn made<B>(request: &Request<B>) -> About {
+        let mut about = About::nothing();
+        about.made(request);
+        about
     }
 
     /// The name of a span and its attributes.
@@ -508,7 +552,7 @@ mod tests {
         request
             .invocation_mut()
             .set_client("[2001:db8::1]:999".parse().unwrap());
-        let mut about = About::served(&request, "https");
+        let mut about = served(&request, "https");
         about.ended(Verdict::http(StatusCode::OK), route("/users/{id}"));
         let common = [
             ("http.request.method", "GET"),
@@ -558,7 +602,7 @@ mod tests {
             .body(())
             .unwrap();
         request.invocation_mut().set_attempt(3);
-        let mut about = About::made(&request);
+        let mut about = made(&request);
         about.ended(Verdict::http(StatusCode::IM_A_TEAPOT), None);
         expect(
             &about,
@@ -580,11 +624,11 @@ mod tests {
         assert!(about.is_error());
 
         let mut request = Request::get("/a").body(()).unwrap();
-        let (name, attributes) = told(&About::made(&request));
+        let (name, attributes) = told(&made(&request));
         assert_eq!(name, "GET");
         assert!(!attributes.contains_key("server.address"));
         request.invocation_mut().set_service("orders".into());
-        let (_, attributes) = told(&About::made(&request));
+        let (_, attributes) = told(&made(&request));
         assert_eq!(attributes["server.address"], "orders");
     }
 
@@ -597,8 +641,8 @@ mod tests {
                 .body(())
                 .unwrap()
         };
-        let served = |path: &str, verdict, route| {
-            let mut about = About::served(&request(path), "http");
+        let ended = |path: &str, verdict, route| {
+            let mut about = served(&request(path), "http");
             about.ended(verdict, route);
             let (name, told) = told(&about);
             (name, told, about.is_error())
@@ -651,7 +695,7 @@ mod tests {
                 Some("cancelled"),
             ),
         ] {
-            let (told_name, told, failed) = served(path, verdict, route);
+            let (told_name, told, failed) = ended(path, verdict, route);
             let field = |name| told.get(name).map(String::as_str);
             assert_eq!(
                 (
@@ -682,9 +726,9 @@ mod tests {
             }
         }
         for path in ["/", "/a", "/a/", "//b", "/a/b/c"] {
-            assert_eq!(served(path, Verdict::grpc(0), None).0, "grpc");
+            assert_eq!(ended(path, Verdict::grpc(0), None).0, "grpc");
         }
-        let mut about = About::made(&request(path));
+        let mut about = made(&request(path));
         about.ended(Verdict::CANCELLED, None);
         assert_eq!(told(&about).0, "shop.v1.Orders/Place");
     }

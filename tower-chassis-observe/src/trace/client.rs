@@ -14,7 +14,7 @@ use super::{
     policy::{TraceHandle, TracePolicy},
     propagation::Incoming,
     sink::SpanKind,
-    span::{Open, TraceTicket},
+    span::{Place, TraceTicket, places},
     tracer::Tracer,
 };
 
@@ -134,25 +134,28 @@ impl ClientTrace {
         scope: &Scope,
         parent: &Incoming,
         now: Instant,
-    ) -> Option<Open> {
+    ) -> Option<Box<Place>> {
         let tracer = &self.tracer;
-        let about = OnceCell::new();
-        let tell = || about.get_or_init(|| About::made(request));
+        let place = OnceCell::new();
+        let tell = || {
+            let filled = || {
+                let mut place = places::take();
+                place.about.made(request);
+                place
+            };
+            &place.get_or_init(filled).about
+        };
         let span = if tracer.wants(&scope.context) {
             span(tell, scope, parent)
         } else {
             Span::none()
         };
-        if tracer.sink_for(&scope.context).is_some() {
+        if tracer.takes(&scope.context, &span) {
             tell();
-        } else if span.is_disabled() {
-            if tracer.expects_export && scope.context.is_sampled() {
-                tracer.shared.lost();
-            }
-            return None;
         }
-        let about = about.into_inner()?;
-        Some(Open::new(tracer, scope, parent, about, span, now))
+        let mut place = place.into_inner()?;
+        place.open(tracer, scope, parent, span, None, now);
+        Some(place)
     }
 }
 

@@ -46,27 +46,24 @@ pub(super) fn here() -> Option<Scope> {
 impl Scope {
     /// Runs `f` with this scope as the current one.
     pub(super) fn enter<R>(mine: &mut Option<Self>, f: impl FnOnce() -> R) -> R {
-        struct Entered<'a> {
-            mine: &'a mut Option<Scope>,
-            outer: Option<Scope>,
-        }
+        /// Here is, meanwhile, what was current outside.
+        struct Entered<'a>(&'a Cell<Option<Scope>>);
         impl Drop for Entered<'_> {
             fn drop(&mut self) {
-                *self.mine = replace(self.outer.take());
+                exchange(self.0);
             }
         }
-        let outer = replace(mine.take());
-        let _entered = Entered { mine, outer };
+        let mine = Cell::from_mut(mine);
+        exchange(mine);
+        let _entered = Entered(mine);
         f()
     }
 }
 
-fn replace(scope: Option<Scope>) -> Option<Scope> {
+/// In place: a scope is too large to be handed to and fro.
+fn exchange(scope: &Cell<Option<Scope>>) {
     // Fails while the thread ends: then there is no current one, and nobody to ask for it.
-    CURRENT
-        .try_with(|current| current.replace(scope))
-        .ok()
-        .flatten()
+    let _ = CURRENT.try_with(|current| current.swap(scope));
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::{
     policy::{TraceHandle, TracePolicy},
     propagation::Incoming,
     sink::SpanKind,
-    span::{Open, TraceTicket},
+    span::{Place, TraceTicket, places},
     tracer::Tracer,
 };
 
@@ -126,29 +126,30 @@ impl Trace {
         scope: &Scope,
         parent: &Incoming,
         now: Instant,
-    ) -> Option<Open> {
+    ) -> Option<Box<Place>> {
         let tracer = &self.tracer;
-        let about = OnceCell::new();
+        let place = OnceCell::new();
         let tell = || {
-            let scheme = if self.https { "https" } else { "http" };
-            about.get_or_init(|| About::served(request, scheme))
+            let filled = || {
+                let mut place = places::take();
+                let scheme = if self.https { "https" } else { "http" };
+                place.about.served(request, scheme);
+                place
+            };
+            &place.get_or_init(filled).about
         };
         let span = if tracer.wants(&scope.context) {
             span(tell, scope, parent)
         } else {
             Span::none()
         };
-        if tracer.sink_for(&scope.context).is_some() {
+        if tracer.takes(&scope.context, &span) {
             tell();
-        } else if span.is_disabled() {
-            if tracer.expects_export && scope.context.is_sampled() {
-                tracer.shared.lost();
-            }
-            return None;
         }
-        let mut open = Open::new(tracer, scope, parent, about.into_inner()?, span, now);
-        open.route = Some(request.invocation_mut().route_slot());
-        Some(open)
+        let mut place = place.into_inner()?;
+        let route = Some(request.invocation_mut().route_slot());
+        place.open(tracer, scope, parent, span, route, now);
+        Some(place)
     }
 }
 

@@ -29,17 +29,21 @@ use super::{
 /// What [`Trace`](super::Trace) and [`ClientTrace`](super::ClientTrace) hold for the length of a call.
 pub struct TraceTicket {
     scope: Option<Scope>,
-    /// Not here but behind a pointer, because the ticket is moved often, and most calls have none. The place is used again.
-    open: Option<Box<Option<Open>>>,
+    /// Not here but behind a pointer, because the ticket is moved often, and most calls have none.
+    place: Option<Box<Place>>,
 }
 
-/// A span that somebody takes.
-pub(super) struct Open {
+/// Where a span that somebody takes is while its call goes on. Used again, and filled where it is.
+pub(super) struct Place {
     pub(super) about: About,
-    pub(super) span: Span,
+    open: Option<Open>,
+}
+
+struct Open {
+    span: Span,
     /// Where the route will be.
-    pub(super) route: Option<RouteSlot>,
-    pub(super) started: Instant,
+    route: Option<RouteSlot>,
+    started: Instant,
     context: TraceContext,
     state: Option<Arc<str>>,
     parent: Option<SpanId>,
@@ -48,48 +52,54 @@ pub(super) struct Open {
     shared: Arc<Shared>,
 }
 
-impl Open {
-    pub(super) fn new(
+impl Place {
+    pub(super) fn open(
+        &mut self,
         tracer: &Tracer,
         scope: &Scope,
         parent: &Incoming,
-        about: About,
         span: Span,
+        route: Option<RouteSlot>,
         started: Instant,
-    ) -> Self {
+    ) {
         tracer.shared.begin_span();
-        Self {
-            about,
+        self.open = Some(Open {
             span,
-            route: None,
+            route,
             started,
             context: scope.context,
             state: scope.state.clone(),
             parent: parent.parent.map(|parent| parent.span_id()),
-            remote_parent: parent.remote,
+            remote_parent: parent.remote && parent.parent.is_some(),
             sink: tracer.sink_for(&scope.context).cloned(),
             shared: Arc::clone(&tracer.shared),
-        }
+        });
     }
 
-    fn ended(mut self, verdict: Verdict, now: Instant) {
-        self.shared.end_span();
-        let route = self.route.as_ref().and_then(RouteSlot::get).cloned();
+    /// Tells who takes the span.
+    fn ended(mut self: Box<Self>, verdict: Verdict, now: Instant) {
+        let Some(open) = self.open.take() else {
+            return;
+        };
+        open.shared.end_span();
+        let route = open.route.as_ref().and_then(RouteSlot::get).cloned();
         self.about.ended(verdict, route);
-        if !self.span.is_disabled() {
-            record(&self.span, &self.about);
+        if !open.span.is_disabled() {
+            record(&open.span, &self.about);
         }
-        let Some(sink) = self.sink else {
+        let about = self.about.take();
+        places::give(self);
+        let Some(sink) = open.sink else {
             return;
         };
         let span = FinishedSpan {
-            context: self.context,
-            state: self.state,
-            parent: self.parent,
-            remote_parent: self.remote_parent && self.parent.is_some(),
-            started: wall::at(self.started, now),
-            took: now.saturating_duration_since(self.started),
-            about: self.about,
+            context: open.context,
+            state: open.state,
+            parent: open.parent,
+            remote_parent: open.remote_parent,
+            started: wall::at(open.started, now),
+            took: now.saturating_duration_since(open.started),
+            about,
         };
         // Its fault, and not the call's. The hook of the process has told it.
         let _ = catch_unwind(AssertUnwindSafe(|| sink.ended(span)));
@@ -113,11 +123,15 @@ fn record(span: &Span, about: &About) {
 }
 
 impl TraceTicket {
-    pub(super) fn new(scope: Scope, open: Option<Open>) -> Self {
+    pub(super) const fn new(scope: Scope, place: Option<Box<Place>>) -> Self {
         Self {
             scope: Some(scope),
-            open: open.map(places::fill),
+            place,
         }
+    }
+
+    fn open(&self) -> Option<&Open> {
+        self.place.as_ref()?.open.as_ref()
     }
 }
 
@@ -125,15 +139,15 @@ impl fmt::Debug for TraceTicket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TraceTicket")
             .field("scope", &self.scope)
-            .field("open", &self.open.is_some())
+            .field("open", &self.open().is_some())
             .finish()
     }
 }
 
 impl Observe for TraceTicket {
     fn within<R>(&mut self, poll: impl FnOnce() -> R) -> R {
-        let Self { scope, open } = self;
-        let Some(open) = open.as_deref().and_then(Option::as_ref) else {
+        let Self { scope, place } = self;
+        let Some(open) = place.as_ref().and_then(|place| place.open.as_ref()) else {
             return Scope::enter(scope, poll);
         };
         let poll = || Scope::enter(scope, poll);
@@ -151,16 +165,16 @@ impl Observe for TraceTicket {
     }
 
     fn now(&self) -> Instant {
-        match self.open.as_deref() {
-            Some(Some(open)) if open.sink.is_none() => open.started,
-            Some(_) => clock::now(),
+        match self.open() {
+            Some(open) if open.sink.is_some() => clock::now(),
+            Some(open) => open.started,
             None => wall::any(),
         }
     }
 
     fn done(self, verdict: Verdict, now: Instant) {
-        if let Some(open) = self.open.and_then(places::empty) {
-            open.ended(verdict, now);
+        if let Some(place) = self.place {
+            place.ended(verdict, now);
         }
     }
 }
@@ -186,30 +200,29 @@ fn through<R>(sink: &dyn SpanSink, open: &Open, poll: impl FnOnce() -> R) -> R {
 }
 
 /// Places for spans, of every thread, so that a call allocates none.
-mod places {
-    use super::{Open, RefCell};
+pub(super) mod places {
+    use super::{About, Place, RefCell};
 
     /// So many are kept.
     const KEPT: usize = 64;
 
     thread_local! {
         #[allow(clippy::vec_box, reason = "the box is what is kept")]
-        static FREE: RefCell<Vec<Box<Option<Open>>>> = const { RefCell::new(Vec::new()) };
+        static FREE: RefCell<Vec<Box<Place>>> = const { RefCell::new(Vec::new()) };
     }
 
-    pub(super) fn fill(open: Open) -> Box<Option<Open>> {
+    pub(in super::super) fn take() -> Box<Place> {
         let free = FREE.try_with(|free| free.borrow_mut().pop()).ok().flatten();
-        match free {
-            Some(mut place) => {
-                *place = Some(open);
-                place
-            }
-            None => Box::new(Some(open)),
-        }
+        free.unwrap_or_else(|| {
+            Box::new(Place {
+                about: About::nothing(),
+                open: None,
+            })
+        })
     }
 
-    pub(super) fn empty(mut place: Box<Option<Open>>) -> Option<Open> {
-        let open = place.take();
+    /// Takes back what holds nothing any more.
+    pub(in super::super) fn give(place: Box<Place>) {
         // Fails while the thread ends: then it is let go.
         let _ = FREE.try_with(|free| {
             let mut free = free.borrow_mut();
@@ -217,7 +230,6 @@ mod places {
                 free.push(place);
             }
         });
-        open
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use tower_chassis_core::{Live, trace::TraceContext};
+use tracing::Span;
 
 use super::{
     policy::{Shared, TraceHandle, TracePolicy},
@@ -77,6 +78,15 @@ impl Tracer {
     /// Whether a call has a span for who listens to `tracing`.
     pub(super) fn wants(&self, context: &TraceContext) -> bool {
         context.is_sampled() || (self.sampler.is_none() && self.shared.every())
+    }
+
+    /// Whether a sink takes the span of a call. Says so where nobody does and somebody should.
+    pub(super) fn takes(&self, context: &TraceContext, span: &Span) -> bool {
+        let sink = self.sink_for(context).is_some();
+        if !sink && self.expects_export && context.is_sampled() && span.is_disabled() {
+            self.shared.lost();
+        }
+        sink
     }
 
     /// Where the span of a call goes.

@@ -21,7 +21,7 @@ pub(super) fn read(headers: &HeaderMap) -> Option<(TraceContext, Option<Arc<str>
     if parents.next().is_some() {
         return None;
     }
-    let context = TraceContext::parse(parent.to_str().ok()?)?;
+    let context = TraceContext::parse(str::from_utf8(parent.as_bytes()).ok()?)?;
     Some((context, read_state(headers)))
 }
 
