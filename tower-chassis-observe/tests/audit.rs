@@ -157,7 +157,7 @@ async fn a_record_says_who_what_and_how() {
             "received": 12,
             "sent": 5,
             "headers": {
-                "user-agent": "curl \"8\"", "x-tag": "a, b", "authorization": "***", "x-api-key": "***",
+                "user-agent": "curl \"8\"", "x-tag": "a, b", "authorization": "Bearer ***", "x-api-key": "***",
             },
         })
     );

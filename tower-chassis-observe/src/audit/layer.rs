@@ -15,6 +15,7 @@ use super::{
     AuditHandle, AuditPolicy, AuditSink,
     state::{Kept, Setup, State},
 };
+use crate::access_log::redact::Redact;
 
 observer_layer! {
     /// Records calls when they are over. What the sink has no room for is lost, and counted. See the [module](super).
@@ -26,11 +27,7 @@ observer_layer! {
 impl AuditLayer {
     /// Gives a record of every call that `policy` wants to `sink`. A [`Live`] policy can be changed from outside.
     pub fn new(policy: impl Into<Live<AuditPolicy>>, sink: impl AuditSink) -> Self {
-        let setup = Setup {
-            sink: Arc::new(sink),
-            principal: None,
-            clock: SystemTime::now,
-        };
+        let setup = Setup::new(Arc::new(sink));
         Self {
             policy: Audit(State::new(policy.into(), setup)),
             settle: UntilEnd::new(Auto),
@@ -50,6 +47,12 @@ impl<J> AuditLayer<J> {
                 .0
                 .with(|setup| setup.principal = Some(Arc::new(find))),
         );
+        Self { policy, ..self }
+    }
+
+    /// What of a header is secret; also of those that are named in the policy. To be said before the layer is used.
+    pub fn redact(self, redact: Redact) -> Self {
+        let policy = Audit(self.policy.0.with(|setup| setup.redact = redact));
         Self { policy, ..self }
     }
 

@@ -1,6 +1,7 @@
 //! What is recorded of a call.
 
 use std::{
+    borrow::Cow,
     fmt::Write as _,
     net::IpAddr,
     sync::Arc,
@@ -14,7 +15,11 @@ use tower_chassis_core::{
 };
 
 use crate::{
-    access_log::{escape_json, write_rfc3339},
+    access_log::{
+        escape_json,
+        redact::{MASK, Redact},
+        write_rfc3339,
+    },
     fault::class_name,
 };
 
@@ -63,7 +68,7 @@ impl AuditRecord {
     pub fn write_json(&self, out: &mut String) {
         // Writing into a `String` cannot fail.
         out.push_str("{\"time\":\"");
-        _ = write_rfc3339(out, self.time);
+        write_rfc3339(out, self.time);
         out.push('"');
         let mut text = |name: &str, value: Option<&[u8]>| {
             if let Some(value) = value {
@@ -126,29 +131,15 @@ impl AuditRecord {
     }
 }
 
-/// Names that hold one of these have values that nobody shall read.
-const SECRET: [&str; 13] = [
-    "auth",
-    "cookie",
-    "token",
-    "secret",
-    "passw",
-    "passphrase",
-    "api-key",
-    "apikey",
-    "signature",
-    "credential",
-    "session",
-    "csrf",
-    "jwt",
-];
-
 /// A header as it may be shown.
-pub(super) fn shown(name: &HeaderName, value: &HeaderValue) -> HeaderValue {
-    let secret = SECRET.iter().any(|secret| name.as_str().contains(secret));
-    if secret || value.is_sensitive() {
-        HeaderValue::from_static("***")
-    } else {
-        value.clone()
+pub(super) fn shown(redact: &Redact, name: &HeaderName, value: &HeaderValue) -> HeaderValue {
+    let masked = || HeaderValue::from_static(MASK);
+    if value.is_sensitive() {
+        return masked();
+    }
+    match redact.header(name.as_str(), value.as_bytes()) {
+        Cow::Borrowed(_) => value.clone(),
+        // What was put in its place is text.
+        Cow::Owned(shown) => HeaderValue::from_maybe_shared(shown).unwrap_or_else(|_| masked()),
     }
 }

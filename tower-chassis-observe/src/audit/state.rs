@@ -18,7 +18,7 @@ use tower_chassis_core::{
 };
 
 use super::{AuditConfig, AuditPolicy, AuditRecord, AuditSink, record::shown};
-use crate::tally::Tally;
+use crate::{access_log::redact::Redact, tally::Tally};
 
 const RECORDED: usize = 0;
 const LOST: usize = 1;
@@ -33,7 +33,19 @@ pub(super) type Principal = Arc<dyn Fn(&HeaderMap, &Extensions) -> Option<Arc<st
 pub(super) struct Setup {
     pub(super) sink: Arc<dyn AuditSink>,
     pub(super) principal: Option<Principal>,
+    pub(super) redact: Redact,
     pub(super) clock: fn() -> SystemTime,
+}
+
+impl Setup {
+    pub(super) fn new(sink: Arc<dyn AuditSink>) -> Self {
+        Self {
+            sink,
+            principal: None,
+            redact: Redact::new(),
+            clock: SystemTime::now,
+        }
+    }
 }
 
 pub(super) struct State {
@@ -130,7 +142,9 @@ impl Kept {
         let mut headers = Vec::new();
         for name in policy.headers() {
             let values = request.headers().get_all(name).iter();
-            headers.extend(values.map(|value| (name.clone(), shown(name, value))));
+            headers.extend(
+                values.map(|value| (name.clone(), shown(&state.setup.redact, name, value))),
+            );
         }
         let announced = request.headers().get(header::CONTENT_LENGTH);
         let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());

@@ -16,6 +16,7 @@ use super::{
     },
     LosslessAudit,
 };
+use crate::access_log::redact::Redact;
 
 /// Records calls when they are over, and loses none: the place for the record is taken before the call is made, and a call
 /// that finds none waits for it, up to [`max_wait`](super::super::AuditConfig::max_wait) and its deadline, and is
@@ -38,11 +39,7 @@ impl LosslessAuditLayer {
     /// Sends a record of every call that `policy` wants to `places`, which is as long as there are places. When its
     /// receiver is gone, every such call is refused.
     pub fn new(policy: impl Into<Live<AuditPolicy>>, places: Sender<AuditRecord>) -> Self {
-        let setup = Setup {
-            sink: Arc::new(places.clone()),
-            principal: None,
-            clock: SystemTime::now,
-        };
+        let setup = Setup::new(Arc::new(places.clone()));
         Self {
             shared: Shared {
                 state: State::new(policy.into(), setup),
@@ -71,6 +68,11 @@ impl<J> LosslessAuditLayer<J> {
         find: impl Fn(&HeaderMap, &Extensions) -> Option<Arc<str>> + Send + Sync + 'static,
     ) -> Self {
         self.set_up(|setup| setup.principal = Some(Arc::new(find)))
+    }
+
+    /// What of a header is secret; also of those that are named in the policy. To be said before the layer is used.
+    pub fn redact(self, redact: Redact) -> Self {
+        self.set_up(|setup| setup.redact = redact)
     }
 
     /// Another clock for `time`, for tests. To be said before the layer is used.
