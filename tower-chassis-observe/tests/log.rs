@@ -12,7 +12,7 @@ use std::{
 use http::{Request, Response};
 use serde_json::{Value, json};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
-use tower_chassis_core::{Body, BoxError, Live};
+use tower_chassis_core::{Body, BoxError, Carrier, Live};
 use tower_chassis_observe::{
     log::{Color, Log, LogConfig, LogFormat, LogHandle, LogOutput, LogPolicy},
     output::{Bound, Output, RollingPolicy},
@@ -248,13 +248,14 @@ fn a_line_knows_the_trace_of_its_call() {
                 tracing::info!("served");
                 Ok::<_, BoxError>(Response::new(Body::empty()))
             }));
-        let request = Request::builder()
+        let mut request = Request::builder()
             .header(
                 "traceparent",
                 "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
             )
             .body(())
             .unwrap();
+        request.invocation_mut().set_request_id("r 1".into());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
@@ -264,7 +265,8 @@ fn a_line_knows_the_trace_of_its_call() {
     let lines = parsed(&logged(log(config(LogFormat::Json)), say));
     assert_eq!(lines[0]["trace_id"], "0af7651916cd43dd8448eb211c80319c");
     assert_eq!(lines[0]["span_id"].as_str().unwrap().len(), 16);
-    assert!(lines[1].get("trace_id").is_none());
+    assert_eq!(lines[0]["request_id"], "r 1");
+    assert!(lines[1].get("trace_id").is_none() && lines[1].get("request_id").is_none());
     let text = logged(log(config(LogFormat::Text)), say);
     assert!(
         text.contains("served trace_id=0af7651916cd43dd8448eb211c80319c span_id="),

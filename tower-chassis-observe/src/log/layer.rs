@@ -58,11 +58,6 @@ fn with_buffers(write: impl FnOnce(&mut Buffers)) {
     }
 }
 
-/// The id of the request that is being served on this thread.
-fn request_id() -> Option<Arc<str>> {
-    None
-}
-
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     fn on_new_span(&self, attributes: &span::Attributes<'_>, id: &span::Id, ctx: Context<'_, S>) {
         if let (true, Some(span)) = (self.spans, ctx.span(id)) {
@@ -141,7 +136,7 @@ impl Lines {
             let (trace, span) = (trace.trace_id(), trace.span_id());
             _ = write!(line, ",\"trace_id\":\"{trace}\",\"span_id\":\"{span}\"");
         }
-        if let Some(id) = request_id() {
+        if let Some(id) = trace::current_request_id() {
             line.push_str(",\"request_id\":");
             escape_json(line, id.as_bytes());
         }
@@ -190,7 +185,7 @@ impl Lines {
             let (trace, span) = (trace.trace_id(), trace.span_id());
             _ = write!(line, " trace_id={trace} span_id={span}");
         }
-        if let Some(id) = request_id() {
+        if let Some(id) = trace::current_request_id() {
             line.push_str(" request_id=");
             crate::access_log::escape_text(line, id.as_bytes());
         }
