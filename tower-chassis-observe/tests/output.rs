@@ -11,7 +11,13 @@ use std::{
     time::Duration,
 };
 
-use tower_chassis_observe::output::{Bound, Output, OutputHandle, RollingPolicy};
+use http::{Request, Response};
+use tower::{Layer, ServiceExt, service_fn};
+use tower_chassis_core::{Body, BoxError};
+use tower_chassis_observe::{
+    access_log::{AccessLogLayer, Format},
+    output::{Bound, Output, OutputHandle, RollingPolicy},
+};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -452,6 +458,46 @@ fn a_flush_does_not_wait_for_what_comes_later() {
         }
         assert!(flushes > 0);
     });
+}
+
+/// The time of each of so many calls with an access log, sorted.
+async fn calls(output: &Output, calls: usize) -> Vec<Duration> {
+    let service = AccessLogLayer::new(Format::Json, output.sink()).layer(service_fn(
+        async |_: Request<()>| Ok::<_, BoxError>(Response::new(Body::empty())),
+    ));
+    let mut took = Vec::with_capacity(calls);
+    for _ in 0..calls {
+        let begun = tokio::time::Instant::now();
+        service.clone().oneshot(Request::new(())).await.unwrap();
+        took.push(begun.elapsed());
+    }
+    took.sort();
+    took
+}
+
+#[tokio::test]
+async fn calls_do_not_notice_a_writer_that_blocks() {
+    const CALLS: usize = 10_000;
+    let open = Gated::default();
+    open.open();
+    let shut = Gated::default();
+    let outputs = [open, shut.clone()].map(|gated| Output::new(gated, Bound::lines(1_000)));
+    let [open, blocked] = &outputs;
+    // Once to warm up.
+    calls(open, CALLS).await;
+    let as_ever = calls(open, CALLS).await;
+    let meanwhile = calls(blocked, CALLS).await;
+    let p99 = |took: &[Duration]| took[took.len() * 99 / 100];
+    let (as_ever, meanwhile) = (p99(&as_ever), p99(&meanwhile));
+    println!("p99 {as_ever:?}, with a writer that blocks {meanwhile:?}");
+    // Whatever else runs on this machine: a wait would be thousands of times as long.
+    assert!(meanwhile < as_ever * 10 + Duration::from_millis(1));
+    let handle = blocked.handle();
+    accounted(&handle, CALLS as u64);
+    assert_eq!((handle.lost(), handle.waiting()), (9_000, 1_000));
+    shut.open();
+    assert!(handle.flush(LONG).await);
+    assert_eq!((handle.written(), handle.lost()), (1_000, 9_000));
 }
 
 #[test]
