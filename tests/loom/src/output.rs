@@ -82,6 +82,17 @@ pub fn one_begins() {
     });
 }
 
+/// A line alone wakes a writer that sleeps, without a flush and without an end.
+pub fn a_line_wakes_the_writer() {
+    explore(|| {
+        let queue = Arc::new(Queue::new(4, 1_000));
+        let writer = Arc::clone(&queue);
+        let writer = thread::spawn(move || matches!(writer.next(None, false), Task::Write(_)));
+        assert_ne!(queue.put(b"a"), Put::Lost);
+        assert!(writer.join().unwrap());
+    });
+}
+
 /// Wakes a thread. A wake that is lost leaves the model in a deadlock, which loom reports.
 struct Unpark(thread::Thread);
 

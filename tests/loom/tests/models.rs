@@ -90,6 +90,7 @@ models! {
     output::what_is_taken_is_written
     output::the_bound_holds
     output::one_begins
+    output::a_line_wakes_the_writer
     output::a_flush_is_not_missed
     output::a_flush_that_leaves_takes_nobody_with_it
 

@@ -32,6 +32,8 @@ impl Chunk {
         if self.bytes.capacity() == 0 {
             let len = line.len() + usize::from(newline);
             self.bytes.reserve_exact(CHUNK.max(len));
+            // As many lines as a full chunk mostly has.
+            self.ends.reserve(CHUNK / 128);
         }
         self.bytes.extend_from_slice(line);
         if newline {
