@@ -62,6 +62,7 @@ async fn run(layer: &AccessLogLayer, request: Request<()>) {
 
 fn request() -> Request<()> {
     let mut request = get("/users/7?page=2&token=S3CR3T");
+    *request.method_mut() = Method::POST;
     for (name, value) in [
         ("user-agent", "curl/8.5 (x)"),
         ("referer", "https://u:S3CR3T@a.example/list?token=S3CR3T"),
@@ -90,27 +91,27 @@ async fn a_line_of_each_format() {
     for (format, expected) in [
         (
             Format::Common,
-            r#"203.0.113.9 - ann [29/Feb/2024:12:34:56 +0000] "GET /users/7?page=2&token=*** HTTP/1.1" 200 5"#,
+            r#"203.0.113.9 - ann [29/Feb/2024:12:34:56 +0000] "POST /users/7?page=2&token=*** HTTP/1.1" 200 5"#,
         ),
         (
             Format::Combined,
-            r#"203.0.113.9 - ann [29/Feb/2024:12:34:56 +0000] "GET /users/7?page=2&token=*** HTTP/1.1" 200 5 "https://a.example/list" "curl/8.5 (x)""#,
+            r#"203.0.113.9 - ann [29/Feb/2024:12:34:56 +0000] "POST /users/7?page=2&token=*** HTTP/1.1" 200 5 "https://a.example/list" "curl/8.5 (x)""#,
         ),
         (
             Format::Ecs,
-            r#"{"@timestamp":"2024-02-29T12:34:56.789Z","log.level":"info","message":"GET /users/7 200","ecs.version":"8.11.0","event.duration":1234000000,"event.outcome":"success","client.ip":"203.0.113.9","user.name":"ann","http.request.method":"GET","url.path":"/users/7","url.query":"page=2&token=***","http.version":"1.1","http.response.status_code":200,"http.response.body.bytes":5,"http.request.body.bytes":12,"http.request.id":"r-1","user_agent.original":"curl/8.5 (x)","trace.id":"0af7651916cd43dd8448eb211c80319c","span.id":"b7ad6b7169203331","labels":{"http_route":"/users/{id}","class":"success"}}"#,
+            r#"{"@timestamp":"2024-02-29T12:34:56.789Z","log.level":"info","message":"POST /users/7 200","ecs.version":"8.11.0","event.duration":1234000000,"event.outcome":"success","client.ip":"203.0.113.9","user.name":"ann","http.request.method":"POST","url.path":"/users/7","url.query":"page=2&token=***","http.version":"1.1","http.response.status_code":200,"http.response.body.bytes":5,"http.request.body.bytes":12,"http.request.id":"r-1","user_agent.original":"curl/8.5 (x)","trace.id":"0af7651916cd43dd8448eb211c80319c","span.id":"b7ad6b7169203331","labels":{"http_route":"/users/{id}","class":"success"}}"#,
         ),
         (
             Format::Otel,
-            r#"{"timestamp":"2024-02-29T12:34:56.789Z","severity_text":"INFO","severity_number":9,"body":"GET /users/7 200","trace_id":"0af7651916cd43dd8448eb211c80319c","span_id":"b7ad6b7169203331","trace_flags":1,"attributes":{"http.request.method":"GET","url.path":"/users/7","url.query":"page=2&token=***","http.route":"/users/{id}","http.response.status_code":200,"http.server.request.duration":1.234000,"http.response.body.size":5,"http.request.body.size":12,"network.protocol.name":"http","network.protocol.version":"1.1","client.address":"203.0.113.9","user_agent.original":"curl/8.5 (x)","user.name":"ann","http.request.id":"r-1","class":"success"}}"#,
+            r#"{"timestamp":"2024-02-29T12:34:56.789Z","severity_text":"INFO","severity_number":9,"body":"POST /users/7 200","trace_id":"0af7651916cd43dd8448eb211c80319c","span_id":"b7ad6b7169203331","trace_flags":1,"attributes":{"http.request.method":"POST","url.path":"/users/7","url.query":"page=2&token=***","http.route":"/users/{id}","http.response.status_code":200,"http.server.request.duration":1.234000,"http.response.body.size":5,"http.request.body.size":12,"network.protocol.name":"http","network.protocol.version":"1.1","client.address":"203.0.113.9","user_agent.original":"curl/8.5 (x)","user.name":"ann","http.request.id":"r-1","class":"success"}}"#,
         ),
         (
             Format::Gcp,
-            r#"{"severity":"INFO","time":"2024-02-29T12:34:56.789Z","message":"GET /users/7 200","httpRequest":{"requestMethod":"GET","requestUrl":"/users/7?page=2&token=***","requestSize":"12","status":200,"responseSize":"5","userAgent":"curl/8.5 (x)","remoteIp":"203.0.113.9","latency":"1.234000s","protocol":"HTTP/1.1"},"logging.googleapis.com/trace":"projects/shop/traces/0af7651916cd43dd8448eb211c80319c","logging.googleapis.com/spanId":"b7ad6b7169203331","logging.googleapis.com/trace_sampled":true,"logging.googleapis.com/labels":{"route":"/users/{id}","request_id":"r-1","user":"ann","class":"success"}}"#,
+            r#"{"severity":"INFO","time":"2024-02-29T12:34:56.789Z","message":"POST /users/7 200","httpRequest":{"requestMethod":"POST","requestUrl":"/users/7?page=2&token=***","requestSize":"12","status":200,"responseSize":"5","userAgent":"curl/8.5 (x)","remoteIp":"203.0.113.9","latency":"1.234000s","protocol":"HTTP/1.1"},"logging.googleapis.com/trace":"projects/shop/traces/0af7651916cd43dd8448eb211c80319c","logging.googleapis.com/spanId":"b7ad6b7169203331","logging.googleapis.com/trace_sampled":true,"logging.googleapis.com/labels":{"route":"/users/{id}","request_id":"r-1","user":"ann","class":"success"}}"#,
         ),
         (
             Format::Template,
-            r#"{203.0.113.9} ann "GET /users/7?page=2&token=*** HTTP/1.1" /users/{id} 200 - success info false 1234.000 1234000 1.234000 5 12 r-1 0af7651916cd43dd8448eb211c80319c b7ad6b7169203331 "curl/8.5 (x)" Bearer *** blue - /users/7 page=2&token=*** 29/Feb/2024:12:34:56 +0000"#,
+            r#"{203.0.113.9} ann "POST /users/7?page=2&token=*** HTTP/1.1" /users/{id} 200 - success info false 1234.000 1234000 1.234000 5 12 r-1 0af7651916cd43dd8448eb211c80319c b7ad6b7169203331 "curl/8.5 (x)" Bearer *** blue - /users/7 page=2&token=*** 29/Feb/2024:12:34:56 +0000"#,
         ),
     ] {
         let (layer, lines) = log(format);
@@ -269,7 +270,7 @@ async fn a_query_is_raw_only_where_that_was_said_and_names_of_ones_own_are_secre
         run(&layer.query(query).redact(redact), request()).await;
         let (line, _) = one(&lines);
         assert!(
-            line.contains(&format!("\"GET /users/7?{shown} HTTP/1.1\"")),
+            line.contains(&format!("\"POST /users/7?{shown} HTTP/1.1\"")),
             "{line}"
         );
     }
@@ -405,6 +406,43 @@ proptest! {
             }
         }
     }
+}
+
+#[cfg(feature = "config")]
+#[test]
+fn settings_are_read_from_a_configuration() {
+    use tower_chassis_observe::access_log::{AccessLogConfig, Excerpt};
+
+    let text = r#"{"successes":0.5,"slow":"1s","level":"warn","skip":["/livez"],"excerpts":"failures",
+        "excerpt_bytes":10,"excerpt_types":["text/html"],"excerpt_headers":["vary"]}"#;
+    let config: AccessLogConfig = serde_json::from_str(text).unwrap();
+    assert_eq!(
+        config,
+        AccessLogConfig {
+            successes: 0.5,
+            slow: Duration::from_secs(1),
+            level: Level::Warn,
+            skip: vec!["/livez".into()],
+            excerpts: Excerpt::Failures,
+            excerpt_bytes: 10,
+            excerpt_types: vec!["text/html".into()],
+            excerpt_headers: vec!["vary".into()],
+        }
+    );
+    assert!(AccessLogPolicy::try_from(config).is_ok());
+    for (name, format) in [
+        ("off", Format::Off),
+        ("ecs", Format::Ecs),
+        ("template", Format::Template),
+    ] {
+        let read: Format = serde_json::from_value(name.into()).unwrap();
+        assert_eq!(read, format);
+    }
+    let fault = serde_json::from_value::<Template>("{staus}".into()).unwrap_err();
+    assert_eq!(
+        fault.to_string(),
+        "at 0: there is no `staus`; did you mean `status`?"
+    );
 }
 
 /// The clock is only for tests: without one a line has the time of today.

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Method, Request};
 use http_body_util::BodyExt;
 use support::{Routes, get};
 use tower::{Layer, ServiceExt, service_fn};
@@ -43,6 +43,7 @@ fn clock() -> SystemTime {
 
 fn named(path: &str) -> Request<()> {
     let mut request = get(path);
+    *request.method_mut() = Method::POST;
     request
         .headers_mut()
         .insert("user-agent", HeaderValue::from_static("curl/8.5 (x)"));
@@ -76,7 +77,7 @@ async fn lines() {
     run(&text, named("/users/7?token=secret")).await;
     assert_eq!(
         lines.take(),
-        "time=2024-02-29T12:34:56.789Z client=203.0.113.9 method=GET path=/users/7 route=/users/{id} status=200 \
+        "time=2024-02-29T12:34:56.789Z client=203.0.113.9 method=POST path=/users/7 route=/users/{id} status=200 \
          duration_ms=0.000 bytes=5 request_id=r-1 trace_id=0af7651916cd43dd8448eb211c80319c \
          user_agent=\"curl/8.5 (x)\" class=success span_id=b7ad6b7169203331 level=info request_bytes=12 \
          protocol=HTTP/1.1 user=-\n"
@@ -92,7 +93,7 @@ async fn lines() {
     run(&json, named("/users/grpc")).await;
     assert_eq!(
         lines.take(),
-        r#"{"time":"2024-02-29T12:34:56.789Z","client":"203.0.113.9","method":"GET","path":"/users/grpc","route":"/users/{id}","status":200,"grpc":14,"duration_ms":0.000,"bytes":7,"request_id":"r-1","trace_id":"0af7651916cd43dd8448eb211c80319c","user_agent":"curl/8.5 (x)","class":"failure","span_id":"b7ad6b7169203331","level":"error","request_bytes":12,"protocol":"HTTP/1.1"}"#
+        r#"{"time":"2024-02-29T12:34:56.789Z","client":"203.0.113.9","method":"POST","path":"/users/grpc","route":"/users/{id}","status":200,"grpc":14,"duration_ms":0.000,"bytes":7,"request_id":"r-1","trace_id":"0af7651916cd43dd8448eb211c80319c","user_agent":"curl/8.5 (x)","class":"failure","span_id":"b7ad6b7169203331","level":"error","request_bytes":12,"protocol":"HTTP/1.1"}"#
             .to_owned() + "\n"
     );
     run(&json, get("/nothing")).await;

@@ -19,6 +19,14 @@ use super::{
 };
 use crate::fault::class_name;
 
+/// A key of an object, as it stands there.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
+pub(super) use key;
+
 /// What a line says.
 pub(super) struct Line<'a> {
     pub(super) time: SystemTime,
@@ -56,9 +64,9 @@ impl Line<'_> {
         write_rfc3339(out, self.time);
         out.push_str(" client=");
         address(out, self.client);
-        pair(out, "method", Some(self.method.as_bytes()));
-        pair(out, "path", self.target().as_deref().map(str::as_bytes));
-        pair(out, "route", self.route.map(str::as_bytes));
+        pair(out, " method=", Some(self.method.as_bytes()));
+        pair(out, " path=", self.target().as_deref().map(str::as_bytes));
+        pair(out, " route=", self.route.map(str::as_bytes));
         out.push_str(" status=");
         match self.verdict.http_status() {
             Some(status) => padded(out, status.into(), 1),
@@ -72,18 +80,18 @@ impl Line<'_> {
         decimal(out, self.duration.as_micros() as u64, 3);
         out.push_str(" bytes=");
         padded(out, self.bytes, 1);
-        pair(out, "request_id", self.request_id.map(str::as_bytes));
+        pair(out, " request_id=", self.request_id.map(str::as_bytes));
         out.push_str(" trace_id=");
         match self.trace {
-            Some(trace) => _ = write!(out, "{}", trace.trace_id()),
+            Some(trace) => hex(out, &trace.trace_id().to_bytes()),
             None => out.push('-'),
         }
-        pair(out, "user_agent", self.user_agent);
+        pair(out, " user_agent=", self.user_agent);
         out.push_str(" class=");
         out.push_str(class_name(self.verdict.class()));
         out.push_str(" span_id=");
         match self.trace {
-            Some(trace) => _ = write!(out, "{}", trace.span_id()),
+            Some(trace) => hex(out, &trace.span_id().to_bytes()),
             None => out.push('-'),
         }
         out.push_str(" level=");
@@ -92,12 +100,12 @@ impl Line<'_> {
         padded(out, self.request_bytes, 1);
         out.push_str(" protocol=");
         out.push_str(self.protocol());
-        pair(out, "user", self.user.map(str::as_bytes));
+        pair(out, " user=", self.user.map(str::as_bytes));
         if self.slow {
             out.push_str(" slow=true");
         }
         if let Some(excerpts) = self.excerpts {
-            excerpts.text(&mut |name, value| pair(out, name, Some(value)));
+            excerpts.text(&mut |name, value| pair(out, &format!(" {name}="), Some(value)));
         }
     }
 
@@ -106,30 +114,30 @@ impl Line<'_> {
         write_rfc3339(out, self.time);
         out.push('"');
         let mut object = Object::after(out);
-        object.address("client", self.client);
-        object.text("method", Some(self.method));
-        object.text("path", self.target().as_deref());
-        object.text("route", self.route);
-        object.number("status", self.verdict.http_status().map(u64::from));
-        object.number("grpc", self.verdict.grpc_code().map(u64::from));
-        object.decimal("duration_ms", self.duration.as_micros() as u64, 3);
-        object.number("bytes", Some(self.bytes));
-        object.text("request_id", self.request_id);
-        object.trace_id("trace_id", self.trace);
-        object.bytes("user_agent", self.user_agent);
-        object.plain("class", class_name(self.verdict.class()));
-        object.span_id("span_id", self.trace);
-        object.plain("level", self.level.name());
-        object.number("request_bytes", Some(self.request_bytes));
-        object.plain("protocol", self.protocol());
-        object.text("user", self.user);
+        object.address(key!("client"), self.client);
+        object.text(key!("method"), Some(self.method));
+        object.text(key!("path"), self.target().as_deref());
+        object.text(key!("route"), self.route);
+        object.number(key!("status"), self.verdict.http_status().map(u64::from));
+        object.number(key!("grpc"), self.verdict.grpc_code().map(u64::from));
+        object.decimal(key!("duration_ms"), self.duration.as_micros() as u64, 3);
+        object.number(key!("bytes"), Some(self.bytes));
+        object.text(key!("request_id"), self.request_id);
+        object.trace_id(key!("trace_id"), self.trace);
+        object.bytes(key!("user_agent"), self.user_agent);
+        object.plain(key!("class"), class_name(self.verdict.class()));
+        object.span_id(key!("span_id"), self.trace);
+        object.plain(key!("level"), self.level.name());
+        object.number(key!("request_bytes"), Some(self.request_bytes));
+        object.plain(key!("protocol"), self.protocol());
+        object.text(key!("user"), self.user);
         if self.slow {
-            object.raw("slow", "true");
+            object.raw(key!("slow"), "true");
         }
         if let Some(excerpts) = self.excerpts {
             let names = [
-                ["request_headers", "request_body"],
-                ["response_headers", "response_body"],
+                [key!("request_headers"), key!("request_body")],
+                [key!("response_headers"), key!("response_body")],
             ];
             excerpts.members(&mut object, names);
         }
@@ -192,7 +200,7 @@ impl Line<'_> {
     }
 
     /// A line for people: `GET /users/7 200`.
-    pub(super) fn message(&self, out: &mut Object<'_>, name: &str) {
+    pub(super) fn message(&self, out: &mut Object<'_>, key: &str) {
         let mut buffer = [0; 5];
         let status = match self.verdict.http_status() {
             Some(status) => {
@@ -206,7 +214,7 @@ impl Line<'_> {
             None => class_name(self.verdict.class()),
         };
         let path = self.shown_path().unwrap_or("-");
-        out.pieces(name, [self.method, " ", path, " ", status]);
+        out.pieces(key, [self.method, " ", path, " ", status]);
     }
 }
 
@@ -231,9 +239,29 @@ fn names(query: &str) -> String {
 
 pub(super) fn address(out: &mut String, address: Option<IpAddr>) {
     match address {
+        Some(IpAddr::V4(address)) => {
+            let [a, b, c, d] = address.octets();
+            for (number, then) in [(a, "."), (b, "."), (c, "."), (d, "")] {
+                padded(out, number.into(), 1);
+                out.push_str(then);
+            }
+        }
         Some(address) => _ = write!(out, "{address}"),
         None => out.push('-'),
     }
+}
+
+/// The digits of an id.
+pub(super) fn hex(out: &mut String, id: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut digits = [0; 32];
+    for (byte, pair) in id.iter().zip(digits.chunks_exact_mut(2)) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    let digits = digits.get(..2 * id.len()).unwrap_or_default();
+    // Only digits were written.
+    out.push_str(std::str::from_utf8(digits).unwrap_or_default());
 }
 
 /// `number` with its last `digits` behind a point, without floats.
@@ -245,9 +273,7 @@ pub(super) fn decimal(out: &mut String, number: u64, digits: u32) {
 }
 
 fn pair(out: &mut String, name: &str, value: Option<&[u8]>) {
-    out.push(' ');
     out.push_str(name);
-    out.push('=');
     match value {
         Some(value) => escape::text(out, value),
         None => out.push('-'),
@@ -272,40 +298,48 @@ impl<'a> Object<'a> {
         Self { out, first: false }
     }
 
-    fn name(&mut self, name: &str) {
-        self.out.push_str(if self.first { "\"" } else { ",\"" });
-        self.first = false;
-        self.out.push_str(name);
-        self.out.push_str("\":");
+    /// `,"name":`, of which the first one loses its comma.
+    fn key(&mut self, key: &str) {
+        let comma = usize::from(std::mem::take(&mut self.first));
+        self.out.push_str(key.get(comma..).unwrap_or_default());
     }
 
-    pub(super) fn raw(&mut self, name: &str, value: &str) {
-        self.name(name);
+    /// A text under a name that is no literal.
+    pub(super) fn named(&mut self, name: &str, value: &[u8]) {
+        self.out.push_str(if self.first { "\"" } else { ",\"" });
+        self.first = false;
+        escape::json_inside(self.out, name.as_bytes());
+        self.out.push_str("\":");
+        escape::json(self.out, value);
+    }
+
+    pub(super) fn raw(&mut self, key: &str, value: &str) {
+        self.key(key);
         self.out.push_str(value);
     }
 
     /// A text that is known to need no escape.
-    pub(super) fn plain(&mut self, name: &str, value: &str) {
-        self.name(name);
+    pub(super) fn plain(&mut self, key: &str, value: &str) {
+        self.key(key);
         self.out.push('"');
         self.out.push_str(value);
         self.out.push('"');
     }
 
-    pub(super) fn text(&mut self, name: &str, value: Option<&str>) {
-        self.bytes(name, value.map(str::as_bytes));
+    pub(super) fn text(&mut self, key: &str, value: Option<&str>) {
+        self.bytes(key, value.map(str::as_bytes));
     }
 
-    pub(super) fn bytes(&mut self, name: &str, value: Option<&[u8]>) {
+    pub(super) fn bytes(&mut self, key: &str, value: Option<&[u8]>) {
         if let Some(value) = value {
-            self.name(name);
+            self.key(key);
             escape::json(self.out, value);
         }
     }
 
     /// A text of several pieces.
-    pub(super) fn pieces<const N: usize>(&mut self, name: &str, pieces: [&str; N]) {
-        self.name(name);
+    pub(super) fn pieces<const N: usize>(&mut self, key: &str, pieces: [&str; N]) {
+        self.key(key);
         self.out.push('"');
         for piece in pieces {
             escape::json_inside(self.out, piece.as_bytes());
@@ -313,83 +347,93 @@ impl<'a> Object<'a> {
         self.out.push('"');
     }
 
-    pub(super) fn number(&mut self, name: &str, value: Option<u64>) {
+    pub(super) fn number(&mut self, key: &str, value: Option<u64>) {
         if let Some(value) = value {
-            self.name(name);
+            self.key(key);
             padded(self.out, value, 1);
         }
     }
 
     /// A number as a text: 64 bits are more than what JSON's readers take.
-    pub(super) fn quoted(&mut self, name: &str, value: u64) {
-        self.name(name);
+    pub(super) fn quoted(&mut self, key: &str, value: u64) {
+        self.key(key);
         self.out.push('"');
         padded(self.out, value, 1);
         self.out.push('"');
     }
 
-    pub(super) fn decimal(&mut self, name: &str, value: u64, digits: u32) {
-        self.name(name);
+    pub(super) fn decimal(&mut self, key: &str, value: u64, digits: u32) {
+        self.key(key);
         decimal(self.out, value, digits);
     }
 
     /// `0.500000s`
-    pub(super) fn seconds(&mut self, name: &str, value: Duration) {
-        self.name(name);
+    pub(super) fn seconds(&mut self, key: &str, value: Duration) {
+        self.key(key);
         self.out.push('"');
         decimal(self.out, value.as_micros() as u64, 6);
         self.out.push_str("s\"");
     }
 
-    pub(super) fn time(&mut self, name: &str, time: SystemTime) {
-        self.name(name);
+    pub(super) fn time(&mut self, key: &str, time: SystemTime) {
+        self.key(key);
         self.out.push('"');
         write_rfc3339(self.out, time);
         self.out.push('"');
     }
 
-    pub(super) fn address(&mut self, name: &str, value: Option<IpAddr>) {
+    pub(super) fn address(&mut self, key: &str, value: Option<IpAddr>) {
         if value.is_some() {
-            self.name(name);
+            self.key(key);
             self.out.push('"');
             address(self.out, value);
             self.out.push('"');
         }
     }
 
-    pub(super) fn trace_id(&mut self, name: &str, trace: Option<TraceContext>) {
+    pub(super) fn trace_id(&mut self, key: &str, trace: Option<TraceContext>) {
         if let Some(trace) = trace {
-            self.name(name);
-            _ = write!(self.out, "\"{}\"", trace.trace_id());
+            self.key(key);
+            self.id(&trace.trace_id().to_bytes());
         }
     }
 
-    pub(super) fn span_id(&mut self, name: &str, trace: Option<TraceContext>) {
+    pub(super) fn span_id(&mut self, key: &str, trace: Option<TraceContext>) {
         if let Some(trace) = trace {
-            self.name(name);
-            _ = write!(self.out, "\"{}\"", trace.span_id());
+            self.key(key);
+            self.id(&trace.span_id().to_bytes());
         }
     }
 
     /// A trace by the name that Google gives it.
-    pub(super) fn trace_of(&mut self, name: &str, project: &str, trace: TraceContext) {
-        self.name(name);
+    pub(super) fn trace_of(&mut self, key: &str, project: &str, trace: TraceContext) {
+        self.key(key);
         self.out.push_str("\"projects/");
         escape::json_inside(self.out, project.as_bytes());
-        _ = write!(self.out, "/traces/{}\"", trace.trace_id());
+        self.out.push_str("/traces/");
+        hex(self.out, &trace.trace_id().to_bytes());
+        self.out.push('"');
     }
 
-    /// A list of one text.
+    fn id(&mut self, id: &[u8]) {
+        self.out.push('"');
+        hex(self.out, id);
+        self.out.push('"');
+    }
+
+    /// A list of one text under a name that is no literal.
     pub(super) fn list(&mut self, name: &str, value: &[u8]) {
-        self.name(name);
-        self.out.push('[');
+        self.out.push_str(if self.first { "\"" } else { ",\"" });
+        self.first = false;
+        self.out.push_str(name);
+        self.out.push_str("\":[");
         escape::json(self.out, value);
         self.out.push(']');
     }
 
     /// An object in it.
-    pub(super) fn object(&mut self, name: &str, fill: impl FnOnce(&mut Object<'_>)) {
-        self.name(name);
+    pub(super) fn object(&mut self, key: &str, fill: impl FnOnce(&mut Object<'_>)) {
+        self.key(key);
         let mut inner = Object::new(self.out);
         fill(&mut inner);
         inner.end();

@@ -43,7 +43,7 @@
 //! | `request_id`, `trace_id`, `user_agent` | |
 //! | `class` | the verdict: `success`, `client-fault`, `failure`, `timeout`, `cancelled`, `refused`, … |
 //! | `span_id`, `level` | |
-//! | `request_bytes` | the length that the request announced, else what a server of ours received |
+//! | `request_bytes` | the length that the request announced (not asked of `GET` and `HEAD`), else what a server of ours received |
 //! | `protocol` | `HTTP/1.1`, `HTTP/2.0` |
 //! | `user` | who the call was found to come from (`Invocation::set_principal`) |
 //! | `slow` | `true`, where it was |
@@ -128,7 +128,7 @@ use std::{
     time::SystemTime,
 };
 
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, Method, Request, header};
 use tokio::time::Instant;
 use tower_chassis_core::{
     Carrier, Live, live::Validate, settle::UntilEnd, verdict::Auto, wire::Start,
@@ -147,7 +147,10 @@ pub use self::{
     template::{Template, TemplateFault},
     ticket::AccessLogTicket,
 };
-use self::{redact::Redact, ticket::Extra};
+use self::{
+    redact::Redact,
+    ticket::{Extra, UNKNOWN},
+};
 use crate::tally::Tally;
 
 observer_layer! {
@@ -396,7 +399,7 @@ impl<B> Start<Request<B>> for AccessLog {
             state: Arc::clone(&self.0),
             start: now,
             bytes: 0,
-            announced: announced(request.headers()),
+            announced: announced(request.method(), request.headers()),
             route,
             client: client.map(|client| client.ip()),
             request_id,
@@ -410,8 +413,12 @@ impl<B> Start<Request<B>> for AccessLog {
     }
 }
 
-/// How long the request's body is to be.
-fn announced(headers: &HeaderMap) -> Option<u64> {
-    let length = headers.get(header::CONTENT_LENGTH)?;
-    length.to_str().ok()?.parse().ok()
+/// How long the request's body is to be. Those that have none are most, and are not asked.
+fn announced(method: &Method, headers: &HeaderMap) -> u64 {
+    if matches!(*method, Method::GET | Method::HEAD) {
+        return UNKNOWN;
+    }
+    let length = headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    length.unwrap_or(UNKNOWN)
 }

@@ -1,6 +1,6 @@
 //! A line of one's own.
 
-use std::{error::Error, fmt, fmt::Write as _, sync::Arc};
+use std::{error::Error, fmt, sync::Arc};
 
 use http::HeaderName;
 use tower_chassis_core::live::{Invalid, Validate};
@@ -8,7 +8,7 @@ use tower_chassis_core::live::{Invalid, Validate};
 use super::{
     civil::{padded, write_common, write_rfc3339},
     escape,
-    line::{Line, address, decimal},
+    line::{Line, address, decimal, hex},
 };
 use crate::fault::class_name;
 
@@ -282,11 +282,11 @@ impl Value {
             Self::RequestBytes => padded(out, line.request_bytes, 1),
             Self::RequestId => text(out, line.request_id.map(str::as_bytes)),
             Self::TraceId => match line.trace {
-                Some(trace) => _ = write!(out, "{}", trace.trace_id()),
+                Some(trace) => hex(out, &trace.trace_id().to_bytes()),
                 None => out.push('-'),
             },
             Self::SpanId => match line.trace {
-                Some(trace) => _ = write!(out, "{}", trace.span_id()),
+                Some(trace) => hex(out, &trace.span_id().to_bytes()),
                 None => out.push('-'),
             },
             Self::UserAgent => text(out, line.user_agent),

@@ -29,8 +29,8 @@ pub struct AccessLogTicket {
     pub(super) state: Arc<State>,
     pub(super) start: Instant,
     pub(super) bytes: u64,
-    /// Of the request's body, as it was announced.
-    pub(super) announced: Option<u64>,
+    /// Of the request's body, as it was announced; else [`UNKNOWN`].
+    pub(super) announced: u64,
     pub(super) route: RouteSlot,
     pub(super) client: Option<std::net::IpAddr>,
     pub(super) request_id: Option<Arc<str>>,
@@ -41,6 +41,8 @@ pub struct AccessLogTicket {
     pub(super) user_agent: Option<HeaderValue>,
     pub(super) extra: Option<Box<Extra>>,
 }
+
+pub(super) const UNKNOWN: u64 = u64::MAX;
 
 /// What only some formats need.
 #[derive(Default)]
@@ -160,9 +162,10 @@ impl AccessLogTicket {
             slow,
             duration,
             bytes: self.bytes,
-            request_bytes: self
-                .announced
-                .unwrap_or_else(|| self.route.received_bytes()),
+            request_bytes: match self.announced {
+                UNKNOWN => self.route.received_bytes(),
+                announced => announced,
+            },
             request_id: self.request_id.as_deref(),
             trace: self.trace,
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),

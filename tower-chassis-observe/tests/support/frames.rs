@@ -1,4 +1,5 @@
 //! A body of given frames.
+#![allow(dead_code, reason = "every test file uses a part of it")]
 
 use std::{
     collections::VecDeque,

@@ -192,13 +192,13 @@ impl Shown {
         }
     }
 
-    /// As members of an object: the names of headers and body, of the request and of the response.
-    pub(super) fn members(&self, object: &mut Object<'_>, names: [[&str; 2]; 2]) {
-        for ([headers, body], half) in names.into_iter().zip(&self.0) {
+    /// As members of an object: the keys of headers and body, of the request and of the response.
+    pub(super) fn members(&self, object: &mut Object<'_>, keys: [[&str; 2]; 2]) {
+        for ([headers, body], half) in keys.into_iter().zip(&self.0) {
             if !half.headers.is_empty() {
                 object.object(headers, |object| {
                     for (name, value) in &half.headers {
-                        object.bytes(name.as_str(), Some(value));
+                        object.named(name.as_str(), value);
                     }
                 });
             }
@@ -212,7 +212,9 @@ impl Shown {
             for (name, value) in &half.headers {
                 object.list(&format!("http.{side}.header.{name}"), value);
             }
-            object.text(&format!("http.{side}.body.content"), half.body.as_deref());
+            if let Some(body) = &half.body {
+                object.named(&format!("http.{side}.body.content"), body.as_bytes());
+            }
         }
     }
 }
