@@ -182,6 +182,10 @@ async fn what_hangs_is_down_in_time_and_is_dropped_and_what_panics_is_down() {
             })
             .timeout(Duration::from_millis(300)),
         )
+        .ready(
+            "hangs too",
+            Check::new(pending::<Status>).timeout(Duration::from_millis(300)),
+        )
         .ready("late", Check::new(|| panics(true)).optional())
         .ready(
             "early",
@@ -202,6 +206,7 @@ async fn what_hangs_is_down_in_time_and_is_dropped_and_what_panics_is_down() {
     assert_eq!(
         said,
         [
+            Status::down("timed out"),
             Status::down("timed out"),
             Status::degraded("panicked"),
             Status::down("panicked")
@@ -525,6 +530,45 @@ mod grpc {
         assert_eq!(next().await.unwrap_err().code(), Code::Unavailable);
         drain.hurry();
         served.await.unwrap();
+    }
+
+    #[cfg(feature = "server")]
+    #[tokio::test(start_paused = true)]
+    async fn what_was_told_before_a_drain_is_not_told_again() {
+        for up in [true, false] {
+            let drain = Drain::new();
+            let (up, runs) = state(up);
+            let check = flag(&up, &runs).cache(Duration::ZERO);
+            let health = Health::new().ready("db", check).drain(&drain);
+            let watch = Request::post("/grpc.health.v1.Health/Watch")
+                .header("content-type", "application/grpc")
+                .body(Full::new(Bytes::from_static(b"\0\0\0\0\0")))
+                .unwrap();
+            let mut body = health.grpc().oneshot(watch).await.unwrap().into_body();
+            let mut next = async || {
+                let frame = body.frame().await?.unwrap();
+                Some(match frame.into_data() {
+                    Ok(message) => message[6].to_string(),
+                    Err(frame) => format!("{:?}", frame.trailers_ref().unwrap()["grpc-status"]),
+                })
+            };
+            let told = if up.load(SeqCst) { "1" } else { "2" };
+            assert_eq!(next().await.unwrap(), told);
+            // While the second look is under way.
+            let announced = tokio::spawn({
+                let drain = drain.clone();
+                async move {
+                    tokio::time::sleep(Duration::from_millis(1005)).await;
+                    drain.start();
+                }
+            });
+            if up.load(SeqCst) {
+                assert_eq!(next().await.unwrap(), "2");
+            }
+            assert_eq!(next().await.unwrap(), "\"14\"");
+            assert_eq!(next().await, None);
+            announced.await.unwrap();
+        }
     }
 
     /// A client that shares no code with ours.
