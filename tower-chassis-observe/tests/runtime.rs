@@ -43,6 +43,11 @@ async fn what_is_sampled_is_true_and_clean() {
         }
     });
     busy.await.unwrap();
+    // Joined is not yet gone.
+    let metrics = tokio::runtime::Handle::current().metrics();
+    while metrics.num_alive_tasks() > 3 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     let kept = std::fs::File::open("/proc/self/status");
     let stats = AllocatorStats {
         allocated: Some(1 << 20),
