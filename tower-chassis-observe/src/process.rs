@@ -19,7 +19,7 @@
 
 use std::fs;
 
-use metrics::Unit;
+use metrics::{Recorder, Unit};
 
 use crate::metrics::RecorderHandle;
 
@@ -37,7 +37,6 @@ const TICKS: u64 = 100;
 /// Reads what this process takes into metrics.
 pub fn sample(recorder: impl Into<RecorderHandle>) {
     let recorder = recorder.into();
-    describe(&recorder);
     let gauge = |name, value: Option<f64>| {
         if let Some(value) = value {
             recorder.gauge(name, Vec::new()).set(value);
@@ -82,29 +81,27 @@ fn start(stat: &str, system: &str) -> Option<f64> {
 }
 
 /// The help texts.
-pub(crate) fn describe(recorder: &RecorderHandle) {
-    recorder.with(|recorder| {
-        for (name, unit, help) in [
-            (
-                RESIDENT,
-                Some(Unit::Bytes),
-                "Resident memory size in bytes.",
-            ),
-            (VIRTUAL, Some(Unit::Bytes), "Virtual memory size in bytes."),
-            (OPEN_FDS, None, "Number of open file descriptors."),
-            (MAX_FDS, None, "Maximum number of open file descriptors."),
-            (
-                START,
-                Some(Unit::Seconds),
-                "Start time of the process since unix epoch in seconds.",
-            ),
-            (THREADS, None, "Number of OS threads in the process."),
-        ] {
-            recorder.describe_gauge(name.into(), unit, help.into());
-        }
-        let help = "Total user and system CPU time spent in seconds.";
-        recorder.describe_counter(CPU.into(), Some(Unit::Seconds), help.into());
-    });
+pub(crate) fn describe(recorder: &dyn Recorder) {
+    for (name, unit, help) in [
+        (
+            RESIDENT,
+            Some(Unit::Bytes),
+            "Resident memory size in bytes.",
+        ),
+        (VIRTUAL, Some(Unit::Bytes), "Virtual memory size in bytes."),
+        (OPEN_FDS, None, "Number of open file descriptors."),
+        (MAX_FDS, None, "Maximum number of open file descriptors."),
+        (
+            START,
+            Some(Unit::Seconds),
+            "Start time of the process since unix epoch in seconds.",
+        ),
+        (THREADS, None, "Number of OS threads in the process."),
+    ] {
+        recorder.describe_gauge(name.into(), unit, help.into());
+    }
+    let help = "Total user and system CPU time spent in seconds.";
+    recorder.describe_counter(CPU.into(), Some(Unit::Seconds), help.into());
 }
 
 #[cfg(test)]

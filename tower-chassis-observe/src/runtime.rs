@@ -31,7 +31,7 @@
 //! # Cost
 //! Nothing until it is sampled; then a few atomic reads per worker.
 
-use metrics::{Label, Unit};
+use metrics::{Label, Recorder, Unit};
 use tokio::runtime::Handle;
 
 use crate::metrics::RecorderHandle;
@@ -67,7 +67,6 @@ pub struct AllocatorStats {
 /// Reads what a runtime does into metrics.
 pub fn sample(runtime: &Handle, recorder: impl Into<RecorderHandle>) {
     let recorder = recorder.into();
-    describe(&recorder);
     let metrics = runtime.metrics();
     let gauge = |name, value: usize| recorder.gauge(name, Vec::new()).set(value as f64);
     gauge(WORKERS, metrics.num_workers());
@@ -86,7 +85,6 @@ pub fn sample(runtime: &Handle, recorder: impl Into<RecorderHandle>) {
 /// Records what the allocator says.
 pub fn allocator(stats: AllocatorStats, recorder: impl Into<RecorderHandle>) {
     let recorder = recorder.into();
-    describe(&recorder);
     for (kind, bytes) in [
         ("allocated", stats.allocated),
         ("active", stats.active),
@@ -101,34 +99,32 @@ pub fn allocator(stats: AllocatorStats, recorder: impl Into<RecorderHandle>) {
 }
 
 /// The help texts.
-pub(crate) fn describe(recorder: &RecorderHandle) {
-    recorder.with(|recorder| {
-        for (name, unit, help) in [
-            (WORKERS, None, "Worker threads of the runtime."),
-            (
-                ALIVE_TASKS,
-                None,
-                "Tasks of the runtime that have not ended.",
-            ),
-            (
-                QUEUE_DEPTH,
-                None,
-                "Tasks that wait in the global queue of the runtime.",
-            ),
-            (
-                BUSY,
-                Some(Unit::Seconds),
-                "Time that a worker of the runtime was busy.",
-            ),
-            (
-                ALLOCATOR,
-                Some(Unit::Bytes),
-                "Memory as the allocator counts it.",
-            ),
-        ] {
-            recorder.describe_gauge(name.into(), unit, help.into());
-        }
-        let help = "Times that a worker of the runtime went to sleep.";
-        recorder.describe_counter(PARKS.into(), None, help.into());
-    });
+pub(crate) fn describe(recorder: &dyn Recorder) {
+    for (name, unit, help) in [
+        (WORKERS, None, "Worker threads of the runtime."),
+        (
+            ALIVE_TASKS,
+            None,
+            "Tasks of the runtime that have not ended.",
+        ),
+        (
+            QUEUE_DEPTH,
+            None,
+            "Tasks that wait in the global queue of the runtime.",
+        ),
+        (
+            BUSY,
+            Some(Unit::Seconds),
+            "Time that a worker of the runtime was busy.",
+        ),
+        (
+            ALLOCATOR,
+            Some(Unit::Bytes),
+            "Memory as the allocator counts it.",
+        ),
+    ] {
+        recorder.describe_gauge(name.into(), unit, help.into());
+    }
+    let help = "Times that a worker of the runtime went to sleep.";
+    recorder.describe_counter(PARKS.into(), None, help.into());
 }

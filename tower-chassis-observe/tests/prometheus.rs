@@ -22,6 +22,7 @@ use tower_chassis_observe::{
     events,
     metrics::{CallMetricsLayer, ClientMetricsLayer, RecorderHandle, ServerMetricsLayer, describe},
     prometheus::Prometheus,
+    runtime,
 };
 
 #[tokio::test]
@@ -191,6 +192,17 @@ fn what_is_read_is_a_gauge() {
     assert_eq!(one(&text, gauge, &[r#"name="a""#]), 7.0);
     assert_eq!(one(&text, gauge, &[r#"name="_OTHER""#]), 4.0);
     assert_eq!(find(&text, gauge, &[]).len(), 1001);
+    // Those with a label more are told apart by it.
+    for (kind, value) in [("live", 1.0), ("ready", 0.5)] {
+        let label = ("kind", kind);
+        reports.gauge_in("chassis_health", "db", label, &owner, move |()| value);
+    }
+    events::sample(&reports, prometheus.recorder());
+    let text = prometheus.render();
+    for (kind, value) in [("live", 1.0), ("ready", 0.5)] {
+        let labels = [r#"name="db""#, &format!(r#"kind="{kind}""#)];
+        assert_eq!(one(&text, "chassis_health", &labels), value);
+    }
 }
 
 /// What has a further label: one that is not known is not there, and beyond a thousand names there is none.
@@ -357,7 +369,10 @@ fn everything_is_everything() {
 #[tokio::test]
 async fn the_tables_say_what_is_recorded() {
     let mut rows = table("events/mod.rs");
-    for (name, row) in table("metrics/mod.rs") {
+    for (name, row) in table("metrics/mod.rs")
+        .into_iter()
+        .chain(table("runtime.rs"))
+    {
         assert!(rows.insert(name, row).is_none());
     }
 
@@ -390,6 +405,12 @@ async fn the_tables_say_what_is_recorded() {
     reports.gauge_in("chassis_health", "a", ("kind", "ready"), &owner, |()| 1.0);
     events::sample(&reports, recorder.clone());
     events::lost(&recorder, events::Signal::Log).increment(1);
+    runtime::sample(&tokio::runtime::Handle::current(), recorder.clone());
+    let stats = runtime::AllocatorStats {
+        active: Some(1),
+        ..runtime::AllocatorStats::default()
+    };
+    runtime::allocator(stats, recorder.clone());
 
     assert_eq!(*noted.used.lock().unwrap(), rows);
     let ours = noted.described.lock().unwrap().clone().into_iter();

@@ -4,14 +4,13 @@ use std::{
     collections::HashMap,
     io::Write as _,
     process::{Command, Stdio},
-    sync::Arc,
     time::Duration,
 };
 
-use metrics_exporter_prometheus::PrometheusBuilder;
 use tower_chassis_observe::{
     metrics::RecorderHandle,
     process,
+    prometheus::Prometheus,
     runtime::{self, AllocatorStats},
 };
 
@@ -25,13 +24,8 @@ fn values(text: &str) -> HashMap<&str, f64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_sampled_is_true_and_clean() {
-    let recorder = Arc::new(
-        PrometheusBuilder::new()
-            .with_recommended_naming(true)
-            .build_recorder(),
-    );
-    let handle = recorder.handle();
-    let to = RecorderHandle::from(recorder);
+    let handle = Prometheus::new();
+    let to = RecorderHandle::from(handle.recorder());
     let tasks: Vec<_> = (0..3)
         .map(|_| tokio::spawn(std::future::pending::<()>()))
         .collect();

@@ -95,9 +95,7 @@ pub use self::{
     service::HealthService,
     status::Status,
 };
-
-/// The metric of the results.
-pub(crate) const METRIC: &str = "chassis_health";
+use crate::metrics::names::HEALTH;
 
 /// What is asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -354,7 +352,7 @@ impl Health {
         // Nothing is known before it was asked, and no comparison holds for that.
         let value = |probe: &Probe| probe.last().map_or(f64::NAN, |last| last.status.value());
         let (name, label) = (Arc::clone(&probe.name), ("kind", kind.as_str()));
-        self.events.gauge_in(METRIC, name, label, probe, value);
+        self.events.gauge_in(HEALTH, name, label, probe, value);
     }
 
     fn draining(&self) -> Report {

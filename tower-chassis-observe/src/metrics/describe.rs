@@ -3,6 +3,7 @@
 use metrics::{KeyName, Recorder, SharedString, Unit};
 
 use super::RecorderHandle;
+use crate::{process, runtime};
 
 /// The names, as they are given to the recorder.
 pub(crate) mod names {
@@ -320,4 +321,6 @@ pub(crate) fn describe_to(recorder: &dyn Recorder) {
             Kind::Histogram => recorder.describe_histogram(key, unit, help),
         }
     }
+    runtime::describe(recorder);
+    process::describe(recorder);
 }

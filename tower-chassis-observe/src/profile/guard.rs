@@ -38,7 +38,8 @@ impl Guard {
         Self(Rule::By(Arc::new(may)))
     }
 
-    pub(super) fn check(&self, parts: &Parts) -> Result<(), Response<Body>> {
+    /// The answer to who may not.
+    pub(super) fn refuse(&self, parts: &Parts) -> Option<Response<Body>> {
         let may = match &self.0 {
             Rule::Loopback => {
                 let client = parts.extensions.get().and_then(Invocation::client);
@@ -51,17 +52,13 @@ impl Guard {
                     refused
                         .headers_mut()
                         .insert(header::WWW_AUTHENTICATE, bearer);
-                    return Err(refused);
+                    return Some(refused);
                 }
                 true
             }
             Rule::By(may) => may(parts),
         };
-        if may {
-            Ok(())
-        } else {
-            Err(text(StatusCode::NOT_FOUND, "not found\n".to_owned()))
-        }
+        (!may).then(|| text(StatusCode::NOT_FOUND, "not found\n".to_owned()))
     }
 }
 
@@ -106,9 +103,9 @@ mod tests {
     use super::*;
 
     fn status(guard: &Guard, request: Request<()>) -> u16 {
-        match guard.check(&request.into_parts().0) {
-            Ok(()) => 200,
-            Err(refused) => refused.status().as_u16(),
+        match guard.refuse(&request.into_parts().0) {
+            None => 200,
+            Some(refused) => refused.status().as_u16(),
         }
     }
 

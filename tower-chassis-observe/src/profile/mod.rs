@@ -121,7 +121,7 @@ impl<B> Service<Request<B>> for ProfilerService {
         let profiler = &self.0;
         let answer = |response| -> Self::Future { Box::pin(std::future::ready(Ok(response))) };
         // Before the path: who may not know does not learn what is there.
-        if let Err(refused) = profiler.guard.check(&parts) {
+        if let Some(refused) = profiler.guard.refuse(&parts) {
             return answer(refused);
         }
         let profile = match parts.uri.path().strip_prefix(&*profiler.prefix) {
