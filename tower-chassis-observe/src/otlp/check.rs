@@ -47,8 +47,6 @@ pub enum Misfit {
     Propagator,
     /// A layer was [made](Otlp::layer), but spans of the subscriber that is in force here do not come to it.
     Subscriber,
-    /// They come, but do not see the span of the call that they are made under.
-    Parent,
 }
 
 impl fmt::Display for Misfit {
@@ -89,11 +87,6 @@ impl fmt::Display for Misfit {
                 f,
                 "spans of the application are not sent: the layer is not in the subscriber that is in force, its filter \
                  leaves them out, or it is of another version of tracing-opentelemetry; {versions}"
-            ),
-            Self::Parent => write!(
-                f,
-                "spans of the application are not under those of their calls: their layer does not read the current \
-                 context of opentelemetry 0.33; {versions}"
             ),
         }
     }
@@ -146,31 +139,23 @@ impl Otlp {
             return misfits;
         }
         let probe = &self.0.probe;
-        let came = |make: &mut dyn FnMut()| {
-            let (seen, under) = (probe.seen.load(Relaxed), probe.under.load(Relaxed));
+        let comes = |make: &mut dyn FnMut()| {
+            let seen = probe.seen.load(Relaxed);
             // Not sampled: what else listens does not send it either.
             if let Some(call) = TraceContext::new([1; 16], [1; 8], false) {
                 within(&call, None, make);
             }
-            (
-                probe.seen.load(Relaxed) > seen,
-                probe.under.load(Relaxed) > under,
-            )
+            probe.seen.load(Relaxed) > seen
         };
         if probe.layered.load(Relaxed) {
             // It is made when it ends at the latest.
-            let (seen, under) = came(&mut || {
-                drop(tracing::error_span!(target: PROBE, PROBE));
-            });
-            if !seen {
+            let span = &mut || drop(tracing::error_span!(target: PROBE, PROBE));
+            if !comes(span) {
                 misfits.push(Misfit::Subscriber);
-            } else if !under {
-                misfits.push(Misfit::Parent);
             }
         }
         if probe.installed.load(Relaxed) {
-            let (seen, _) = came(&mut || global::tracer(PROBE).start(PROBE).end());
-            if !seen {
+            if !comes(&mut || global::tracer(PROBE).start(PROBE).end()) {
                 misfits.push(Misfit::Provider);
             }
             if global::get_text_map_propagator(|propagator| propagator.fields().next().is_none()) {

@@ -33,6 +33,7 @@ use crate::{
 const POINTS: usize = 2_000;
 
 /// A span that waits to be sent.
+#[allow(clippy::large_enum_variant, reason = "boxed, each call would allocate")]
 pub(super) enum Item {
     /// Of a layer of ours.
     Ours(FinishedSpan),

@@ -133,8 +133,6 @@ fn is_theirs(metadata: &Metadata<'_>) -> bool {
 pub(super) struct Probe {
     /// How many came to our sampler.
     pub(super) seen: AtomicU64,
-    /// How many of them were under the span that was the current one.
-    pub(super) under: AtomicU64,
     /// Whether the global provider is to be ours.
     pub(super) installed: AtomicBool,
     /// Whether a layer was made.
@@ -165,7 +163,6 @@ impl ShouldSample for AsTheCall {
         let probe = name == PROBE;
         if probe {
             self.0.seen.fetch_add(1, Relaxed);
-            self.0.under.fetch_add(span.is_some().into(), Relaxed);
         }
         SamplingResult {
             decision: if sampled && !probe {
