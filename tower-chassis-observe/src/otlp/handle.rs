@@ -47,6 +47,7 @@ use crate::{
 
 type Source = Box<dyn FnMut() -> Snapshot + Send>;
 
+/// What is shared with the worker.
 pub(super) struct Shared {
     pub(super) policy: OtlpPolicy,
     /// Where spans wait, if they are sent.
@@ -55,9 +56,17 @@ pub(super) struct Shared {
     pub(super) points: Arc<Counts>,
     pub(super) sources: Mutex<Vec<Source>>,
     pub(super) abort: Notify,
-    commands: Vec<mpsc::Sender<Command>>,
     reports: Mutex<Vec<[Counter; 2]>>,
     stopped: AtomicBool,
+}
+
+/// The ways to the worker: when the last of those who could send something is gone, it ends.
+pub(super) type Commands = Arc<Vec<mpsc::Sender<Command>>>;
+
+/// What is shared by those who send.
+pub(super) struct Handle {
+    pub(super) shared: Arc<Shared>,
+    pub(super) commands: Commands,
     pub(super) provider: OnceLock<SdkTracerProvider>,
     /// What `check` asks the collector with.
     pub(super) senders: Mutex<Senders>,
@@ -110,7 +119,7 @@ pub struct Tally {
 
 /// Sends spans and metrics to a collector. Cheap to clone; clones are the same one.
 #[derive(Clone)]
-pub struct Otlp(pub(super) Arc<Shared>);
+pub struct Otlp(pub(super) Arc<Handle>);
 
 impl Otlp {
     /// Sends over clients of its own: one connection each for gRPC and for HTTP. With `https` it needs the feature `tls`
@@ -201,14 +210,17 @@ impl Otlp {
             points: Arc::default(),
             sources: Mutex::default(),
             abort: Notify::new(),
-            commands,
             reports: Mutex::default(),
             stopped: AtomicBool::new(false),
+            policy,
+        });
+        let handle = Handle {
+            shared: Arc::clone(&shared),
+            commands: Arc::new(commands),
             provider: OnceLock::new(),
             senders: Mutex::new(senders.clone()),
             probe: Arc::default(),
-            policy,
-        });
+        };
         let mut tasks: Vec<BoxFuture<'static, ()>> = Vec::new();
         let spans = senders.spans.zip(items).zip(of_spans);
         if let Some((((sender, target), items), told)) = spans
@@ -224,8 +236,7 @@ impl Otlp {
             let task = worker::metrics(Arc::clone(&shared), told, exporter);
             tasks.push(Box::pin(task));
         }
-        let worker = Worker::new(Arc::clone(&shared), tasks);
-        (Self(shared), worker)
+        (Self(Arc::new(handle)), Worker::new(shared, tasks))
     }
 
     /// Where [`TraceLayer`](crate::trace::TraceLayer) and [`ClientTraceLayer`](crate::trace::ClientTraceLayer) put their
@@ -240,9 +251,10 @@ impl Otlp {
     ///
     /// It runs on the worker's task, and must not block.
     pub fn metrics(&self, read: impl FnMut() -> Snapshot + Send + 'static) {
-        if self.0.policy.metrics.is_some() {
+        if self.0.shared.policy.metrics.is_some() {
             let mut sources = self
                 .0
+                .shared
                 .sources
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
@@ -258,23 +270,24 @@ impl Otlp {
             recorder.counter("chassis_telemetry_lost_total", vec![label])
         });
         self.0
+            .shared
             .reports
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(counters);
-        self.0.report();
+        self.0.shared.report();
     }
 
     /// How many spans were sent and lost, to the one.
     #[must_use]
     pub fn span_tally(&self) -> Tally {
-        let Some(queue) = &self.0.queue else {
+        let Some(queue) = &self.0.shared.queue else {
             return Tally::default();
         };
         Tally {
             sent: queue.counts.sent(),
             lost: queue.counts.lost(),
-            waiting: if self.0.stopped.load(Acquire) {
+            waiting: if self.0.shared.stopped.load(Acquire) {
                 0
             } else {
                 queue.waiting()
@@ -286,8 +299,8 @@ impl Otlp {
     #[must_use]
     pub fn metric_tally(&self) -> Tally {
         Tally {
-            sent: self.0.points.sent(),
-            lost: self.0.points.lost(),
+            sent: self.0.shared.points.sent(),
+            lost: self.0.shared.points.lost(),
             waiting: 0,
         }
     }
@@ -308,7 +321,7 @@ impl Otlp {
     /// # Errors
     /// As [`flush`](Self::flush).
     pub async fn shutdown(&self, within: Duration) -> Result<(), FlushError> {
-        if self.0.stopped.load(Acquire) {
+        if self.0.shared.stopped.load(Acquire) {
             return Ok(());
         }
         self.tell(true, within).await
@@ -319,7 +332,7 @@ impl Otlp {
         let before = self.lost();
         let mut fault = FlushError::default();
         let mut answers = Vec::new();
-        for commands in &self.0.commands {
+        for commands in &*self.0.commands {
             let (done, answer) = oneshot::channel();
             match timeout_at(deadline, commands.send(Command { stop, done })).await {
                 Ok(Ok(())) => answers.push(answer),
@@ -338,7 +351,7 @@ impl Otlp {
             }
         }
         if stop && fault.late {
-            self.0.abort.notify_one();
+            self.0.shared.abort.notify_one();
             for answer in open {
                 // Gone with the worker, if somebody polls it.
                 let _ = timeout(AFTER, answer).await;
@@ -372,7 +385,7 @@ fn exporter<S: super::deliver::Signal>(
 impl fmt::Debug for Otlp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Otlp")
-            .field("policy", &self.0.policy)
+            .field("policy", &self.0.shared.policy)
             .field("spans", &self.span_tally())
             .field("metrics", &self.metric_tally())
             .finish_non_exhaustive()
@@ -427,11 +440,11 @@ impl Error for FlushError {}
 ///
 /// A span costs its way into a queue: it is made into a message on the task of the [`Worker`].
 #[derive(Clone)]
-pub struct OtlpSpans(Arc<Shared>);
+pub struct OtlpSpans(Arc<Handle>);
 
 impl SpanSink for OtlpSpans {
     fn ended(&self, span: FinishedSpan) {
-        if let Some(queue) = &self.0.queue {
+        if let Some(queue) = &self.0.shared.queue {
             queue.put(Item::Ours(span));
         }
     }

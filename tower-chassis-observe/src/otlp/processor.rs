@@ -29,7 +29,11 @@ use tower_chassis_core::trace::TraceContext;
 use tracing::{Metadata, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 
-use super::{handle::Otlp, message::Item, queue::Queue};
+use super::{
+    handle::{Commands, Otlp},
+    message::Item,
+    queue::Queue,
+};
 
 /// The name of the span with which `check` looks where spans go; it is never sent.
 pub(super) const PROBE: &str = "tower_chassis_probe";
@@ -99,7 +103,10 @@ impl Otlp {
         let make = || {
             SdkTracerProvider::builder()
                 .with_sampler(AsTheCall(Arc::clone(&self.0.probe)))
-                .with_span_processor(Processor(self.0.queue.clone()))
+                .with_span_processor(Processor {
+                    queue: self.0.shared.queue.clone(),
+                    _commands: Arc::clone(&self.0.commands),
+                })
                 .build()
         };
         self.0.provider.get_or_init(make).clone()
@@ -177,13 +184,17 @@ impl ShouldSample for AsTheCall {
 }
 
 /// Puts spans of the SDK into the queue.
-struct Processor(Option<Arc<Queue>>);
+struct Processor {
+    queue: Option<Arc<Queue>>,
+    /// The worker goes on as long as there is one.
+    _commands: Commands,
+}
 
 impl SpanProcessor for Processor {
     fn on_start(&self, _: &mut Span, _: &Context) {}
 
     fn on_end(&self, span: SpanData) {
-        if let Some(queue) = &self.0
+        if let Some(queue) = &self.queue
             && span.span_context.is_sampled()
         {
             queue.put(Item::Theirs(Box::new(span)));
@@ -191,7 +202,7 @@ impl SpanProcessor for Processor {
     }
 
     fn force_flush(&self) -> OTelSdkResult {
-        if let Some(queue) = &self.0 {
+        if let Some(queue) = &self.queue {
             queue.bell.notify_one();
         }
         Ok(())

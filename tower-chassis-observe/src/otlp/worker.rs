@@ -32,7 +32,8 @@ pub(super) struct Command {
 /// Sends what [`Otlp`](super::Otlp) collects: a future to be spawned, on any runtime of tokio, also one with a single
 /// thread.
 ///
-/// It ends after [`Otlp::shutdown`](super::Otlp::shutdown). Dropped before, what waits is counted as lost.
+/// It ends after [`Otlp::shutdown`](super::Otlp::shutdown), or when everything that could send by it is gone: handles, layers
+/// and their services. Dropped before, what waits is counted as lost.
 #[must_use = "nothing is sent unless it is spawned"]
 pub struct Worker {
     tasks: Vec<BoxFuture<'static, ()>>,
@@ -92,6 +93,8 @@ enum Woken {
     Full,
     /// Everything, now.
     Told(Command),
+    /// Everything, and then there is nobody any more.
+    Alone,
 }
 
 async fn woken(
@@ -106,8 +109,8 @@ async fn woken(
         }
     });
     poll_fn(|cx| {
-        if let Poll::Ready(Some(command)) = commands.poll_recv(cx) {
-            return Poll::Ready(Woken::Told(command));
+        if let Poll::Ready(command) = commands.poll_recv(cx) {
+            return Poll::Ready(command.map_or(Woken::Alone, Woken::Told));
         }
         if due.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Woken::Due);
@@ -193,7 +196,8 @@ fn finished(woken: Woken) -> bool {
             let _ = command.done.send(());
             command.stop
         }
-        _ => false,
+        Woken::Alone => true,
+        Woken::Due | Woken::Full => false,
     }
 }
 

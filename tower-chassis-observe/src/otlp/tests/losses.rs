@@ -261,6 +261,26 @@ async fn without_a_worker_a_flush_ends_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_that_nobody_can_reach_ends() {
+    use opentelemetry::trace::{Tracer, TracerProvider};
+    let collector = Collector::default();
+    let (otlp, worker) = Otlp::with_client(policy(|_| ()), collector.client());
+    let worker = tokio::spawn(worker);
+    let (sink, tracer) = (otlp.spans(), otlp.provider().tracer("theirs"));
+    drop(otlp);
+    tokio::time::sleep(MINUTE).await;
+    sink.ended(span(1));
+    drop(sink);
+    tokio::time::sleep(MINUTE).await;
+    assert!(!worker.is_finished());
+    drop(tracer.start("theirs"));
+    drop(tracer);
+    // What was there is sent before.
+    worker.await.unwrap();
+    assert_eq!(collector.with(|got| got.spans.len()), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_kept_of_what_is_switched_off() {
     let collector = Collector::default();
     let all_off = policy(|config| config.disabled = true);
