@@ -182,13 +182,12 @@ where
     let (mut signal, target) = sender?;
     let why = match timeout(PATIENCE, signal.attempt(Default::default())).await {
         Ok(Ok(_)) => return None,
-        Ok(Err(status)) => said(&status),
+        Ok(Err(status)) => said(&status, &target),
         Err(_) => "no answer in 5 s".to_owned(),
     };
-    let authority = target.uri.authority();
     Some(Misfit::Unreachable {
         signal: S::NAME,
-        endpoint: authority.map_or_else(String::new, ToString::to_string),
+        endpoint: target.authority().to_owned(),
         protocol: target.protocol,
         why,
     })

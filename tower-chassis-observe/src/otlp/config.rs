@@ -238,6 +238,34 @@ pub(super) struct Target {
     pub(super) gzip: bool,
 }
 
+/// So much is shown of what a collector says.
+const SHOWN: usize = 300;
+
+impl Target {
+    /// Host and port.
+    pub(super) fn authority(&self) -> &str {
+        let authority = self.uri.authority();
+        authority.map_or("", |authority| authority.as_str())
+    }
+
+    /// What a collector says, without what it repeats of the headers, and not all of it.
+    pub(super) fn shown(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        let words = self
+            .headers
+            .values()
+            .filter_map(|value| value.to_str().ok());
+        for word in words.flat_map(str::split_whitespace) {
+            // Shorter ones are no secrets, and would take parts out of words.
+            if word.len() >= 4 && text.contains(word) {
+                text = text.replace(word, "***");
+            }
+        }
+        // Only now: a secret that is cut in two would not be found.
+        text.chars().take(SHOWN).collect()
+    }
+}
+
 /// Where telemetry is sent, checked.
 ///
 /// ```

@@ -15,6 +15,8 @@ use std::{
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{Code, Status};
 
+use super::config::Target;
+
 /// The wait before the second attempt; it doubles.
 const FIRST: Duration = Duration::from_millis(100);
 /// The longest wait between two attempts.
@@ -83,8 +85,7 @@ pub(super) trait Signal: Send {
 pub(super) struct Exporter<S> {
     pub(super) signal: S,
     counts: Arc<Counts>,
-    endpoint: String,
-    timeout: Duration,
+    target: Target,
     random: fastrand::Rng,
     /// When it may be logged again, and what was lost since it was.
     quiet: Option<Instant>,
@@ -92,12 +93,11 @@ pub(super) struct Exporter<S> {
 }
 
 impl<S: Signal> Exporter<S> {
-    pub(super) fn new(signal: S, counts: Arc<Counts>, endpoint: String, timeout: Duration) -> Self {
+    pub(super) fn new(signal: S, counts: Arc<Counts>, target: Target) -> Self {
         Self {
             signal,
             counts,
-            endpoint,
-            timeout,
+            target,
             random: fastrand::Rng::new(),
             quiet: None,
             unsaid: 0,
@@ -111,9 +111,9 @@ impl<S: Signal> Exporter<S> {
             Ok(partial) => {
                 // A collector cannot refuse more than it got.
                 let rejected = u64::try_from(partial.rejected).unwrap_or(0).min(count);
-                (rejected, partial.message)
+                (rejected, self.target.shown(&partial.message))
             }
-            Err(status) => (count, said(&status)),
+            Err(status) => (count, said(&status, &self.target)),
         };
         self.counts.sent.fetch_add(count - lost, Relaxed);
         self.counts.lost.fetch_add(lost, Relaxed);
@@ -124,7 +124,7 @@ impl<S: Signal> Exporter<S> {
     }
 
     async fn attempts(&mut self, batch: &S::Batch) -> Result<Partial, Status> {
-        let deadline = Instant::now() + self.timeout;
+        let deadline = Instant::now() + self.target.timeout;
         let mut wait = FIRST;
         loop {
             let status = match timeout_at(deadline, self.signal.attempt(batch)).await {
@@ -155,7 +155,7 @@ impl<S: Signal> Exporter<S> {
         tracing::warn!(
             target: "tower_chassis::otlp",
             signal = S::NAME,
-            endpoint = %self.endpoint,
+            endpoint = self.target.authority(),
             lost = self.unsaid,
             why,
             "telemetry is lost",
@@ -164,10 +164,11 @@ impl<S: Signal> Exporter<S> {
     }
 }
 
-pub(super) fn said(status: &Status) -> String {
+/// What a collector says of why it did not take something.
+pub(super) fn said(status: &Status, target: &Target) -> String {
     match status.message() {
         "" => format!("{:?}", status.code()),
-        message => format!("{:?}: {message}", status.code()),
+        message => format!("{:?}: {}", status.code(), target.shown(message)),
     }
 }
 

@@ -227,12 +227,12 @@ impl Otlp {
             && let Some(queue) = &shared.queue
         {
             let counts = Arc::clone(&queue.counts);
-            let exporter = exporter(sender, counts, &target);
+            let exporter = Exporter::new(sender, counts, target);
             let task = worker::spans(Arc::clone(&shared), items, told, exporter);
             tasks.push(Box::pin(task));
         }
         if let Some(((sender, target), told)) = senders.points.zip(of_points) {
-            let exporter = exporter(sender, Arc::clone(&shared.points), &target);
+            let exporter = Exporter::new(sender, Arc::clone(&shared.points), target);
             let task = worker::metrics(Arc::clone(&shared), told, exporter);
             tasks.push(Box::pin(task));
         }
@@ -368,18 +368,6 @@ impl Otlp {
     fn lost(&self) -> u64 {
         self.span_tally().lost + self.metric_tally().lost
     }
-}
-
-fn exporter<S: super::deliver::Signal>(
-    sender: S,
-    counts: Arc<Counts>,
-    target: &Target,
-) -> Exporter<S> {
-    let authority = target
-        .uri
-        .authority()
-        .map_or("", |authority| authority.as_str());
-    Exporter::new(sender, counts, authority.to_owned(), target.timeout)
 }
 
 impl fmt::Debug for Otlp {

@@ -136,6 +136,7 @@ impl FinishedSpan {
     }
 }
 
+#[cfg(feature = "otlp")]
 #[cfg(test)]
 impl FinishedSpan {
     /// The `n`th span of a trace: a call that was served in 5 ms, of another process, and has failed.

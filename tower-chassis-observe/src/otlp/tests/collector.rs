@@ -61,6 +61,8 @@ pub(super) struct Got {
     pub(super) metrics: Vec<Metric>,
     pub(super) resources: Vec<Resource>,
     pub(super) headers: Vec<HeaderMap>,
+    /// How many messages over HTTP were compressed.
+    pub(super) compressed: usize,
     /// Also those that failed.
     pub(super) requests: usize,
 }
@@ -203,6 +205,7 @@ impl Collector {
         let body = body.collect().await.unwrap().to_bytes();
         assert_eq!(parts.headers["content-length"], body.len().to_string());
         let compressed = parts.headers.remove("content-encoding").is_some();
+        self.with(|got| got.compressed += usize::from(compressed));
         let mut frame = vec![0];
         #[cfg(feature = "compress")]
         let body = if compressed {

@@ -522,3 +522,52 @@ async fn a_worker_may_be_dropped_at_any_poll() {
         assert!(polls < 1_000);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_loss_is_logged_once_a_minute_and_without_secrets() {
+    use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+    #[derive(Clone, Default)]
+    struct Lines(super::Shared<Vec<String>>);
+    impl<S: tracing::Subscriber> Layer<S> for Lines {
+        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+            if event.metadata().target() == "tower_chassis::otlp" {
+                self.0.lock().unwrap().push(format!("{event:?}"));
+            }
+        }
+    }
+    let repeats = service_fn(async |request: Request<Body>| {
+        let key = request.headers()["authorization"].to_str()?;
+        let text = format!("wrong key {key} {} {key}", "x".repeat(280));
+        let status = tonic::Status::unauthenticated(text);
+        Ok::<_, BoxError>(status.into_http())
+    });
+    let (otlp, worker) = Otlp::with_client(
+        policy(|config| {
+            let header = ("authorization".to_owned(), "Bearer geheim".to_owned());
+            config.headers = [header].into();
+        }),
+        repeats,
+    );
+    let lines = Lines::default();
+    let subscriber = tracing_subscriber::registry().with(lines.clone());
+    let _in_force = tracing::subscriber::set_default(subscriber);
+    tokio::spawn(worker);
+    for _ in 0..5 {
+        put(&otlp, 0..10);
+        otlp.flush(SECOND).await.unwrap_err();
+    }
+    tokio::time::sleep(MINUTE).await;
+    put(&otlp, 0..10);
+    otlp.flush(SECOND).await.unwrap_err();
+    let mut lines = lines.0.lock().unwrap().clone();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(
+        lines[0].contains("lost: 10") && lines[1].contains("lost: 50"),
+        "{lines:?}"
+    );
+    lines.extend(otlp.check().await.iter().map(ToString::to_string));
+    for line in lines {
+        assert!(line.contains("wrong key *** ***"), "{line}");
+        assert!(!line.contains("gehe") && line.len() < 1_500, "{line}");
+    }
+}
