@@ -143,7 +143,6 @@ fn a_line_of_any_format_allocates_nothing() {
     assert!(allocations(&log(Format::Text).query(Query::Full)) > 0);
 }
 
-#[cfg(feature = "vcr")]
 #[test]
 fn excerpts_that_nobody_asks_for_allocate_nothing() {
     use tower::ServiceBuilder;

@@ -1,5 +1,4 @@
 //! Pieces of headers and bodies in lines.
-#![cfg(feature = "vcr")]
 #![allow(clippy::unwrap_used, clippy::panic_in_result_fn, reason = "a test")]
 
 #[path = "support/frames.rs"]

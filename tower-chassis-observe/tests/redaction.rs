@@ -1,5 +1,4 @@
 //! A secret that is planted wherever a client or a service can put one is in no line.
-#![cfg(feature = "vcr")]
 #![allow(clippy::unwrap_used, clippy::panic_in_result_fn, reason = "a test")]
 
 #[path = "support/frames.rs"]

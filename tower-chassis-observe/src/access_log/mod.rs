@@ -136,7 +136,6 @@ use tower_chassis_core::{
 
 #[cfg(feature = "log")]
 pub(crate) use self::escape::{is_dangerous, text as escape_text};
-#[cfg(feature = "vcr")]
 pub use self::excerpt::{ExcerptLayer, ExcerptService, Excerpted};
 pub(crate) use self::{civil::write_rfc3339, escape::json as escape_json};
 pub use self::{

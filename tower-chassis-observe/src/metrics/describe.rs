@@ -40,7 +40,7 @@ pub(crate) mod names {
     pub(crate) const CONFIG_SUCCESSFUL: &str = "chassis_config_last_reload_successful";
     pub(crate) const SERVER_CONNECTIONS: &str = "chassis_server_connections";
     pub(crate) const CLIENT_CONNECTIONS: &str = "chassis_client_connections";
-    pub(crate) const HEALTH: &str = crate::health::METRIC;
+    pub(crate) const HEALTH: &str = "chassis_health";
     pub(crate) const TELEMETRY_LOST: &str = "chassis_telemetry_lost_total";
     pub(crate) const BULKHEAD_IN_FLIGHT: &str = "chassis_bulkhead_in_flight";
     pub(crate) const BULKHEAD_QUEUED: &str = "chassis_bulkhead_queued";

@@ -143,7 +143,8 @@ impl FinishedSpan {
     pub(crate) fn example(n: u64, started: SystemTime) -> Self {
         let context = |n: u64| TraceContext::new([7; 16], n.to_be_bytes(), true).unwrap();
         let request = http::Request::get("/users/7").body(()).unwrap();
-        let mut about = About::served(&request, "http");
+        let mut about = About::nothing();
+        about.served(&request, "http");
         let failed = http::StatusCode::INTERNAL_SERVER_ERROR;
         about.ended(tower_chassis_core::Verdict::http(failed), None);
         Self {

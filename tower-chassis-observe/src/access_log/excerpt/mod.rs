@@ -1,10 +1,5 @@
 //! Pieces of headers and bodies in lines.
-#![cfg_attr(
-    not(feature = "vcr"),
-    allow(dead_code, reason = "the layer fills what is read here")
-)]
 
-#[cfg(feature = "vcr")]
 mod layer;
 
 use std::{
@@ -14,7 +9,6 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-#[cfg(feature = "vcr")]
 pub use self::layer::{ExcerptLayer, ExcerptService, Excerpted};
 use super::{
     AccessLogPolicy,
@@ -79,7 +73,6 @@ enum Piece {
 }
 
 const REQUEST: usize = 0;
-#[cfg(feature = "vcr")]
 const RESPONSE: usize = 1;
 
 impl Excerpts {

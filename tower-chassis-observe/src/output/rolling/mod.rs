@@ -6,11 +6,10 @@ mod names;
 mod tests;
 
 #[cfg(feature = "compress")]
-use std::collections::VecDeque;
+use std::{collections::VecDeque, path::PathBuf};
 use std::{
     fs::{self, File, Metadata, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
-    path::PathBuf,
     time::{Duration, SystemTime},
 };
 
