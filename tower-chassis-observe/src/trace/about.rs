@@ -633,6 +633,50 @@ mod tests {
     }
 
     #[test]
+    fn a_place_that_is_used_again_says_nothing_of_the_call_before() {
+        let long = format!("http://user@host:99/{}", "x".repeat(500));
+        let mut first = Request::builder()
+            .method("BREW")
+            .uri(&*long)
+            .version(Version::HTTP_2)
+            .header("user-agent", "curl")
+            .header("content-type", "application/grpc")
+            .body(())
+            .unwrap();
+        first.invocation_mut().set_attempt(4);
+        first
+            .invocation_mut()
+            .set_client("10.0.0.1:1".parse().unwrap());
+        let second = Request::get("/").body(()).unwrap();
+        let ways: [fn(&mut About, &Request<()>); 2] = [
+            |about, request| about.served(request, "http"),
+            |about, request| about.made(request),
+        ];
+        for before in ways {
+            for after in ways {
+                let mut used = About::nothing();
+                before(&mut used, &first);
+                used.ended(Verdict::grpc(13), route("/{a}/{b}"));
+                let taken = used.take();
+                assert!(used.route.is_none() && used.words.long.is_none());
+                let of_first = {
+                    let mut about = About::nothing();
+                    before(&mut about, &first);
+                    about.ended(Verdict::grpc(13), route("/{a}/{b}"));
+                    told(&about)
+                };
+                assert_eq!(told(&taken), of_first);
+                let mut fresh = About::nothing();
+                for about in [&mut used, &mut fresh] {
+                    after(about, &second);
+                    about.ended(Verdict::SUCCESS, None);
+                }
+                assert_eq!(told(&used), told(&fresh));
+            }
+        }
+    }
+
+    #[test]
     fn calls_of_grpc() {
         let request = |path: &str| {
             Request::post(path)
