@@ -298,6 +298,13 @@ async fn the_first_rule_that_fits_decides_and_rules_are_live() {
         .update(|config| config.rules = vec![rule(&["*"], &[], &[], true)])
         .unwrap();
     assert!(call("GET", "/nowhere").await);
+    let first = vec![
+        rule(&["/users/*"], &[], &[], false),
+        rule(&[], &[], &[], true),
+    ];
+    handle.update(|config| config.rules = first).unwrap();
+    assert!(!call("GET", "/users/7").await);
+    assert!(call("GET", "/nowhere").await);
 }
 
 #[tokio::test]
@@ -507,6 +514,87 @@ async fn dropped_at_any_poll_it_gives_its_place_back() {
             assert_eq!(places.capacity(), 1, "{polls} {waits}");
         }
     }
+}
+
+/// Counts what its instances reserve by their readiness, and serves only who reserved.
+struct Strict {
+    reserved: Arc<Mutex<u32>>,
+    mine: bool,
+}
+
+impl Strict {
+    fn release(&mut self) -> bool {
+        let mine = std::mem::take(&mut self.mine);
+        *self.reserved.lock().unwrap() -= u32::from(mine);
+        mine
+    }
+}
+
+impl Clone for Strict {
+    fn clone(&self) -> Self {
+        Self {
+            reserved: Arc::clone(&self.reserved),
+            mine: false,
+        }
+    }
+}
+
+impl Drop for Strict {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl Service<Request<()>> for Strict {
+    type Response = Response<support::TestBody>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Self::Response, Infallible>>;
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        if !std::mem::replace(&mut self.mine, true) {
+            *self.reserved.lock().unwrap() += 1;
+        }
+        Poll::Ready(Ok(()))
+    }
+    fn call(&mut self, _: Request<()>) -> Self::Future {
+        assert!(self.release(), "called unready");
+        std::future::ready(Ok(support::answer(200, "hello")))
+    }
+}
+
+#[tokio::test]
+async fn readiness_is_neither_skipped_nor_held_while_it_waits() {
+    let (places, mut records) = mpsc::channel(2);
+    let layer = LosslessAuditLayer::new(AuditPolicy::default(), places.clone());
+    let reserved = Arc::<Mutex<u32>>::default();
+    let mut service = layer.layer(Strict {
+        reserved: Arc::clone(&reserved),
+        mine: false,
+    });
+    let ready = async |service: &mut _| {
+        std::future::poll_fn(|cx| Service::poll_ready(service, cx))
+            .await
+            .unwrap();
+    };
+    // No place when it is asked, and one when it is called.
+    let taken = [(); 2].map(|()| places.clone().try_reserve_owned().unwrap());
+    ready(&mut service).await;
+    assert_eq!(*reserved.lock().unwrap(), 0);
+    drop(taken);
+    assert!(service.call(get("/")).await.is_ok());
+
+    // The last place went to another meanwhile.
+    ready(&mut service).await;
+    assert_eq!(*reserved.lock().unwrap(), 1);
+    let taken = places.clone().try_reserve_owned().unwrap();
+    let waits = service.call(get("/"));
+    assert_eq!(*reserved.lock().unwrap(), 0);
+    drop(taken);
+    assert!(waits.await.is_ok());
+
+    // A clone of one that is ready is not.
+    drop(records.recv().await);
+    ready(&mut service).await;
+    assert!(service.clone().call(get("/")).await.is_ok());
 }
 
 #[tokio::test]
