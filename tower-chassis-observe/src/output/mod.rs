@@ -55,7 +55,7 @@
 //!
 //! # Cancellation
 //! A [`flush`](OutputHandle::flush) that is dropped waits no longer. When the last clone of an [`Output`] is dropped,
-//! the thread writes what is there and ends; the drop waits for it, a second at the most.
+//! the thread writes what is there, drops the writer and ends; the drop waits for it, a second at the most.
 //!
 //! # Cost
 //! A short lock for the copy of the line, and no allocation once the chunks of 64 KiB are there (two while the writer
@@ -236,6 +236,7 @@ impl Owner {
         let begun = thread::Builder::new()
             .name("chassis-output".to_owned())
             .spawn(move || {
+                let _ends = Ends(&queue);
                 let target = target.lock().unwrap_or_else(PoisonError::into_inner).take();
                 if let Some(mut target) = target {
                     writer::run(&queue, &mut *target, complains);
@@ -250,15 +251,18 @@ impl Owner {
 impl Drop for Owner {
     fn drop(&mut self) {
         self.queue.close();
-        let begun = self
-            .target
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_none();
-        let waits = self.queue.counts().waiting > 0 || begun;
-        if waits && !writer::is_writing() {
-            self.queue.wait_arrived(LAST_WAIT);
+        if !writer::is_writing() {
+            self.queue.wait_ended(LAST_WAIT);
         }
+    }
+}
+
+/// Tells that the thread has ended, also where the writer panics when it is dropped.
+struct Ends<'a>(&'a Queue);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 

@@ -123,6 +123,7 @@ struct State {
     writer: Writer,
     started: bool,
     closed: bool,
+    ended: bool,
 }
 
 struct Waiter {
@@ -161,6 +162,7 @@ impl Queue {
                 writer: Writer::Busy,
                 started: false,
                 closed: false,
+                ended: false,
             }),
             work: Condvar::new(),
             arrived: Condvar::new(),
@@ -295,6 +297,29 @@ impl Queue {
         state.closed = true;
         drop(state);
         self.work.notify_one();
+    }
+
+    /// The writer has ended, and let go of what it wrote to.
+    pub(super) fn end(&self) {
+        let mut state = self.lock();
+        state.ended = true;
+        drop(state);
+        self.arrived.notify_all();
+    }
+
+    /// Waits on this thread until the writer has ended, if one began; false if it took longer than that.
+    pub(super) fn wait_ended(&self, timeout: Duration) -> bool {
+        let until = Instant::now() + timeout;
+        let mut state = self.lock();
+        while state.started && !state.ended {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.arrived.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
     }
 
     /// Whether nothing will come any more.

@@ -50,7 +50,14 @@ struct Current {
 
 impl RollingFile {
     pub(super) fn open(policy: RollingPolicy) -> io::Result<Self> {
-        let config = policy.config().clone();
+        let mut config = policy.config().clone();
+        // It is the file that is rolled, not what points to it.
+        if let Ok(about) = config.path.symlink_metadata()
+            && about.is_symlink()
+            && let Ok(path) = config.path.canonicalize()
+        {
+            config.path = path;
+        }
         let mut this = Self {
             names: Names::of(&config.path),
             config,

@@ -173,4 +173,17 @@ mod tests {
         assert_eq!(all[2], Path::new("/nowhere/a-19700101T000005002Z.log"));
         assert!(all.is_sorted());
     }
+
+    #[test]
+    fn a_name_that_is_taken_is_not_given() {
+        let dir = std::env::temp_dir().join(format!("chassis-names-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        for taken in ["a-19700101T000005000Z.log", "a-19700101T000005001Z.log.gz"] {
+            fs::write(dir.join(taken), "").unwrap();
+        }
+        let at = UNIX_EPOCH + Duration::from_secs(5);
+        let free = Names::of(&dir.join("a.log")).free(at);
+        fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(free, dir.join("a-19700101T000005002Z.log"));
+    }
 }

@@ -120,6 +120,12 @@ fn renamed_deleted_or_cut_it_goes_on() {
     looks(&mut file);
     line(&mut file, "two");
     assert_eq!(scratch.read(), "two\n");
+    // Renamed, and somebody else has begun another.
+    fs::rename(scratch.log(), scratch.0.join("a.log.2")).unwrap();
+    fs::write(scratch.log(), "").unwrap();
+    looks(&mut file);
+    line(&mut file, "and more");
+    assert_eq!(scratch.read(), "and more\n");
     fs::remove_dir_all(&scratch.0).unwrap();
     looks(&mut file);
     line(&mut file, "three");
@@ -174,6 +180,21 @@ fn where_it_cannot_be_rolled_it_grows() {
     assert_eq!(scratch.read(), "d\n");
 }
 
+#[cfg(unix)]
+#[test]
+fn what_points_to_a_file_stays() {
+    let scratch = Scratch::new("link");
+    fs::create_dir_all(scratch.0.join("real")).unwrap();
+    fs::write(scratch.0.join("real/b.log"), "one\n").unwrap();
+    std::os::unix::fs::symlink("real/b.log", scratch.log()).unwrap();
+    let mut file = scratch.open(|_| {});
+    line(&mut file, &long('a'));
+    line(&mut file, &long('b'));
+    assert_eq!(scratch.names(), ["a.log", "real"]);
+    assert_eq!(scratch.read(), long('b') + "\n");
+    assert_eq!(fs::read_dir(scratch.0.join("real")).unwrap().count(), 2);
+}
+
 #[test]
 fn a_device_is_not_renamed() {
     let policy = RollingPolicy::at("/dev/null").with(|config| config.size = 1_000);
@@ -194,6 +215,7 @@ fn what_is_rolled_is_compressed_also_after_a_crash() {
         ("a-20200101T000000000Z.log", "first\n"),
         ("a-20200102T000000000Z.log", "second\n"),
         ("a-20200102T000000000Z.log.gz.tmp", "\x1f"),
+        ("a-20200102T120000000Z.log.gz.tmp", "of a file that is gone"),
         ("a-20200103T000000000Z.log", "third\n"),
         ("a-20200103T000000000Z.log.gz", "is whole"),
     ] {
@@ -222,5 +244,7 @@ fn what_is_rolled_is_compressed_also_after_a_crash() {
         (text(&names[0]), text(&names[1])),
         ("first\n".into(), "second\n".into())
     );
+    let whole = fs::read_to_string(scratch.0.join(&names[2])).unwrap();
+    assert_eq!(whole, "is whole");
     assert_eq!(text(&names[3]), long('a') + "\n");
 }
