@@ -1,4 +1,5 @@
 //! Health as probes, load balancers and gRPC clients see it.
+#![allow(clippy::unwrap_used, reason = "a test that fails is to panic")]
 
 use std::{
     convert::Infallible,

@@ -1,4 +1,5 @@
 //! What the runtime and the process say of themselves, as Prometheus reads it.
+#![allow(clippy::unwrap_used, reason = "a test that fails is to panic")]
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,5 @@
 //! The stream of events as a browser, `curl` and a slow client see it.
+#![allow(clippy::unwrap_used, reason = "a test that fails is to panic")]
 
 use std::time::Duration;
 
