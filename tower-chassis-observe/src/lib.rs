@@ -59,7 +59,6 @@
 #[macro_use]
 mod observe;
 mod fault;
-mod json;
 mod method;
 mod route;
 mod streaming;

@@ -1,5 +1,5 @@
 //! Health as probes, load balancers and gRPC clients see it.
-#![allow(clippy::unwrap_used, reason = "a test that fails is to panic")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
 use std::{
     convert::Infallible,
@@ -390,6 +390,49 @@ async fn a_heartbeat_answers_for_what_is_inside_and_nothing_else() {
     let more = size_of_val(&wrapped) - size_of_val(&bare);
     assert!(more <= 40, "{more} bytes: the path's handle and a word");
     let _ = (bare.await, wrapped.await);
+}
+
+/// As a route of ours and of axum, and under a layer that everything goes through.
+#[tokio::test]
+async fn routers_take_it_as_a_service() {
+    use tower_chassis_router::Router;
+
+    let health = Health::new().ready("db", Check::now(|| false));
+    let watch = || {
+        Request::post("/grpc.health.v1.Health/Check")
+            .header("content-type", "application/grpc")
+            .body(Body::from("\0\0\0\0\0"))
+            .unwrap()
+    };
+    let probe = || Request::get("/readyz").body(Body::empty()).unwrap();
+    let ours = Router::new()
+        .route_service("/readyz", health.service())
+        .route_service("/grpc.health.v1.Health/{method}", health.grpc())
+        .build()
+        .unwrap();
+    let ours = HeartbeatLayer::new("/ping").layer(ours);
+    let response = ours.clone().oneshot(probe()).await.unwrap();
+    assert_eq!(response.status(), 503);
+    let response = ours.clone().oneshot(watch()).await.unwrap();
+    let message = response.into_body().collect().await.unwrap();
+    assert_eq!(message.trailers().unwrap()["grpc-status"], "0");
+    assert_eq!(message.to_bytes(), &[0, 0, 0, 0, 2, 8, 2][..]);
+    let ping = Request::get("/ping").body(Body::empty()).unwrap();
+    assert_eq!(ours.oneshot(ping).await.unwrap().status(), 200);
+
+    let axums = axum::Router::new()
+        .route_service("/readyz", health.service())
+        .route_service("/grpc.health.v1.Health/{method}", health.grpc())
+        .layer(HeartbeatLayer::new("/ping"));
+    let probe = probe().map(axum::body::Body::new);
+    let response = axums.clone().oneshot(probe).await.unwrap();
+    assert_eq!(response.status(), 503);
+    let response = axums
+        .oneshot(watch().map(axum::body::Body::new))
+        .await
+        .unwrap();
+    let message = response.into_body().collect().await.unwrap();
+    assert_eq!(message.trailers().unwrap()["grpc-status"], "0");
 }
 
 #[test]

@@ -26,8 +26,8 @@ use tower_chassis_core::{
 use tower_service::Service;
 
 use crate::{
+    access_log::escape_json,
     health::{not_allowed, text},
-    json,
     streaming::{self, Frames},
 };
 
@@ -171,7 +171,7 @@ impl Sse {
             Err(unknown) => {
                 let known = Event::NAMES.join(", ");
                 let mut why = String::from("no such kind: ");
-                json::text(&mut why, unknown);
+                escape_json(&mut why, unknown.as_bytes());
                 let _ = writeln!(why, "; there are {known}");
                 return text(StatusCode::BAD_REQUEST, why);
             }
@@ -379,7 +379,7 @@ fn data(out: &mut String, event: &Event) {
         let _ = match field {
             Field::Text(value) => {
                 let _ = write!(out, "\"{name}\":");
-                json::text(out, value);
+                escape_json(out, value.as_bytes());
                 Ok(())
             }
             Field::Number(value) => write!(out, "\"{name}\":{value}"),

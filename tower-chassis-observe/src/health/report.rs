@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use super::{Kind, Status};
-use crate::json;
+use crate::access_log::escape_json;
 
 /// The state of the service, and of each check that was asked.
 #[derive(Clone, Debug)]
@@ -73,13 +73,13 @@ impl Report {
         let _ = write!(out, r#"{{"status":"{}""#, self.status.as_str());
         if let Some(why) = self.status.why() {
             out.push_str(r#","because":"#);
-            json::text(&mut out, why);
+            escape_json(&mut out, why.as_bytes());
         }
         out.push_str(r#","checks":["#);
         for (at, check) in self.checks.iter().enumerate() {
             out.push_str(if at == 0 { "" } else { "," });
             out.push_str(r#"{"name":"#);
-            json::text(&mut out, &check.name);
+            escape_json(&mut out, check.name.as_bytes());
             let _ = write!(
                 out,
                 r#","status":"{}","optional":{},"age_ms":{},"took_ms":{}"#,
@@ -92,7 +92,7 @@ impl Report {
                 && details
             {
                 out.push_str(r#","error":"#);
-                json::text(&mut out, why);
+                escape_json(&mut out, why.as_bytes());
             }
             out.push('}');
         }
