@@ -225,6 +225,153 @@ async fn what_hangs_is_down_in_time_and_is_dropped_and_what_panics_is_down() {
     assert_eq!(gone.load(SeqCst), 2);
 }
 
+/// What can happen around a check, in seconds.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Somebody asks and waits for it.
+    Ask,
+    /// Somebody asks and leaves after so long.
+    Leave(u64),
+    Wait(u64),
+    /// From now on it comes out like this, after so long.
+    Become(bool, u64),
+}
+
+/// What is known of a check by the simplest means. A run takes some milliseconds more than its seconds, its timeout and
+/// the cache some other ones, so that no two things happen at the same time.
+struct Model {
+    now: u64,
+    up: bool,
+    takes: u64,
+    timeout: u64,
+    cache: u64,
+    runs: usize,
+    /// When it is over, and how it comes out.
+    flight: Option<(u64, bool)>,
+    last: Option<(u64, bool)>,
+}
+
+impl Model {
+    fn go_to(&mut self, now: u64) {
+        self.now = now;
+        if let Some((over, _)) = self.flight
+            && over <= now
+        {
+            self.last = self.flight.take();
+        }
+    }
+
+    /// When somebody who asks now has an answer.
+    fn ask(&mut self) -> u64 {
+        if let Some((over, _)) = self.flight {
+            return over;
+        }
+        if let Some((at, _)) = self.last
+            && self.now - at < self.cache
+        {
+            return self.now;
+        }
+        self.runs += 1;
+        let over = self.now + self.takes.min(self.timeout);
+        self.flight = Some((over, self.up && self.takes < self.timeout));
+        over
+    }
+}
+
+fn a_step() -> impl proptest::strategy::Strategy<Value = Step> {
+    use proptest::prelude::*;
+    prop_oneof![
+        Just(Step::Ask),
+        (0..4_u64).prop_map(Step::Leave),
+        (0..6_u64).prop_map(Step::Wait),
+        (any::<bool>(), 0..5_u64).prop_map(|(up, takes)| Step::Become(up, takes)),
+    ]
+}
+
+fn cases() -> proptest::test_runner::Config {
+    let long = std::env::var("CHASSIS_LONG").is_ok_and(|long| long == "1");
+    proptest::test_runner::Config::with_cases(if long { 20_000 } else { 256 })
+}
+
+proptest::proptest! {
+    #![proptest_config(cases())]
+    #[test]
+    fn a_check_is_run_as_often_and_known_as_long_as_the_model_says(
+        timeout in 1..4_u64,
+        cache in 0..5_u64,
+        steps in proptest::collection::vec(a_step(), 1..30),
+    ) {
+        let mut model = Model {
+            now: 0,
+            up: true,
+            takes: 13,
+            timeout: timeout * 1000 + 170,
+            cache: cache * 1000 + 390,
+            runs: 0,
+            flight: None,
+            last: None,
+        };
+        let (up, runs) = state(true);
+        let takes = Arc::new(AtomicUsize::new(13));
+        let check = {
+            let (up, runs, takes) = (Arc::clone(&up), Arc::clone(&runs), Arc::clone(&takes));
+            Check::new(move || {
+                runs.fetch_add(1, SeqCst);
+                let up = up.load(SeqCst);
+                let takes = Duration::from_millis(takes.load(SeqCst) as u64);
+                async move {
+                    tokio::time::sleep(takes).await;
+                    up
+                }
+            })
+        };
+        let check = check
+            .timeout(Duration::from_millis(model.timeout))
+            .cache(Duration::from_millis(model.cache));
+        let health = Health::new().ready("db", check);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let started = Instant::now();
+            for step in steps {
+                match step {
+                    Step::Ask => {
+                        let over = model.ask();
+                        model.go_to(over);
+                        let report = health.ask(Kind::Ready).await;
+                        let said = report.checks()[0].status == Status::Up;
+                        assert_eq!(Some(said), model.last.map(|(_, up)| up), "{step:?} at {over}");
+                    }
+                    Step::Leave(seconds) => {
+                        let leaves = model.now + seconds * 1000;
+                        let over = model.ask().min(leaves);
+                        model.go_to(over);
+                        let after = Duration::from_millis(seconds * 1000);
+                        let _ = tokio::time::timeout(after, health.ask(Kind::Ready)).await;
+                    }
+                    Step::Wait(seconds) => {
+                        model.go_to(model.now + seconds * 1000);
+                        tokio::time::sleep(Duration::from_millis(seconds * 1000)).await;
+                    }
+                    Step::Become(now, seconds) => {
+                        (model.up, model.takes) = (now, seconds * 1000 + 13);
+                        up.store(now, SeqCst);
+                        takes.store(model.takes as usize, SeqCst);
+                    }
+                }
+                // A run that was begun has been begun.
+                tokio::task::yield_now().await;
+                tokio::task::yield_now().await;
+                assert_eq!(runs.load(SeqCst), model.runs, "{step:?}");
+                assert_eq!(started.elapsed().as_millis() as u64, model.now, "{step:?}");
+            }
+        });
+    }
+}
+
 async fn panics(yes: bool) -> Status {
     tokio::task::yield_now().await;
     assert!(!yes, "planted");
@@ -407,7 +554,7 @@ async fn routers_take_it_as_a_service() {
     let probe = || Request::get("/readyz").body(Body::empty()).unwrap();
     let ours = Router::new()
         .route_service("/readyz", health.service())
-        .route_service("/grpc.health.v1.Health/{method}", health.grpc())
+        .mount_grpc("/grpc.health.v1.Health", health.grpc())
         .build()
         .unwrap();
     let ours = HeartbeatLayer::new("/ping").layer(ours);

@@ -60,6 +60,7 @@ const SERVICE_UNKNOWN: u8 = 3;
 /// // Beside the services of tonic: `Routes::into_axum_router()` is such a router.
 /// let app: Router = Router::new().route_service("/grpc.health.v1.Health/{method}", health.grpc());
 /// ```
+/// In the router of this project: `.mount_grpc("/grpc.health.v1.Health", health.grpc())`.
 #[derive(Clone, Debug)]
 pub struct GrpcHealth {
     health: Arc<Health>,
