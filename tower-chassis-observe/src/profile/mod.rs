@@ -208,14 +208,18 @@ async fn run(asked: Asked) -> Response<Body> {
         target_arch = "loongarch64"
     ))]
     let builder = builder.blocklist(&["libc", "libgcc", "pthread", "vdso"]);
-    // Declared after `busy`, so dropped before it.
-    let profiler = match builder.build() {
-        Ok(profiler) => profiler,
-        Err(pprof::Error::Running) => return conflict(),
+    // The first one reads the symbols of the binary. The place is dropped after the profiler, whoever drops them.
+    let built = tokio::task::spawn_blocking(move || (builder.build(), busy)).await;
+    let (profiler, busy) = match built {
+        Ok((Ok(profiler), busy)) => (profiler, busy),
+        Ok((Err(pprof::Error::Running), _)) => return conflict(),
+        Ok((Err(error), _)) => return failed(&error),
         Err(error) => return failed(&error),
     };
+    let running = (profiler, busy);
     tokio::time::sleep(Duration::from_secs(u64::from(asked.seconds))).await;
     let made = tokio::task::spawn_blocking(move || {
+        let (profiler, busy) = running;
         let report = profiler.report().build();
         drop(profiler);
         drop(busy);
