@@ -1,7 +1,6 @@
 //! A profile of a process that burns CPU in a function with a name.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 #![cfg(feature = "profile")]
-#![allow(clippy::unwrap_used, reason = "a test that fails is to panic")]
 
 use std::{
     collections::HashMap,

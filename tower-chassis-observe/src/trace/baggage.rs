@@ -267,12 +267,10 @@ mod tests {
     #[test]
     fn of_too_many_the_first_are_kept() {
         let many: Vec<_> = (0..100).map(|n| format!("k{n}=v")).collect();
-        assert_eq!(
-            kept(&[&many.join(",")]).unwrap(),
-            many[..64].join(",").into()
-        );
+        let first = many[..64].join(",");
+        assert_eq!(*kept(&[&many.join(",")]).unwrap(), *first);
         let lines: Vec<_> = many.iter().map(String::as_str).collect();
-        assert_eq!(kept(&lines).unwrap(), many[..64].join(",").into());
+        assert_eq!(*kept(&lines).unwrap(), *first);
 
         let long = format!("a={}", "x".repeat(5000));
         assert_eq!(kept(&[&long, &long, "b=1"]).as_deref(), Some(&*long));
