@@ -7,7 +7,7 @@
 //!
 //! | module | layers | writes |
 //! |---|---|---|
-//! | [`metrics`](mod@metrics) | [`ServerMetricsLayer`](metrics::ServerMetricsLayer), [`ClientMetricsLayer`](metrics::ClientMetricsLayer) | OpenTelemetry's HTTP metrics, to the `metrics` facade |
+//! | [`metrics`](mod@metrics) | [`ServerMetricsLayer`](metrics::ServerMetricsLayer), [`ClientMetricsLayer`](metrics::ClientMetricsLayer) | OpenTelemetry's metrics of HTTP and gRPC, to the `metrics` facade |
 //! | | [`CallMetricsLayer`](metrics::CallMetricsLayer) | metrics of calls of any protocol |
 //! | [`trace`] | [`TraceLayer`](trace::TraceLayer), [`ClientTraceLayer`](trace::ClientTraceLayer) | spans, to `tracing` and to a sink; `traceparent`, B3, `baggage` |
 //! | [`access_log`] | [`AccessLogLayer`](access_log::AccessLogLayer) | one line per request |

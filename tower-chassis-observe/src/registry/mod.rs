@@ -32,9 +32,12 @@
 //!
 //! # Cost
 //! A handle is looked up under a lock that readers share; layers do it once for a series. A count is one addition to a
-//! word of the thread's core, a value of a histogram two, an addition to a gauge one; `set` is a store. Nothing
-//! allocates, and nothing grows while nobody reads. A counter takes 128 bytes for each core, of eight at the most, and so
-//! does a histogram with up to 14 bounds; a gauge that is only set takes one word.
+//! word of the thread's core (2.4 ns), a value of a histogram two (10.5 ns), an addition to a gauge one (4 ns); `set` is a
+//! store. A handle allocates nothing, and nothing grows while nobody reads. A counter and a histogram, which has three
+//! strings as labels that are made for the call, take 200 ns by the macros, almost all of it for the labels.
+//!
+//! A counter takes 128 bytes for each core, of eight at the most, and so does a histogram with up to 14 bounds; a gauge
+//! that is only set takes one word.
 
 mod cells;
 mod reporter;
