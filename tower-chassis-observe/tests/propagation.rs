@@ -498,3 +498,22 @@ async fn what_nobody_takes_is_counted_where_it_is_expected() {
     let lost = [quiet, loud, sunk].map(|layer| layer.handle().lost());
     assert_eq!(lost, [0, 1, 0]);
 }
+
+#[cfg(feature = "axum")]
+#[tokio::test]
+async fn axum_names_a_span() {
+    let kept = Kept::default();
+    // `route_layer`s and layers of a router are behind axum's matching.
+    let app = axum::Router::new()
+        .route("/users/{id}", axum::routing::get(async || "hello"))
+        .layer(TraceLayer::new().sink(kept.clone()));
+    for (path, name) in [("/users/7", "GET /users/{id}"), ("/nothing", "GET")] {
+        let request = Request::get(path).body(axum::body::Body::empty()).unwrap();
+        let response = app.clone().oneshot(request).await.unwrap();
+        let _ = response.into_body().collect().await;
+        let span = kept.take().pop().unwrap();
+        assert_eq!(span.name(), name);
+        let template = attributes(&span).remove("http.route");
+        assert_eq!(template, name.strip_prefix("GET ").map(str::to_owned));
+    }
+}

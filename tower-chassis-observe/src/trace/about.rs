@@ -12,6 +12,7 @@ use crate::{
     fault::{Fault, Outcome},
     method::KnownMethod,
     metrics::server_of,
+    route::Route,
 };
 
 /// What the attributes are made of.
@@ -27,7 +28,7 @@ pub(crate) struct About {
     resent: u32,
     words: Words,
     // Known at the end.
-    route: Option<MatchedRoute>,
+    route: Option<Route>,
     outcome: Outcome,
     /// The status of gRPC.
     code: Option<u16>,
@@ -127,7 +128,7 @@ impl About {
     }
 
     /// How the call ended.
-    pub(super) fn ended(&mut self, verdict: Verdict, route: Option<MatchedRoute>) {
+    pub(super) fn ended(&mut self, verdict: Verdict, route: Option<Route>) {
         self.route = route;
         self.outcome = match self.kind {
             SpanKind::Server => Outcome::server(verdict),
@@ -189,9 +190,9 @@ impl About {
     }
 
     fn template(&self) -> Option<&str> {
-        self.route
-            .as_ref()
-            .map(MatchedRoute::template)
+        let route = self.route.as_ref()?;
+        let ours = route.slot().get().map(MatchedRoute::template);
+        ours.or_else(|| route.foreign())
             .filter(|template| !template.is_empty())
     }
 
@@ -509,9 +510,12 @@ mod tests {
         (about.name().to_string(), all)
     }
 
-    fn route(template: &str) -> Option<MatchedRoute> {
+    fn route(template: &str) -> Option<Route> {
         let table = RouteTable::new([template.into()]);
-        Some(MatchedRoute::new(table.into(), 0))
+        let mut request = Request::new(());
+        let matched = MatchedRoute::new(table.into(), 0);
+        request.invocation_mut().set_route(matched);
+        Some(Route::of(&mut request))
     }
 
     fn expect(about: &About, name: &str, attributes: &[(&'static str, &str)]) {

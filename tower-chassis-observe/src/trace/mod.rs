@@ -69,7 +69,7 @@
 //! | attribute | |
 //! |---|---|
 //! | `http.request.method`, `http.request.method_original` | an unknown one is `_OTHER`, and as it was |
-//! | `http.route` | the template, of a server's |
+//! | `http.route` | the template, of a server's: our router's, or axum's (feature `axum`) |
 //! | `http.response.status_code` | |
 //! | `http.request.resend_count` | of a client's further attempts: 1, 2 … |
 //! | `url.scheme`, `url.path`, `url.full` (a client's) | no query, no password: they hold secrets |

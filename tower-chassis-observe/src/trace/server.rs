@@ -17,6 +17,7 @@ use super::{
     span::{Place, TraceTicket, places},
     tracer::Tracer,
 };
+use crate::route::Route;
 
 observer_layer! {
     /// Puts the calls of a server into their trace, and a span around each. See the [module](super).
@@ -147,7 +148,7 @@ impl Trace {
             tell();
         }
         let mut place = place.into_inner()?;
-        let route = Some(request.invocation_mut().route_slot());
+        let route = Some(Route::of(request));
         place.open(tracer, scope, parent, span, route, now);
         Some(place)
     }

@@ -10,7 +10,6 @@ use std::{
 use tokio::time::Instant;
 use tower_chassis_core::{
     Verdict, clock,
-    invocation::RouteSlot,
     settle::Observe,
     trace::{SpanId, TraceContext},
 };
@@ -25,6 +24,7 @@ use super::{
     tracer::Tracer,
     wall,
 };
+use crate::route::Route;
 
 /// What [`Trace`](super::Trace) and [`ClientTrace`](super::ClientTrace) hold for the length of a call.
 pub struct TraceTicket {
@@ -42,7 +42,7 @@ pub(super) struct Place {
 struct Open {
     span: Span,
     /// Where the route will be.
-    route: Option<RouteSlot>,
+    route: Option<Route>,
     started: Instant,
     context: TraceContext,
     state: Option<Arc<str>>,
@@ -59,7 +59,7 @@ impl Place {
         scope: &Scope,
         parent: &Incoming,
         span: Span,
-        route: Option<RouteSlot>,
+        route: Option<Route>,
         started: Instant,
     ) {
         tracer.shared.begin_span();
@@ -82,8 +82,7 @@ impl Place {
             return;
         };
         open.shared.end_span();
-        let route = open.route.as_ref().and_then(RouteSlot::get).cloned();
-        self.about.ended(verdict, route);
+        self.about.ended(verdict, open.route);
         if !open.span.is_disabled() {
             record(&open.span, &self.about);
         }
