@@ -6,15 +6,15 @@ use std::{
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{
-            AtomicBool,
-            Ordering::{Acquire, Release},
+            AtomicBool, AtomicU64,
+            Ordering::{AcqRel, Acquire, Release},
         },
     },
     time::Duration,
 };
 
 use http::{Request, Response};
-use metrics::{Counter, Label};
+use metrics::Counter;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tokio::{
     sync::{Notify, mpsc, oneshot},
@@ -40,6 +40,7 @@ use super::{
     worker::{self, AFTER, Command, Worker},
 };
 use crate::{
+    events::{Signal, lost},
     metrics::RecorderHandle,
     registry::Snapshot,
     trace::{FinishedSpan, SpanSink},
@@ -56,7 +57,7 @@ pub(super) struct Shared {
     pub(super) points: Arc<Counts>,
     pub(super) sources: Mutex<Vec<Source>>,
     pub(super) abort: Notify,
-    reports: Mutex<Vec<[Counter; 2]>>,
+    reports: Mutex<Vec<Arc<Report>>>,
     stopped: AtomicBool,
 }
 
@@ -93,15 +94,43 @@ impl Shared {
 
     /// Tells the recorders what was lost.
     pub(super) fn report(&self) {
+        // The recorder is the user's: it is called outside of the lock.
         let reports = self
             .reports
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        for [spans, points] in reports {
-            spans.absolute(self.queue.as_ref().map_or(0, |queue| queue.counts.lost()));
-            points.absolute(self.points.lost());
+        let spans = self.queue.as_ref().map_or(0, |queue| queue.counts.lost());
+        for report in reports {
+            report.spans.tell(spans);
+            report.points.tell(self.points.lost());
         }
+    }
+}
+
+/// A recorder that is told what was lost.
+struct Report {
+    spans: Told,
+    points: Told,
+}
+
+/// A counter, to which others may add too.
+struct Told {
+    counter: Counter,
+    told: AtomicU64,
+}
+
+impl Told {
+    fn new(recorder: &RecorderHandle, signal: Signal) -> Self {
+        Self {
+            counter: lost(recorder, signal),
+            told: AtomicU64::new(0),
+        }
+    }
+
+    fn tell(&self, lost: u64) {
+        let told = self.told.fetch_max(lost, AcqRel);
+        self.counter.increment(lost.saturating_sub(told));
     }
 }
 
@@ -265,16 +294,16 @@ impl Otlp {
     /// Counts what is lost as `chassis_telemetry_lost_total`, with the label `signal`: `span`, `metric`.
     pub fn record(&self, recorder: impl Into<RecorderHandle>) {
         let recorder = recorder.into();
-        let counters = ["span", "metric"].map(|signal| {
-            let label = Label::from_static_parts("signal", signal);
-            recorder.counter("chassis_telemetry_lost_total", vec![label])
-        });
+        let report = Report {
+            spans: Told::new(&recorder, Signal::Span),
+            points: Told::new(&recorder, Signal::Metric),
+        };
         self.0
             .shared
             .reports
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(counters);
+            .push(Arc::new(report));
         self.0.shared.report();
     }
 

@@ -2,10 +2,10 @@
 //!
 //! # Example
 //! ```
-//! use std::time::{Duration, SystemTime};
+//! use std::{sync::Arc, time::Duration};
 //! use tower_chassis_observe::{
 //!     otlp::{Otlp, OtlpConfig, OtlpPolicy},
-//!     registry::Snapshot,
+//!     registry::Registry,
 //! };
 //! use tracing_subscriber::layer::SubscriberExt;
 //!
@@ -17,12 +17,10 @@
 //! let (otlp, worker) = Otlp::new(OtlpPolicy::try_from(config)?);
 //! tokio::spawn(worker);
 //!
-//! // `TraceLayer` and `ClientTraceLayer` get `otlp.spans()`; metrics are read where they are kept:
-//! otlp.metrics(|| Snapshot {
-//!     started: SystemTime::now(),
-//!     at: SystemTime::now(),
-//!     families: Vec::new(),
-//! });
+//! // `TraceLayer` and `ClientTraceLayer` get `otlp.spans()`, the layers of metrics a registry:
+//! let registry = Arc::new(Registry::new());
+//! otlp.record(Arc::clone(&registry));
+//! otlp.metrics(move || registry.snapshot());
 //! // The spans of the application, under those of its calls.
 //! let subscriber = tracing_subscriber::registry().with(otlp.layer());
 //! # let _subscriber = tracing::subscriber::set_default(subscriber);

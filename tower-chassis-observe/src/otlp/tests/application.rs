@@ -229,3 +229,30 @@ async fn under_a_call_that_is_not_sampled_nothing_is() {
         assert_eq!(count, if flags == "00" { 0 } else { 2 });
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_of_ones_own_sends_nothing_of_itself() {
+    use tower::{ServiceExt, service_fn};
+    let collector = Collector::default();
+    let inner = collector.client();
+    let client = service_fn(move |request: http::Request<tower_chassis_core::Body>| {
+        let call = inner.clone().oneshot(request);
+        async move {
+            tracing::info_span!("mine").in_scope(|| ());
+            call.await
+        }
+    });
+    let (otlp, worker) = Otlp::with_client(policy(|_| ()), client);
+    let subscriber = tracing_subscriber::registry().with(otlp.layer());
+    let _in_force = tracing::subscriber::set_default(subscriber);
+    tokio::spawn(worker);
+    tracing::info_span!("theirs").in_scope(|| ());
+    for _ in 0..3 {
+        otlp.flush(SECOND).await.unwrap();
+    }
+    let names = collector.with(|got| {
+        let names = got.spans.iter().map(|span| span.name.clone());
+        names.collect::<Vec<_>>()
+    });
+    assert_eq!(names, ["theirs"]);
+}

@@ -41,7 +41,13 @@ async fn a_batch_goes_when_it_is_full_or_due() {
     assert_eq!(sent(), [511, 512]);
     tokio::time::sleep(4 * SECOND).await;
     assert_eq!(sent(), [511, 512, 1]);
-    assert_eq!(spans(&otlp), (1024, 0, 0));
+    // Each time.
+    for _ in 0..3 {
+        put(&otlp, 0..512);
+        tokio::time::sleep(SECOND).await;
+    }
+    assert_eq!(sent()[3..], [512, 512, 512]);
+    assert_eq!(spans(&otlp), (2_560, 0, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -349,37 +355,77 @@ async fn a_large_reading_goes_in_parts() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_lost_is_a_metric() {
-    use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
-    #[derive(Default)]
-    struct Lost(Arc<std::sync::atomic::AtomicU64>);
-    impl metrics::Recorder for Lost {
-        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-            assert_eq!(key.name(), "chassis_telemetry_lost_total");
-            match key.labels().next().unwrap().value() {
-                "span" => Counter::from_arc(Arc::clone(&self.0)),
-                _ => Counter::noop(),
-            }
-        }
-        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-            Gauge::noop()
-        }
-        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-            Histogram::noop()
-        }
-    }
-    let recorder = Arc::new(Lost::default());
+    use crate::{
+        events::{Signal, lost},
+        metrics::RecorderHandle,
+        registry::{Registry, text},
+    };
+    let registry = Arc::new(Registry::new());
     let refuses =
         service_fn(async |_: Request<Body>| Err::<Response<Body>, _>(BoxError::from("no")));
     let (otlp, worker) = Otlp::with_client(policy(|_| ()), refuses);
-    otlp.record(Arc::clone(&recorder));
+    otlp.record(Arc::clone(&registry));
+    otlp.metrics(snapshot);
+    // Others count there too.
+    lost(&RecorderHandle::from(Arc::clone(&registry)), Signal::Metric).increment(100);
     tokio::spawn(worker);
+    let said = |spans: u64, points: u64| {
+        let text = text(&registry.snapshot());
+        for (signal, count) in [("span", spans), ("metric", points)] {
+            let line = format!("chassis_telemetry_lost_total{{signal=\"{signal}\"}} {count}\n");
+            assert!(text.contains(&line), "{line}{text}");
+        }
+    };
     put(&otlp, 0..2_100);
     otlp.flush(2 * MINUTE).await.unwrap_err();
-    let lost = recorder.0.load(std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(lost, 2_100);
+    said(2_100, 103);
+    put(&otlp, 0..10);
+    otlp.flush(2 * MINUTE).await.unwrap_err();
+    said(2_110, 106);
+    // To the last one.
+    put(&otlp, 0..5);
+    otlp.shutdown(Duration::ZERO).await.unwrap_err();
+    said(2_115, 106);
+}
+
+/// What the layers measure, as they measure it.
+#[tokio::test(start_paused = true)]
+async fn a_registry_is_sent() {
+    use crate::registry::Registry;
+    use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+    let registry = Arc::new(Registry::new());
+    metrics::with_local_recorder(&*registry, || {
+        metrics::counter!("orders.placed", "shop" => "a").increment(3);
+        metrics::histogram!("http.server.request.duration", "http_route" => "/a").record(0.3);
+    });
+    let collector = Collector::default();
+    let (otlp, worker) = Otlp::with_client(policy(|_| ()), collector.client());
+    tokio::spawn(worker);
+    otlp.metrics(move || registry.snapshot());
+    otlp.flush(MINUTE).await.unwrap();
+    collector.with(|got| {
+        let find = |name: &str| {
+            got.metrics
+                .iter()
+                .find(|metric| metric.name == name)
+                .unwrap()
+        };
+        assert!(matches!(&find("orders.placed").data, Some(Data::Sum(sum)) if sum.is_monotonic));
+        let duration = find("http.server.request.duration");
+        let Some(Data::Histogram(values)) = &duration.data else {
+            panic!("{duration:?}")
+        };
+        let point = &values.data_points[0];
+        assert_eq!(
+            (point.count, point.sum, &*duration.unit),
+            (1, Some(0.3), "s")
+        );
+        assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
+        assert!(!duration.description.is_empty());
+        assert!(point.start_time_unix_nano <= point.time_unix_nano);
+        let route = super::attribute(&point.attributes, "http.route");
+        assert_eq!(route.as_deref(), Some("/a"));
+    });
 }
 
 #[test]
