@@ -7,7 +7,7 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::{Pin, pin},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, Waker},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -525,7 +525,7 @@ struct Strict {
 impl Strict {
     fn release(&mut self) -> bool {
         let mine = std::mem::take(&mut self.mine);
-        *self.reserved.lock().unwrap() -= u32::from(mine);
+        *self.reserved.lock().unwrap_or_else(PoisonError::into_inner) -= u32::from(mine);
         mine
     }
 }
