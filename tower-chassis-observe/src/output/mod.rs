@@ -65,6 +65,8 @@
 mod gzip;
 mod queue;
 mod rolling;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::{

@@ -1,0 +1,115 @@
+//! A line of a log allocates nothing, nor does a call that no rule of the audit wants.
+#![cfg(feature = "log")]
+#![allow(
+    unsafe_code,
+    reason = "a global allocator that counts can only be written with it"
+)]
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    convert::Infallible,
+    future::Future,
+    io,
+    pin::pin,
+    task::{Context, Waker},
+    time::Duration,
+};
+
+use http::{Request, Response};
+use tower::{Layer, Service, service_fn};
+use tower_chassis_core::Body;
+use tower_chassis_observe::{
+    audit::{AuditLayer, AuditPolicy, AuditRecord, AuditRule},
+    log::{Log, LogConfig, LogFormat},
+    output::{Bound, Output},
+};
+use tracing_subscriber::layer::SubscriberExt;
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATED: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: passes everything to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATED.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How many allocations 10,000 calls make on this thread, while the writer of `output` keeps up; after as many before.
+fn allocations(output: &Output, mut call: impl FnMut()) -> usize {
+    let handle = output.handle();
+    let mut rounds = || {
+        for _ in 0..100 {
+            (0..100).for_each(|_| call());
+            assert!(handle.flush_blocking(Duration::from_secs(30)));
+        }
+    };
+    rounds();
+    let before = ALLOCATED.get();
+    rounds();
+    ALLOCATED.get() - before
+}
+
+#[test]
+fn a_line_of_an_output() {
+    let output = Output::new(io::sink(), Bound::default());
+    let line = "x".repeat(300);
+    assert_eq!(allocations(&output, || assert!(output.line(&line))), 0);
+}
+
+#[test]
+fn a_line_of_a_log() {
+    for format in [LogFormat::Text, LogFormat::Json] {
+        let output = Output::new(io::sink(), Bound::default());
+        let config = LogConfig {
+            format,
+            ..LogConfig::default()
+        };
+        let log = Log::new(config).environment(None).output(output.clone());
+        let (layer, _handle) = log.layer().unwrap();
+        let subscriber = tracing_subscriber::registry().with(layer);
+        let path = String::from("/users/7");
+        tracing::subscriber::with_default(subscriber, || {
+            let say = || {
+                tracing::info!(order = 7, path, share = 0.5, what = ?Some("a \"b\""), "paid {}", 3);
+            };
+            assert_eq!(allocations(&output, say), 0, "{format:?}");
+        });
+        assert_eq!(output.handle().written(), 20_000);
+    }
+}
+
+#[test]
+fn a_call_that_is_not_audited() {
+    let output = Output::new(io::sink(), Bound::default());
+    let policy = AuditPolicy::default().with(|config| {
+        config.rules = vec![AuditRule {
+            methods: vec!["POST".into()],
+            ..AuditRule::default()
+        }];
+    });
+    let layer = AuditLayer::new(policy.unwrap(), |_: AuditRecord| true);
+    let mut service = layer.layer(service_fn(|_: Request<()>| {
+        std::future::ready(Ok::<_, Infallible>(Response::new(Body::empty())))
+    }));
+    let mut cx = Context::from_waker(Waker::noop());
+    let call = || {
+        let future = pin!(service.call(Request::new(())));
+        assert!(future.poll(&mut cx).is_ready());
+    };
+    assert_eq!(allocations(&output, call), 0);
+}
