@@ -68,7 +68,7 @@
 //! Records of the `log` crate: a program that wants them takes `tracing-log` beside it.
 //!
 //! # Events and metrics
-//! None of its own; [`LogHandle::output`] counts lines.
+//! None of its own; [`LogHandle::output`] counts lines, see [`output`](crate::output#events-and-metrics).
 //!
 //! # Cancellation
 //! Nothing waits, so there is nothing to cancel; see [`output`](crate::output#cancellation).
