@@ -11,6 +11,7 @@
 //! | | [`CallMetricsLayer`](metrics::CallMetricsLayer) | metrics of calls of any protocol |
 //! | [`trace`] | [`TraceLayer`](trace::TraceLayer), [`ClientTraceLayer`](trace::ClientTraceLayer) | spans, to `tracing` and to a sink; `traceparent`, B3, `baggage` |
 //! | [`access_log`] | [`AccessLogLayer`](access_log::AccessLogLayer) | one line per request |
+//! | | [`ExcerptLayer`](access_log::ExcerptLayer) | pieces of headers and bodies, for that line |
 //! | [`health`] | [`HeartbeatLayer`](health::HeartbeatLayer) | liveness, readiness, start-up; gRPC's health protocol |
 //! | [`events`] | – | what breakers, retries and limits report; [`Sse`](events::Sse), the same as a stream |
 //! | [`audit`] | [`AuditLayer`](audit::AuditLayer), [`LosslessAuditLayer`](audit::LosslessAuditLayer) | a record of who asked for what |

@@ -277,6 +277,24 @@ async fn a_query_is_raw_only_where_that_was_said_and_names_of_ones_own_are_secre
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_parameter_of_the_path_may_be_a_secret() {
+    for format in FORMATS {
+        for (query, hidden) in [
+            (Query::Hidden, true),
+            (Query::Full, true),
+            (Query::Raw, false),
+        ] {
+            let (layer, lines) = log(format);
+            let layer = layer.template(Template::parse(TEMPLATE).unwrap());
+            run(&layer.query(query), get("/users/7;v=1;jsessionid=S3CR3T")).await;
+            let (line, _) = one(&lines);
+            assert!(line.contains("/users/7;v=1;jsessionid="), "{line}");
+            assert_eq!(line.contains("S3CR3T"), !hidden, "{line}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn levels_and_the_least_of_them() {
     let (layer, lines) = log(Format::Text);
     let handle = layer.handle();

@@ -66,7 +66,7 @@
 //! [`AccessLogLayer::leveled`] tells it to the sink; with [`tracing()`] it is the level of the event.
 //!
 //! # Secrets
-//! The query is not shown by default, other headers than the user agent are not either (but the referer in
+//! The query is not shown by default, parameters of the path (`;jsessionid=x`) only if they are no secret, other headers than the user agent are not either (but the referer in
 //! [`Format::Combined`], without its query). Where more is asked for, [`redact`] masks what is secret by its name.
 //!
 //! # Configuration
@@ -79,7 +79,7 @@
 //! | `slow` | 0: off | a call that took as long as this always has a line |
 //! | `level` | `debug` | lines of less than this level are left out |
 //! | `skip` | none | routes whose successes have no line (`/livez`, `/static/*`), unless they were slow |
-//! | `excerpts` | off | which lines show pieces of headers and bodies, with the layer `ExcerptLayer` inside |
+//! | `excerpts` | off | which lines show pieces of headers and bodies, with an [`ExcerptLayer`] inside |
 //! | `excerpt_bytes` | 1,024 | how much of a body, up to 65,536 |
 //! | `excerpt_types` | none | types of bodies besides JSON, forms and plain text |
 //! | `excerpt_headers` | `content-type`, `origin` | |
@@ -95,8 +95,8 @@
 //!
 //! # Cost
 //! No allocation: the line is written into a buffer of the thread, what it needs of the request is shared with
-//! it. (A query that is shown, a referer and the headers of a template are copied.) Two counts a call. The sink runs on the task of the call, so it must not wait long. One that hands lines to
-//! another thread is bounded, and says when it is full:
+//! it. (A query that is shown, a referer and the headers of a template are copied.) Two counts a call. The sink runs on the task of the call, so it must not wait long. [`Output`](crate::output) is one that never
+//! does. One of your own that hands lines to another thread is bounded, and says when it is full:
 //!
 //! ```
 //! use tower_chassis_observe::access_log::{AccessLogLayer, Format};
@@ -221,7 +221,7 @@ pub enum Query {
     Names,
     /// As it came, but for the values of [names that are secret](redact#what-is-secret).
     Full,
-    /// As it came, secrets and all.
+    /// As it came, secrets and all; the parameters of the path too.
     Raw,
 }
 

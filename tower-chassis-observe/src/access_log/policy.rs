@@ -35,7 +35,7 @@ pub struct AccessLogConfig {
     /// Routes whose successes have no line, unless they were slow: `/livez`, `/static/*`. A `*` stands for any letters. What
     /// matched no route is compared by its path. Default none.
     pub skip: Vec<String>,
-    /// Which lines show pieces of headers and bodies. Those of bodies, and of the response, need the `ExcerptLayer` inside the
+    /// Which lines show pieces of headers and bodies. Those of bodies, and of the response, need the [`ExcerptLayer`](super::ExcerptLayer) inside the
     /// log. [`Format::Common`], [`Format::Combined`] and [`Format::Template`] have no place for them. Default off.
     pub excerpts: Excerpt,
     /// How many bytes of a body are shown, up to 65,536. Default 1,024; with 0 none.

@@ -137,11 +137,11 @@ impl Redact {
         }
         if ADDRESSES.contains(&&*folded(name)) {
             return match String::from_utf8_lossy(value) {
-                Cow::Borrowed(value) => match address(value) {
+                Cow::Borrowed(value) => match self.address(value) {
                     Cow::Borrowed(value) => Cow::Borrowed(value.as_bytes()),
                     Cow::Owned(value) => Cow::Owned(value.into_bytes()),
                 },
-                Cow::Owned(value) => Cow::Owned(address(&value).into_owned().into_bytes()),
+                Cow::Owned(value) => Cow::Owned(self.address(&value).into_owned().into_bytes()),
             };
         }
         let text = String::from_utf8_lossy(value);
@@ -176,6 +176,32 @@ impl Redact {
                 None => return out,
             }
             rest = &after[1..];
+        }
+    }
+
+    /// A path, of whose parameters (`/a;jsessionid=x/b`) those that are secret are masked.
+    #[must_use]
+    pub fn path<'a>(&self, path: &'a str) -> Cow<'a, str> {
+        if !path.contains(';') {
+            return Cow::Borrowed(path);
+        }
+        let segments = path
+            .split('/')
+            .map(|segment| match segment.split_once(';') {
+                Some((name, parameters)) => {
+                    Cow::Owned(format!("{name};{}", self.query(parameters)))
+                }
+                None => Cow::Borrowed(segment),
+            });
+        Cow::Owned(segments.collect::<Vec<_>>().join("/"))
+    }
+
+    /// An address without its user, its query and its fragment.
+    #[must_use]
+    pub fn address<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        match address(text) {
+            Cow::Borrowed(text) => self.path(text),
+            Cow::Owned(text) => Cow::Owned(self.path(&text).into_owned()),
         }
     }
 
@@ -286,7 +312,7 @@ fn scheme(value: &[u8]) -> Option<&str> {
 }
 
 /// An address without user, query and fragment.
-pub(super) fn address(address: &str) -> Cow<'_, str> {
+fn address(address: &str) -> Cow<'_, str> {
     let end = address.find(['?', '#']).unwrap_or(address.len());
     let address = address.get(..end).unwrap_or_default();
     let Some(host) = address.find("//").map(|at| at + 2) else {
@@ -500,19 +526,22 @@ impl Scan<'_> {
 
     fn mask_value(&mut self) {
         let begin = self.past(self.at, |byte| byte.is_ascii_whitespace());
+        let inside = self.depth > 0;
         let (end, quoted) = match self.byte(begin) {
             None => return,
             Some(b'"' | b'\'') => (self.end_of_string(begin).1, true),
             Some(b'{' | b'[') => (self.end_of_brackets(begin), true),
-            Some(_) => {
-                let inside = self.depth > 0;
-                let end = self.past(begin, |byte| match byte {
-                    b'\n' | b'&' | b'<' => false,
-                    b',' | b'}' | b']' => !inside,
-                    _ => true,
-                });
-                (end, inside)
-            }
+            Some(_) => (begin, inside),
+        };
+        // Behind a quote that was a letter of it ('it's'), and where there was none.
+        let end = if end == begin || self.byte(end).is_some_and(is_word) {
+            self.past(end, |byte| match byte {
+                b'\n' | b'&' | b'<' => false,
+                b',' | b'}' | b']' => !inside,
+                _ => true,
+            })
+        } else {
+            end
         };
         if quoted {
             self.put(begin, end, "\"***\"");
@@ -625,6 +654,11 @@ mod tests {
                 "https://a.b/c",
             ),
             ("referer", "/c?d=S3CR3T", "/c"),
+            (
+                "referer",
+                "http://a/b;jsessionid=S3CR3T/c",
+                "http://a/b;jsessionid=***/c",
+            ),
             ("Location", "//u:S3CR3T@a.b?x", "//a.b"),
             ("x-note", "say token=S3CR3T", "say token=***"),
         ] {
@@ -650,6 +684,21 @@ mod tests {
             ("&&", "&&"),
         ] {
             assert_eq!(redact.query(query), shown);
+        }
+    }
+
+    #[test]
+    fn paths() {
+        let redact = Redact::new();
+        for (path, shown) in [
+            ("/", "/"),
+            ("/a/b", "/a/b"),
+            ("/a;b=1/c", "/a;b=1/c"),
+            ("/a;jsessionid=S3CR3T", "/a;jsessionid=***"),
+            ("/a;v=1;token=S3CR3T/b;x/", "/a;v=1;token=***/b;x/"),
+            ("/;/;sid=S3CR3T", "/;/;sid=***"),
+        ] {
+            assert_eq!(redact.path(path), shown);
         }
     }
 
@@ -698,6 +747,7 @@ mod tests {
                 "Authorization: Bearer S3CR3T\nx: y",
                 "Authorization: ***\nx: y",
             ),
+            ("password='it's S3CR3T'\nx", "password=\"***\"\nx"),
             ("got Bearer S3CR3TS3CR3T from x", "got Bearer *** from x"),
             ("token=S3CR3T&a=b", "token=***&a=b"),
             ("user[password]=S3CR3T", "user[password]=\"***\""),
@@ -768,6 +818,7 @@ mod tests {
             for text in [&*text, &*tricky] {
                 let _ = redact.text(text);
                 let _ = redact.query(text);
+                let _ = redact.path(text);
                 let _ = redact.header("location", text.as_bytes());
             }
         }

@@ -1,6 +1,7 @@
 //! What is kept of a call until its line is written.
 
 use std::{
+    borrow::Cow,
     cell::Cell,
     fmt,
     sync::{Arc, atomic::Ordering},
@@ -17,7 +18,7 @@ use tower_chassis_core::{
 };
 
 use super::{
-    Format, Level, State,
+    Format, Level, Query, State,
     excerpt::Excerpts,
     formats::{common, ecs, gcp, otel},
     line::Line,
@@ -145,12 +146,16 @@ impl AccessLogTicket {
         let excerpts = excerpts
             .filter(|_| self.state.shows(verdict, slow))
             .map(|excerpts| excerpts.shown(&setup.redact));
+        let path = match setup.query {
+            Query::Raw => Cow::Borrowed(self.path()),
+            _ => setup.redact.path(self.path()),
+        };
         let line = Line {
             time: (setup.clock)(),
             client: self.client,
             method: self.method.as_str(),
             version: self.version,
-            path: self.path(),
+            path: &path,
             query: self.path.as_ref().and_then(PathAndQuery::query),
             show: setup.query,
             shown: setup.path,

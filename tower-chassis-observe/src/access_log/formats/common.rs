@@ -4,7 +4,6 @@ use super::super::{
     civil::{padded, write_common},
     escape,
     line::{Line, address},
-    redact,
 };
 
 /// `client - user [time] "GET /path HTTP/1.1" 200 12`
@@ -42,7 +41,7 @@ pub(in super::super) fn combined(line: &Line<'_>, out: &mut String) {
     match line.referer {
         Some(referer) => {
             let referer = String::from_utf8_lossy(referer);
-            escape::common(out, redact::address(&referer).as_bytes(), false);
+            escape::common(out, line.redact.address(&referer).as_bytes(), false);
         }
         None => out.push('-'),
     }
