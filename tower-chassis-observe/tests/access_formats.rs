@@ -426,6 +426,39 @@ proptest! {
     }
 }
 
+/// Target and level of the events of a subscriber.
+#[derive(Clone, Default)]
+struct Events(Arc<Mutex<Vec<(String, String)>>>);
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Events {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        let about = event.metadata();
+        let told = (about.target().to_owned(), about.level().to_string());
+        self.0.lock().unwrap().push(told);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_are_events_of_their_level() {
+    use tower_chassis_observe::access_log::tracing as to_tracing;
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    let events = Events::default();
+    let subscriber = tracing_subscriber::registry().with(events.clone());
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let layer = AccessLogLayer::leveled(Format::Text, to_tracing());
+    let mut options = get("/users/7");
+    *options.method_mut() = Method::OPTIONS;
+    run(&layer, options).await;
+    for path in ["/users/7", "/nothing", "/users/fail"] {
+        run(&layer, get(path)).await;
+    }
+    let told = events.0.lock().unwrap().clone();
+    let levels = ["DEBUG", "INFO", "WARN", "ERROR"];
+    let expected = levels.map(|level| ("tower_chassis::access".to_owned(), level.to_owned()));
+    assert_eq!(told, expected);
+}
+
 #[cfg(feature = "config")]
 #[test]
 fn settings_are_read_from_a_configuration() {

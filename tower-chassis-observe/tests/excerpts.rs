@@ -529,6 +529,41 @@ async fn a_call_that_is_dropped_at_any_poll_has_its_line() {
     }
 }
 
+#[tokio::test]
+async fn it_is_around_our_router_and_around_axum() {
+    let ours = Log::new(Format::Json, all);
+    let router = tower_chassis_router::Router::new()
+        .route("/", tower_chassis_router::post(async || "ours"))
+        .build()
+        .unwrap();
+    let service = ours.layer.layer(ExcerptLayer::new().layer(router));
+    let mut asked = request("text/plain", Body::from("hello"));
+    *asked.uri_mut() = "/".parse().unwrap();
+    let response = service.oneshot(asked).await.unwrap();
+    let _ = response.into_body().collect().await;
+    let line = ours.json();
+    assert_eq!(
+        (&line["response_body"], &line["route"]),
+        (&"ours".into(), &"/".into())
+    );
+
+    let axums = Log::new(Format::Json, all);
+    let router: axum::Router = axum::Router::new().route(
+        "/",
+        axum::routing::post(async |body: String| body + " axum"),
+    );
+    let service = axums.layer.layer(ExcerptLayer::new().layer(router));
+    let mut asked = request("text/plain", Body::from("hello"));
+    *asked.uri_mut() = "/".parse().unwrap();
+    let response = service.oneshot(asked).await.unwrap();
+    let _ = response.into_body().collect().await;
+    let line = axums.json();
+    assert_eq!(
+        (&line["request_body"], &line["response_body"]),
+        (&"hello".into(), &"hello axum".into())
+    );
+}
+
 #[test]
 fn it_keeps_the_laws_of_layers() {
     contract(|| Case::new(ExcerptLayer::new()).calls_once()).assert();

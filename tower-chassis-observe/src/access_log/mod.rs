@@ -71,7 +71,7 @@
 //!
 //! # Configuration
 //! The [`Format`], the [`Template`] and [`AccessLogConfig`], all live; [`Query`], [`PathShown`] and
-//! [`Redact`](redact::Redact) before the layer is used.
+//! [`Redact`] before the layer is used.
 //!
 //! | field | default | |
 //! |---|---|---|

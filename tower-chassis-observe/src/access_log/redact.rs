@@ -811,6 +811,63 @@ mod tests {
         }
     }
 
+    /// A document in which `PLANTED` stands under secret names, and only there.
+    fn document() -> impl Strategy<Value = serde_json::Value> {
+        use serde_json::Value;
+        let leaf = |text: &'static str| {
+            prop_oneof![
+                Just(Value::Null),
+                any::<bool>().prop_map(Value::from),
+                any::<i32>().prop_map(Value::from),
+                text.prop_map(Value::from),
+            ]
+        };
+        let secret =
+            leaf("PLANTED[\"\\\\{}\\[\\],:a-zä' \n]{0,12}").prop_recursive(2, 6, 3, |inner| {
+                prop_oneof![
+                    proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                    proptest::collection::btree_map("[a-z]{1,4}", inner, 0..3)
+                        .prop_map(|members| members.into_iter().collect::<Value>()),
+                ]
+            });
+        leaf("[a-z\"\\\\{}\\[\\],ä \n]{0,12}").prop_recursive(4, 24, 4, move |inner| {
+            let member = prop_oneof![
+                // Of these letters no secret name is made.
+                3 => ("[bdghlmnqz]{1,6}", inner.clone()),
+                1 => ("(access_token|Password|x-api-key|pin|clientSecret)", secret.clone()),
+            ];
+            prop_oneof![
+                proptest::collection::vec(inner, 0..4).prop_map(Value::from),
+                proptest::collection::vec(member, 0..4)
+                    .prop_map(|members| members.into_iter().collect::<Value>()),
+            ]
+        })
+    }
+
+    /// What is to come of it.
+    fn masked(document: serde_json::Value) -> serde_json::Value {
+        use serde_json::Value;
+        match document {
+            Value::Array(items) => items.into_iter().map(masked).collect(),
+            Value::Object(members) => members
+                .into_iter()
+                .map(|(name, value)| {
+                    let secret = [
+                        "access_token",
+                        "Password",
+                        "x-api-key",
+                        "pin",
+                        "clientSecret",
+                    ]
+                    .contains(&&*name);
+                    let value = if secret { MASK.into() } else { masked(value) };
+                    (name, value)
+                })
+                .collect(),
+            other => other,
+        }
+    }
+
     proptest! {
         #[test]
         fn any_text_is_read(text in ".{0,200}", tricky in "[{}\\[\\]\"'\\\\:=,&<>/@ a-z%+token-]{0,80}") {
@@ -842,6 +899,24 @@ mod tests {
             }
             let shown = Redact::new().text(&text[..end]).into_owned();
             prop_assert!(!shown.contains("PLANT"), "{shown}");
+        }
+
+        /// Whatever a document looks like: whole, it is what a plain reading of it gives; cut off anywhere, nothing of a
+        /// secret is shown.
+        #[test]
+        fn a_document_is_read_as_plainly(
+            document in document(),
+            pretty in any::<bool>(),
+            cut in any::<proptest::sample::Index>(),
+        ) {
+            let text = if pretty { serde_json::to_string_pretty(&document) } else { serde_json::to_string(&document) };
+            let text = text.unwrap();
+            let redact = Redact::new();
+            let shown = redact.text(&text).into_owned();
+            let read: serde_json::Value = serde_json::from_str(&shown).unwrap();
+            prop_assert_eq!(read, masked(document));
+            let cut = redact.readable(Kind::Json, &text.as_bytes()[..cut.index(text.len())]);
+            prop_assert!(!cut.unwrap().contains("PLANT"));
         }
 
         /// Of JSON it makes JSON.
