@@ -6,9 +6,10 @@ use std::{
 };
 
 use http::{Request, Response};
+use tokio::sync::mpsc;
 use tower_chassis::{
     Body, BoxError, Endpoint, JudgeLayer, ObserveLayer, RescueLayer, Verdict,
-    access_log::{AccessLogLayer, Format},
+    access_log::{AccessLogLayer, Excerpt, ExcerptLayer, Format},
     adaptive::{AdaptiveLayer, AdaptivePolicy},
     balance::{Balance, Picker},
     breaker::{BreakerLayer, BreakerPolicy, Mode, WindowType},
@@ -23,6 +24,11 @@ use tower_chassis::{
     hedge::{HedgeHandle, HedgeLayer, HedgePolicy},
     metrics::{CallMetricsLayer, ClientMetricsLayer, ServerMetricsLayer},
     mirror::{MirrorLayer, MirrorPolicy},
+    observe::{
+        audit::{AuditLayer, AuditPolicy, AuditRecord, AuditRule, LosslessAuditLayer},
+        health::HeartbeatLayer,
+        vcr::{self, Cassette, VcrLayer},
+    },
     rate_limit::{
         RateLimitLayer, RateLimitPolicy,
         remote::{Grant, Limit, Store},
@@ -421,6 +427,32 @@ rows! {
             .held(move || handle.in_flight())
             .calls_once()
     };
+    ExcerptLayer: excerpt = || Case::new(ExcerptLayer::new()).calls_once();
+    AccessLogLayer: access_log_with_excerpts = || {
+        let log = AccessLogLayer::new(Format::Json, |_: &str| {});
+        let handle = log.handle();
+        handle.update(|config| config.excerpts = Excerpt::All).unwrap();
+        let layers = ServiceBuilder::new().layer(log).layer(ExcerptLayer::new()).into_inner();
+        Case::new(layers).held(move || handle.in_flight()).calls_once()
+    };
+    AuditLayer: audit = || {
+        let audit = AuditLayer::new(AuditPolicy::default(), |_: AuditRecord| true);
+        let handle = audit.handle();
+        Case::new(audit).reads(move || handle.recorded()).calls_once()
+    };
+    LosslessAuditLayer: audit_lossless = || {
+        let (layer, held, records) = no_record();
+        Case::new(layer).limit(2).held(held).calls_once().keep(records)
+    };
+    LosslessAuditLayer: audit_lossless_responding = || {
+        let (layer, held, records) = no_record();
+        Case::new(layer.respond()).limit(2).held(held).calls_once().keep(records)
+    };
+    HeartbeatLayer: heartbeat = || Case::new(HeartbeatLayer::new("/ping")).calls_once();
+    VcrLayer: vcr = || {
+        let cassette = Cassette::open("never-written.json", vcr::Mode::Pass).unwrap();
+        Case::new(VcrLayer::new(cassette)).calls_once()
+    };
 
     // router
     TrafficLayer: traffic = || {
@@ -585,4 +617,24 @@ fn overload() -> BulkheadPolicy {
 
 fn queue() -> BulkheadPolicy {
     BulkheadPolicy::throttle(2, 20, Duration::from_secs(60)).unwrap()
+}
+
+/// Places for two calls, of which none is recorded.
+fn no_record() -> (
+    LosslessAuditLayer,
+    impl Fn() -> usize + Send + Sync + 'static,
+    mpsc::Receiver<AuditRecord>,
+) {
+    let (places, records) = mpsc::channel(2);
+    let rule = AuditRule {
+        classes: vec!["rate-limited".into()],
+        ..AuditRule::default()
+    };
+    let policy = AuditPolicy::default().with(|config| config.rules = vec![rule]);
+    let layer = LosslessAuditLayer::new(policy.unwrap(), places.clone());
+    (
+        layer,
+        move || places.max_capacity() - places.capacity(),
+        records,
+    )
 }

@@ -81,7 +81,7 @@ const KEEP_ALIVE: &str = ": keep-alive\n\n";
 /// time of a response.
 ///
 /// # Cancellation
-/// A client that leaves frees its place with the drop of its body. With [`drain`](Self::drain) the streams end when it is
+/// A client that leaves frees its place with the drop of its body. With `drain` (feature `server`) the streams end when it is
 /// announced.
 ///
 /// # Cost
