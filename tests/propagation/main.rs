@@ -23,7 +23,7 @@ use http_body_util::BodyExt;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_chassis::{
-    Body, BoxError, RescueLayer,
+    Body, BoxError, Invocation, RescueLayer,
     client::{Client, ClientConfig, ClientPolicy},
     hedge::{HedgeLayer, HedgePolicy},
     retry::{RetryConfig, RetryLayer, RetryPolicy},
@@ -113,8 +113,11 @@ async fn three_services(http2: bool) {
     let app = Router::new()
         .route(
             "/shop",
-            get(move || async move {
-                let response = ask.oneshot(to(&format!("http://{ours}/stock"))).await;
+            get(move |incoming: axum::Extension<Invocation>| async move {
+                // Says itself which call it is made for, while that of the other service is the one that is polled.
+                let mut request = to(&format!("http://{ours}/stock"));
+                incoming.carry(&mut request);
+                let response = ask.oneshot(request).await;
                 let body = response.unwrap().into_body().collect().await.unwrap();
                 body.to_bytes()
             }),
