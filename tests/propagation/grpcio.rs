@@ -39,7 +39,7 @@ async fn peer() -> Option<(Child, SocketAddr)> {
             std::env::var("CHASSIS_PEERS").as_deref() != Ok("required"),
             "CHASSIS_PEERS=required, and {PYTHON} has no grpc (python3-grpcio)"
         );
-        println!("SKIPPED: {PYTHON} has no grpc (python3-grpcio)");
+        eprintln!("SKIPPED: {PYTHON} has no grpc (python3-grpcio)");
         return None;
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/propagation/peer.py");

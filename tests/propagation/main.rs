@@ -4,6 +4,7 @@
 //! The Python peer needs `/usr/bin/python3` with `grpc` (Debian's `python3-grpcio`). Without it the test says that it was
 //! skipped; with `CHASSIS_PEERS=required` it fails.
 #![allow(clippy::unwrap_used, reason = "a test that fails is to panic")]
+#![allow(clippy::print_stderr, reason = "a test that was skipped says so")]
 
 mod grpcio;
 mod services;
