@@ -23,7 +23,7 @@ use tower_chassis_core::{
     testing::{Case, contract},
 };
 use tower_chassis_observe::access_log::{
-    AccessLogConfig, AccessLogHandle, AccessLogLayer, Excerpt, ExcerptLayer, Format,
+    AccessLogConfig, AccessLogHandle, AccessLogLayer, Excerpt, ExcerptLayer, ExcerptService, Format,
 };
 
 #[derive(Clone)]
@@ -562,6 +562,19 @@ async fn it_is_around_our_router_and_around_axum() {
         (&line["request_body"], &line["response_body"]),
         (&"hello".into(), &"hello axum".into())
     );
+}
+
+#[test]
+fn its_future_is_small() {
+    type Inner = std::future::Ready<Result<Response<Body>, Infallible>>;
+    fn outer<S: Service<Request<Body>>>(_: fn(&S)) -> usize {
+        size_of::<S::Future>()
+    }
+    fn of<F: Fn(Request<Body>) -> Inner>(_: F) -> usize {
+        outer::<ExcerptService<tower::util::ServiceFn<F>>>(|_| {})
+    }
+    let outer = of(|_| std::future::ready(Ok(Response::new(Body::empty()))));
+    assert!(outer <= size_of::<Inner>() + 24, "{outer}");
 }
 
 #[test]

@@ -748,6 +748,7 @@ mod tests {
                 "Authorization: ***\nx: y",
             ),
             ("password='it's S3CR3T'\nx", "password=\"***\"\nx"),
+            ("{\"a\":1} password: a,S3CR3T", "{\"a\":1} password: ***"),
             ("got Bearer S3CR3TS3CR3T from x", "got Bearer *** from x"),
             ("token=S3CR3T&a=b", "token=***&a=b"),
             ("user[password]=S3CR3T", "user[password]=\"***\""),
@@ -770,6 +771,20 @@ mod tests {
             if !text.contains("disk") {
                 assert_eq!(out, shown);
             }
+        }
+    }
+
+    #[test]
+    fn a_text_in_a_text_in_a_text() {
+        let mut text = r#"{"token":"S3CR3T","a":"b"}"#.to_owned();
+        for _ in 0..6 {
+            let shown = Redact::new().text(&text).into_owned();
+            assert!(!shown.contains("S3CR3T"), "{shown}");
+            assert!(
+                serde_json::from_str::<serde_json::Value>(&shown).is_ok(),
+                "{shown}"
+            );
+            text = serde_json::json!({ "raw": text }).to_string();
         }
     }
 
