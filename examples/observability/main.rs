@@ -13,12 +13,22 @@ mod load;
 mod shop;
 mod upstreams;
 
+use std::{
+    io::{self, Write},
+    thread,
+    time::Duration,
+};
+
 use http::{HeaderValue, Response, header::CONTENT_TYPE};
 use tower_chassis::{
     Body, BoxError, Events,
     config::{Format, Loader},
     events::{self, Event},
-    observe,
+    observe::{
+        self,
+        events::{Signal, lost},
+        output::{Bound, Output, OutputHandle},
+    },
     prometheus::{self, Prometheus},
     rate_limit::{RateLimitConfig, RateLimitPolicy},
     router::{Router, get},
@@ -45,12 +55,13 @@ async fn main() -> Result<(), BoxError> {
     observe::events::record(&reports, prometheus.recorder());
     events::log(&reports);
     let limit = configured(weather, &reports)?;
-    let shop = shop::service(weather, &reports, &prometheus, limit)?;
+    let log = Output::new(Paper(weather), Bound::lines(64));
+    let shop = shop::service(weather, &reports, &prometheus, &log, limit)?;
 
     let pages = Router::new()
         .route(
             "/metrics",
-            get(move || page(reports.clone(), prometheus.clone())),
+            get(move || page(reports.clone(), prometheus.clone(), log.handle())),
         )
         .fallback_service(shop)
         .build()?;
@@ -79,9 +90,27 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
+/// What the access log is written on: in a storm more slowly than it is written.
+struct Paper(Weather);
+
+impl Write for Paper {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0 == Weather::Storm {
+            thread::park_timeout(Duration::from_millis(200));
+        }
+        Ok(bytes.len().min(1024))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// What Prometheus scrapes.
-async fn page(reports: Events, prometheus: Prometheus) -> Response<Body> {
+async fn page(reports: Events, prometheus: Prometheus, log: OutputHandle) -> Response<Body> {
     observe::events::sample(&reports, prometheus.recorder());
+    let missing = log.lost() + log.failed();
+    lost(&prometheus.recorder().into(), Signal::AccessLog).absolute(missing);
     let mut page = Response::new(Body::from(prometheus.render()));
     let kind = HeaderValue::from_static(prometheus::CONTENT_TYPE);
     page.headers_mut().insert(CONTENT_TYPE, kind);

@@ -6,7 +6,7 @@ use http::{Request, Response};
 use tower::{ServiceBuilder, ServiceExt, layer::util::Identity, util::BoxCloneSyncService};
 use tower_chassis::{
     Body, BoxError, Endpoint, Events, ObserveLayer, RescueLayer,
-    access_log::{self, AccessLogLayer, Format},
+    access_log::{AccessLogLayer, Format},
     adaptive::{AdaptiveLayer, AdaptivePolicy},
     balance::{Balance, MakeEndpoint, RoundRobin},
     breaker::{BreakerLayer, BreakerPolicy},
@@ -20,6 +20,7 @@ use tower_chassis::{
     hedge::{HedgeLayer, HedgePolicy},
     metrics::{ClientMetricsLayer, ServerMetricsLayer},
     mirror::{MirrorBody, MirrorLayer, MirrorPolicy},
+    observe::output::Output,
     prometheus::Prometheus,
     rate_limit::{RateLimitLayer, RateLimitPolicy},
     retry::{RetryLayer, RetryPolicy},
@@ -43,6 +44,7 @@ pub(crate) fn service(
     weather: Weather,
     reports: &Events,
     prometheus: &Prometheus,
+    log: &Output,
     limit: RateLimitPolicy,
 ) -> Result<Shop, BoxError> {
     let items = items(weather, reports, prometheus)?;
@@ -61,7 +63,7 @@ pub(crate) fn service(
         )
         .build()?;
 
-    let policy = BulkheadPolicy::new(12)?.with(|config| config.queue = 10)?;
+    let policy = BulkheadPolicy::new(10)?.with(|config| config.queue = 10)?;
     let bound = BulkheadLayer::new(policy)
         .named("shop")
         .events(reports.clone());
@@ -73,7 +75,7 @@ pub(crate) fn service(
         .layer(stacks::server(
             ObserveLayer::new((
                 TraceLayer::new(),
-                AccessLogLayer::new(Format::Off, access_log::stdout()),
+                AccessLogLayer::new(Format::Json, log.sink()),
                 ServerMetricsLayer::new().recorder(prometheus.recorder()),
             )),
             DeadlineLayer::accept(DeadlinePolicy::default()).events(reports.clone()),
@@ -172,6 +174,8 @@ fn prices(weather: Weather, reports: &Events) -> Result<Upstream, BoxError> {
     let cache =
         CachePolicy::new(Duration::from_millis(200))?.with(|config| config.max_entries = 16)?;
     let hedge = HedgePolicy::after(Duration::from_millis(30))?;
+    // In a storm every call is late, and wants more hedges than there may be.
+    let took = Duration::from_millis(if weather == Weather::Storm { 50 } else { 20 });
     let service = ServiceBuilder::new()
         .layer(
             CacheLayer::http(cache, HttpKeys::new())
@@ -189,7 +193,7 @@ fn prices(weather: Weather, reports: &Events) -> Result<Upstream, BoxError> {
                 .events(reports.clone())
                 .rewrap::<Body>(),
         )
-        .service(upstream(weather, Duration::from_millis(20), 10));
+        .service(upstream(weather, took, 10));
     let service =
         ServiceExt::<Request<Body>>::map_response(service, |answer| answer.map(Body::new));
     Ok(BoxCloneSyncService::new(service))
@@ -197,7 +201,7 @@ fn prices(weather: Weather, reports: &Events) -> Result<Upstream, BoxError> {
 
 /// Not needed for a sale: a fallback answers where it fails, as many at once as it can bear, a copy for its successor.
 fn reviews(weather: Weather, reports: &Events) -> Result<Upstream, BoxError> {
-    let adaptive = AdaptivePolicy::default().with(|config| (config.min, config.max) = (20, 50))?;
+    let adaptive = AdaptivePolicy::default().with(|config| (config.min, config.max) = (15, 50))?;
     let took = Duration::from_millis(if weather == Weather::Storm { 400 } else { 15 });
     let next = upstream(weather, Duration::from_millis(5), 0);
     let service = ServiceBuilder::new()

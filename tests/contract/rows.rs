@@ -7,6 +7,7 @@ use std::{
 
 use http::{Request, Response};
 use tokio::sync::mpsc;
+use tower::ServiceBuilder;
 use tower_chassis::{
     Body, BoxError, Endpoint, JudgeLayer, ObserveLayer, RescueLayer, Verdict,
     access_log::{AccessLogLayer, Excerpt, ExcerptLayer, Format},

@@ -158,8 +158,8 @@ impl Signal {
     }
 }
 
-/// Where what was lost of a signal is counted: `chassis_telemetry_lost_total`. Who has a count of its own says it by
-/// `absolute`, now and then.
+/// Where what was lost of a signal is counted: `chassis_telemetry_lost_total`. Who has a count of its own adds
+/// what came since: others may add to the same.
 ///
 /// ```
 /// use tower_chassis_observe::{events::{Signal, lost}, metrics::RecorderHandle};
