@@ -25,7 +25,7 @@ pub(crate) fn upstream(
 + 'static {
     service_fn(move |request: Request<Body>| async move {
         drop(request);
-        let slow = fastrand::u32(..if weather == Weather::Storm { 10 } else { 50 }) == 0;
+        let slow = fastrand::u32(..if weather == Weather::Storm { 5 } else { 50 }) == 0;
         sleep(if slow { took * 3 } else { took }).await;
         let fails = weather == Weather::Storm && fastrand::u32(..100) < bad;
         let status = if fails { 503 } else { 200 };
