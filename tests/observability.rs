@@ -17,13 +17,14 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use regex::Regex;
 use serde_json::Value;
+use tokio::time::Instant;
 
 /// What the rules say in minutes is seconds here.
 const WINDOW: &str = "8s";
