@@ -7,12 +7,12 @@
 //! | `fault-injection` | [`fault`] can be armed | no |
 //! | `axum` | handlers and routers of axum on our routes (`router::interop`) | no |
 //! | `redis` | a [`rate_limit`] that instances share through Redis | no |
-//! | `observe` | [`access_log`], [`metrics`], [`trace`] | yes |
+//! | `observe` | [`access_log`], [`metrics`], [`prometheus`], [`trace`]; [`observe`]: audit, health, events as a stream, output, runtime | yes |
+//! | `log`, `otlp`, `profile`, `vcr`, `compress` | modules of [`observe`] by the same name; gzip | no |
 //! | `server` | [`server`](mod@server) | yes |
 //! | `client` | `client` | no |
 //! | `tls` | https in the client | no |
 //! | `config` | `config` | no |
-//! | `prometheus` | `prometheus` | no |
 //! | `gateway` | `gateway`, `admin`, the binary | no |
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -31,10 +31,8 @@ pub use tower_chassis_core::{
 };
 #[cfg(feature = "observe")]
 pub use tower_chassis_observe as observe;
-#[cfg(feature = "prometheus")]
-pub use tower_chassis_observe::prometheus;
 #[cfg(feature = "observe")]
-pub use tower_chassis_observe::{ObserveLayer, access_log, metrics, trace};
+pub use tower_chassis_observe::{ObserveLayer, access_log, metrics, prometheus, trace};
 #[cfg(feature = "resilience")]
 pub use tower_chassis_resilience::{
     adaptive, balance, breaker, bulkhead, cache, coalesce, deadline, fallback, fault, hedge, keyed,
