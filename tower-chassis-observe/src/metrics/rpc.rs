@@ -10,32 +10,13 @@ use super::{
     known::Known,
     series::{FAULTS, Lazy, fault_page},
 };
-use crate::fault::Outcome;
+use crate::fault::{GRPC_CODES, Outcome};
 
-const CODES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
 const PERMISSION_DENIED: u16 = 7;
 const UNIMPLEMENTED: u16 = 12;
 const UNAUTHENTICATED: u16 = 16;
 /// Of a call that ended without a code.
-const NO_CODE: usize = CODES.len();
+const NO_CODE: usize = GRPC_CODES.len();
 /// Longer names share one series.
 const LONGEST: usize = 256;
 
@@ -114,7 +95,7 @@ impl Rpc {
             Label::new("rpc_method", self.name.to_string()),
         ];
         let code = verdict.grpc_code();
-        if let Some(code) = code.and_then(|code| CODES.get(usize::from(code))) {
+        if let Some(code) = code.and_then(|code| GRPC_CODES.get(usize::from(code))) {
             labels.push(Label::from_static_parts("rpc_response_status_code", code));
         }
         if let Some(error) = outcome.error_type() {

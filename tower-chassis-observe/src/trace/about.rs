@@ -9,7 +9,7 @@ use tower_chassis_core::{
 
 use super::sink::{Attribute, SpanKind};
 use crate::{
-    fault::{Fault, Outcome},
+    fault::{Fault, Outcome, grpc_name},
     method::KnownMethod,
     metrics::server_of,
     route::Route,
@@ -342,34 +342,6 @@ fn version(version: Version) -> Option<&'static str> {
         Version::HTTP_2 => Some("2"),
         Version::HTTP_3 => Some("3"),
         _ => None,
-    }
-}
-
-/// The name of a gRPC status code.
-const fn grpc_name(code: u16) -> &'static str {
-    const NAMES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
-    if code > 16 {
-        NAMES[2]
-    } else {
-        NAMES[code as usize]
     }
 }
 

@@ -1,13 +1,6 @@
 //! A span that goes to a sink allocates nothing, from the second on.
-#![allow(
-    unsafe_code,
-    reason = "a global allocator that counts can only be written with it"
-)]
-#![allow(clippy::unwrap_used, clippy::panic_in_result_fn, reason = "a test")]
 
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
     convert::Infallible,
     future::Future,
     pin::pin,
@@ -21,27 +14,7 @@ use tower_chassis_observe::trace::{
     ClientTraceLayer, FinishedSpan, Sampling, SpanSink, TraceLayer,
 };
 
-struct Counting;
-
-thread_local! {
-    static ALLOCATED: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: passes everything to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATED.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use crate::ALLOCATED;
 
 /// Looks at what it gets and lets it go.
 struct Forgets;

@@ -1,15 +1,7 @@
 //! The second call of a series allocates nothing, nor does the hundred-thousandth.
-#![allow(
-    unsafe_code,
-    reason = "a global allocator that counts can only be written with it"
-)]
-#![allow(clippy::unwrap_used, clippy::panic_in_result_fn, reason = "a test")]
-
-mod support;
 
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::{Cell, RefCell},
+    cell::RefCell,
     convert::Infallible,
     future::Future,
     pin::pin,
@@ -18,7 +10,6 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header::CONTENT_TYPE};
-use support::one;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_chassis_core::{
     Body, Carrier,
@@ -33,27 +24,7 @@ use tower_chassis_observe::{
     trace::TraceLayer,
 };
 
-struct Counting;
-
-thread_local! {
-    static ALLOCATED: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: passes everything to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATED.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use crate::{ALLOCATED, support::one};
 
 /// A router without an allocation of its own.
 #[derive(Clone)]
