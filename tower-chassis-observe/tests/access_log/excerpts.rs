@@ -1,8 +1,4 @@
 //! Pieces of headers and bodies in lines.
-#![allow(clippy::unwrap_used, clippy::panic_in_result_fn, reason = "a test")]
-
-#[path = "support/frames.rs"]
-mod frames;
 
 use std::{
     convert::Infallible,
@@ -12,7 +8,7 @@ use std::{
     task::{Context, Waker},
 };
 
-use frames::Frames;
+use crate::frames::Frames;
 use http::{Request, Response};
 use http_body::Body as _;
 use http_body_util::BodyExt;

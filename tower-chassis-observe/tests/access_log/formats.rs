@@ -1,18 +1,15 @@
 //! A line of each format, exactly, and what is in it when a client does its worst.
-#![allow(clippy::unwrap_used, clippy::panic_in_result_fn, reason = "a test")]
-
-mod support;
 
 use std::{
     sync::{Arc, Mutex},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use crate::support::{Routes, answer, get};
 use http::{HeaderName, HeaderValue, Method, Request, Version};
 use http_body_util::BodyExt;
 use proptest::prelude::*;
 use serde_json::Value;
-use support::{Routes, answer, get};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_chassis_core::{Carrier, trace::TraceContext};
 use tower_chassis_observe::access_log::{

@@ -1,5 +1,4 @@
 //! Health as probes, load balancers and gRPC clients see it.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
 use std::{
     convert::Infallible,

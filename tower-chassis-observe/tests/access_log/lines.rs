@@ -1,7 +1,4 @@
 //! Lines of the access log, exactly.
-#![allow(clippy::unwrap_used, clippy::panic_in_result_fn, reason = "a test")]
-
-mod support;
 
 use std::{
     future::Future,
@@ -11,9 +8,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use crate::support::{Routes, get};
 use http::{HeaderValue, Method, Request};
 use http_body_util::BodyExt;
-use support::{Routes, get};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_chassis_core::{Carrier, Live, trace::TraceContext};
 use tower_chassis_observe::{
@@ -297,7 +294,7 @@ async fn a_slow_success_has_a_line() {
             999
         };
         tokio::time::sleep(Duration::from_millis(wait)).await;
-        Ok::<_, std::convert::Infallible>(support::answer(200, ""))
+        Ok::<_, std::convert::Infallible>(crate::support::answer(200, ""))
     }));
     for path in ["/fast", "/slow"] {
         let response = service.clone().oneshot(get(path)).await.unwrap();

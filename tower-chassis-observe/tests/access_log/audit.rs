@@ -1,7 +1,4 @@
 //! Records of calls, and sinks that take none.
-#![allow(clippy::unwrap_used, reason = "a test")]
-
-mod support;
 
 use std::{
     convert::Infallible,
@@ -28,7 +25,7 @@ use tower_chassis_observe::{
     output::{Bound, Output},
 };
 
-use self::support::{Routes, get};
+use crate::support::{Routes, get};
 
 fn clock() -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(1_735_689_600_123)
@@ -212,7 +209,7 @@ async fn every_ending_has_its_record() {
         );
     }
     // A part of the body came, and nobody wants the rest.
-    let (mut sender, response) = support::endless();
+    let (mut sender, response) = crate::support::endless();
     let response = Arc::new(Mutex::new(Some(response)));
     let endless = move |_: Request<()>| {
         std::future::ready(Ok::<_, Infallible>(
@@ -370,9 +367,12 @@ fn lossless(places: usize) -> (LosslessAuditLayer, mpsc::Receiver<AuditRecord>) 
     )
 }
 
-fn routes()
--> impl Service<Request<()>, Response = Response<support::TestBody>, Error = Infallible, Future: Send>
-+ Clone
+fn routes() -> impl Service<
+    Request<()>,
+    Response = Response<crate::support::TestBody>,
+    Error = Infallible,
+    Future: Send,
+> + Clone
 + Send {
     service_fn(|request: Request<()>| Routes::default().call(request))
 }
@@ -459,7 +459,7 @@ struct Slow {
 }
 
 impl Service<Request<()>> for Slow {
-    type Response = Response<support::TestBody>;
+    type Response = Response<crate::support::TestBody>;
     type Error = std::io::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -473,7 +473,7 @@ impl Service<Request<()>> for Slow {
         assert!(!self.panics, "planted");
         Box::pin(async {
             tokio::task::yield_now().await;
-            Ok(support::answer(200, "hello"))
+            Ok(crate::support::answer(200, "hello"))
         })
     }
 }
@@ -546,7 +546,7 @@ impl Drop for Strict {
 }
 
 impl Service<Request<()>> for Strict {
-    type Response = Response<support::TestBody>;
+    type Response = Response<crate::support::TestBody>;
     type Error = Infallible;
     type Future = std::future::Ready<Result<Self::Response, Infallible>>;
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
@@ -557,7 +557,7 @@ impl Service<Request<()>> for Strict {
     }
     fn call(&mut self, _: Request<()>) -> Self::Future {
         assert!(self.release(), "called unready");
-        std::future::ready(Ok(support::answer(200, "hello")))
+        std::future::ready(Ok(crate::support::answer(200, "hello")))
     }
 }
 
@@ -612,7 +612,7 @@ async fn a_call_that_panics_or_cannot_be_made_is_recorded() {
     #[derive(Clone)]
     struct Never;
     impl Service<Request<()>> for Never {
-        type Response = Response<support::TestBody>;
+        type Response = Response<crate::support::TestBody>;
         type Error = std::io::Error;
         type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
         fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {

@@ -1,7 +1,4 @@
 //! What Prometheus gets: events as metrics, and a text that its own tool accepts.
-#![allow(clippy::unwrap_used, clippy::panic_in_result_fn, reason = "a test")]
-
-mod support;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,9 +10,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use crate::support::{Routes, find, get, one};
 use http::Request;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
-use support::{Routes, find, get, one};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_chassis_core::{BoxError, Class, Events, Kind, events::Event};
 use tower_chassis_observe::{
@@ -386,7 +383,7 @@ async fn the_tables_say_what_is_recorded() {
     }
     let layer = CallMetricsLayer::new().recorder(recorder.clone());
     let calls = layer.layer(service_fn(async |_: Request<()>| {
-        Ok::<_, BoxError>(support::answer(200, ""))
+        Ok::<_, BoxError>(crate::support::answer(200, ""))
     }));
     calls.oneshot(get("/x")).await.unwrap();
     // What layers offer for reading: that they do, and nothing else, is for those who see the layers.
@@ -435,12 +432,12 @@ async fn promtool_finds_nothing() {
     }
     let layer = ClientMetricsLayer::new().recorder(prometheus.recorder());
     let client = layer.layer(service_fn(async |_: Request<()>| {
-        Ok::<_, BoxError>(support::answer(200, ""))
+        Ok::<_, BoxError>(crate::support::answer(200, ""))
     }));
     let _ = client.oneshot(get("http://a.test/x")).await;
     let layer = CallMetricsLayer::new().recorder(prometheus.recorder());
     let calls = layer.layer(service_fn(async |_: Request<()>| {
-        Ok::<_, BoxError>(support::answer(200, ""))
+        Ok::<_, BoxError>(crate::support::answer(200, ""))
     }));
     let _ = calls.oneshot(get("/x")).await;
     let reports = Events::new();

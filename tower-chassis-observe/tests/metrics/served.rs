@@ -1,13 +1,10 @@
 //! Metrics of what a server of ours serves, over sockets: what hyper does with a body is part of it.
-#![allow(clippy::unwrap_used, clippy::panic_in_result_fn, reason = "a test")]
-
-mod support;
 
 use std::{convert::Infallible, time::Duration};
 
+use crate::support::{find, one};
 use http::{Method, Request, Response};
 use http_body_util::BodyExt;
-use support::{find, one};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,

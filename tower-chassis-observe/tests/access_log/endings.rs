@@ -1,8 +1,4 @@
 //! However a call ends, it has one line, and every format says how.
-#![allow(clippy::unwrap_used, clippy::panic_in_result_fn, reason = "a test")]
-
-#[path = "support/frames.rs"]
-mod frames;
 
 use std::{
     future::Future,
@@ -12,7 +8,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use frames::Frames;
+use crate::frames::Frames;
 use http::{Request, Response};
 use serde_json::Value;
 use tower::{Layer, Service, ServiceExt, service_fn};

@@ -1,14 +1,11 @@
 //! Whoever sends requests cannot make series: what is made up, paths, methods, hosts, names of gRPC, ends in labels that
 //! stand for all of its kind.
-#![allow(clippy::unwrap_used, clippy::panic_in_result_fn, reason = "a test")]
-
-mod support;
 
 use std::convert::Infallible;
 
+use crate::support::{Routes, TestBody, answer};
 use http::{Method, Request, Response, Version};
 use http_body_util::BodyExt;
-use support::{Routes, TestBody, answer};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_chassis_observe::{
     metrics::{CallMetricsLayer, ClientMetricsLayer, ServerMetricsLayer},
@@ -93,8 +90,8 @@ where
 async fn serve(request: Request<()>) -> Result<Response<TestBody>, Infallible> {
     let grpc = request.headers().contains_key("content-type");
     Ok(match request.uri().path() {
-        "/shop.Orders/Place" if grpc => support::grpc("0"),
-        _ if grpc => support::grpc("12"),
+        "/shop.Orders/Place" if grpc => crate::support::grpc("0"),
+        _ if grpc => crate::support::grpc("12"),
         path if path.contains('7') => answer(404, "no such thing"),
         _ => answer(200, "hello"),
     })
@@ -136,7 +133,11 @@ async fn a_client_and_calls_of_any_protocol() {
     client.handle().update(|config| config.names = 1).unwrap();
     let client = client.layer(service_fn(serve));
     // The one that has a name: of a request that names no host.
-    let _ = client.clone().oneshot(support::get("/")).await.unwrap();
+    let _ = client
+        .clone()
+        .oneshot(crate::support::get("/"))
+        .await
+        .unwrap();
     let (first, all) = series(&recorder, client).await;
     assert_eq!(first, all);
     assert!(all < FEW, "{all}");
@@ -146,7 +147,11 @@ async fn a_client_and_calls_of_any_protocol() {
     let handle = calls.handle();
     handle.update(|config| config.names = 1).unwrap();
     let calls = calls.layer(service_fn(serve));
-    let _ = calls.clone().oneshot(support::get("/")).await.unwrap();
+    let _ = calls
+        .clone()
+        .oneshot(crate::support::get("/"))
+        .await
+        .unwrap();
     let (first, all) = series(&prometheus.recorder(), calls).await;
     assert_eq!(first, all);
     assert!(all < FEW, "{all}");
@@ -167,7 +172,11 @@ async fn tables_that_come_and_go_share_series_by_template() {
     let service = layer.layer(service_fn(|request| Routes::default().call(request)));
     for n in 0..1_000 {
         let path = format!("/users/{n}");
-        let _ = service.clone().oneshot(support::get(&path)).await.unwrap();
+        let _ = service
+            .clone()
+            .oneshot(crate::support::get(&path))
+            .await
+            .unwrap();
     }
     // A duration, two sizes, and how many are active.
     assert_eq!(prometheus.recorder().series(), 4);

@@ -1,6 +1,4 @@
 //! The lines of an application's log.
-#![cfg(feature = "log")]
-#![allow(clippy::unwrap_used, clippy::panic_in_result_fn, reason = "a test")]
 
 use std::{
     fmt,

@@ -1,7 +1,4 @@
 //! Metrics of calls that are not HTTP, through a real exporter, and what every metrics layer's handle does.
-#![allow(clippy::unwrap_used, clippy::panic_in_result_fn, reason = "a test")]
-
-mod support;
 
 use std::{
     borrow::Cow,
@@ -13,9 +10,9 @@ use std::{
     time::Duration,
 };
 
+use crate::support::{Routes, endless, find, get, one};
 use http::{Extensions, Request};
 use http_body_util::BodyExt;
-use support::{Routes, endless, find, get, one};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_chassis_core::{
     BoxError, Carrier, Class, Kind, Live, Rejection, Verdict, verdict::Outcome,

@@ -1,5 +1,4 @@
 //! The stream of events as a browser, `curl` and a slow client see it.
-#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::time::Duration;
 

@@ -1,7 +1,4 @@
 //! Metrics as Prometheus sees them.
-#![allow(clippy::unwrap_used, clippy::panic_in_result_fn, reason = "a test")]
-
-mod support;
 
 use std::{
     convert::Infallible,
@@ -12,9 +9,9 @@ use std::{
     time::Duration,
 };
 
+use crate::support::{Routes, TestBody, endless, find, get, one};
 use http::{Method, Request, Response, Version, uri::Scheme};
 use http_body_util::BodyExt;
-use support::{Routes, TestBody, endless, find, get, one};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_chassis_core::{BoxError, Carrier, Kind, Rejection};
 use tower_chassis_observe::{
@@ -225,7 +222,7 @@ async fn a_client_names_the_server_and_why_there_was_no_answer() {
         match request.uri().path() {
             "/none" => Err(BoxError::from(Rejection::new(Kind::Unreachable, "client"))),
             "/open" => Err(Rejection::new(Kind::CircuitOpen, "breaker").into()),
-            _ => Ok::<_, BoxError>(support::answer(404, "")),
+            _ => Ok::<_, BoxError>(crate::support::answer(404, "")),
         }
     }));
     for uri in [
@@ -354,7 +351,7 @@ async fn a_client_has_sizes_too_and_both_can_do_without() {
     let service = layer.layer(service_fn(async |request: Request<()>| {
         match request.uri().path() {
             "/none" => Err(BoxError::from(Rejection::new(Kind::Unreachable, "client"))),
-            _ => Ok::<_, BoxError>(support::answer(200, "hello")),
+            _ => Ok::<_, BoxError>(crate::support::answer(200, "hello")),
         }
     }));
     let call = async |path: &str, length: Option<u64>| {
@@ -413,11 +410,11 @@ fn grpc_call(path: &str) -> Request<()> {
 /// A service whose methods answer by their names.
 async fn methods(request: Request<()>) -> Result<Response<TestBody>, BoxError> {
     match request.uri().path() {
-        "/shop.Orders/Place" => Ok(support::grpc("0")),
-        "/shop.Orders/Find" => Ok(support::grpc("5")),
-        "/shop.Orders/Break" => Ok(support::grpc("14")),
+        "/shop.Orders/Place" => Ok(crate::support::grpc("0")),
+        "/shop.Orders/Find" => Ok(crate::support::grpc("5")),
+        "/shop.Orders/Break" => Ok(crate::support::grpc("14")),
         "/shop.Orders/Slow" => std::future::pending().await,
-        _ => Ok(support::grpc("12")),
+        _ => Ok(crate::support::grpc("12")),
     }
 }
 

@@ -1,15 +1,11 @@
 //! A secret that is planted wherever a client or a service can put one is in no line.
-#![allow(clippy::unwrap_used, clippy::panic_in_result_fn, reason = "a test")]
-
-#[path = "support/frames.rs"]
-mod frames;
 
 use std::{
     convert::Infallible,
     sync::{Arc, Mutex},
 };
 
-use frames::Frames;
+use crate::frames::Frames;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};

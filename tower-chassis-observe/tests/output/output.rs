@@ -1,5 +1,4 @@
 //! Lines, and writers that do not write them.
-#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::{
     collections::HashMap,
