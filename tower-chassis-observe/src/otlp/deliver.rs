@@ -75,6 +75,12 @@ pub(super) trait Signal: Send {
 
     fn count(batch: &Self::Batch) -> u64;
 
+    /// Two of one that is too large to be sent, if it can be parted.
+    fn halves(batch: &Self::Batch) -> Option<(&Self::Batch, &Self::Batch)>;
+
+    /// The connection is not to be used again: nobody has answered on it.
+    fn renew(&mut self);
+
     fn attempt(
         &mut self,
         batch: &Self::Batch,
@@ -104,10 +110,29 @@ impl<S: Signal> Exporter<S> {
         }
     }
 
-    /// Sends a batch, and counts it. Dropped, it has counted nothing.
+    /// Sends a batch, in parts if it is too large, and counts it. Dropped, it has not counted what is under way.
     pub(super) async fn deliver(&mut self, batch: &S::Batch) {
+        let deadline = Instant::now() + self.target.timeout;
+        let mut next = Some(batch);
+        let mut later = Vec::new();
+        while let Some(batch) = next.take() {
+            match self.attempts(batch, deadline).await {
+                Err(status) if is_too_large(&status) => match S::halves(batch) {
+                    Some((first, second)) => {
+                        next = Some(first);
+                        later.push(second);
+                    }
+                    None => self.ended(batch, Err(status)),
+                },
+                other => self.ended(batch, other),
+            }
+            next = next.or_else(|| later.pop());
+        }
+    }
+
+    fn ended(&mut self, batch: &S::Batch, outcome: Result<Partial, Status>) {
         let count = S::count(batch);
-        let (lost, why) = match self.attempts(batch).await {
+        let (lost, why) = match outcome {
             Ok(partial) => {
                 // A collector cannot refuse more than it got.
                 let rejected = u64::try_from(partial.rejected).unwrap_or(0).min(count);
@@ -123,21 +148,28 @@ impl<S: Signal> Exporter<S> {
         }
     }
 
-    async fn attempts(&mut self, batch: &S::Batch) -> Result<Partial, Status> {
-        let deadline = Instant::now() + self.target.timeout;
+    async fn attempts(&mut self, batch: &S::Batch, deadline: Instant) -> Result<Partial, Status> {
         let mut wait = FIRST;
         loop {
             let status = match timeout_at(deadline, self.signal.attempt(batch)).await {
                 Ok(Ok(partial)) => return Ok(partial),
                 Ok(Err(status)) => status,
-                Err(_) => return Err(Status::deadline_exceeded("no answer in time")),
+                Err(_) => {
+                    // It may lead nowhere without having been closed, and would take all that follows.
+                    self.signal.renew();
+                    return Err(Status::deadline_exceeded("no answer in time"));
+                }
             };
+            if is_too_large(&status) {
+                return Err(status);
+            }
             let Some(hint) = again(&status) else {
                 return Err(status);
             };
             let jittered = wait.mul_f64(0.5 + self.random.f64() / 2.0);
             let pause = hint.unwrap_or(jittered);
-            if Instant::now() + pause >= deadline {
+            // Not as a sum: what a collector says may be as long as it likes.
+            if pause >= deadline.saturating_duration_since(Instant::now()) {
                 return Err(status);
             }
             sleep(pause).await;
@@ -170,6 +202,19 @@ pub(super) fn said(status: &Status, target: &Target) -> String {
         "" => format!("{:?}", status.code()),
         message => format!("{:?}: {}", status.code(), target.shown(message)),
     }
+}
+
+/// The mark of a message that is larger than what is taken.
+const TOO_LARGE: &str = "chassis-too-large";
+
+pub(super) fn too_large(mut status: Status) -> Status {
+    let mark = tonic::metadata::MetadataValue::from_static("1");
+    status.metadata_mut().insert(TOO_LARGE, mark);
+    status
+}
+
+fn is_too_large(status: &Status) -> bool {
+    status.metadata().contains_key(TOO_LARGE)
 }
 
 /// Whether a batch may be sent again, and after how long if that was said: OTLP's table of codes.

@@ -24,6 +24,16 @@ pub(super) fn read(mut config: OtlpConfig, get: Get<'_>) -> Result<OtlpConfig, I
         parsed(get, &of("COMPRESSION"), compression)?,
     );
     config.endpoint = text(get, &of("ENDPOINT")).or(config.endpoint);
+    // What would be read wrongly by who asks for another.
+    for (name, read) in [
+        (
+            "METRICS_TEMPORALITY_PREFERENCE",
+            temporality as fn(&str) -> _,
+        ),
+        ("METRICS_DEFAULT_HISTOGRAM_AGGREGATION", aggregation),
+    ] {
+        parsed(get, &of(name), read)?;
+    }
     signal(&mut config.traces, get, "TRACES")?;
     signal(&mut config.metrics, get, "METRICS")?;
 
@@ -124,6 +134,18 @@ fn compression(value: &str) -> Result<Compression, &'static str> {
         "gzip" => Ok(Compression::Gzip),
         _ => Err("must be none or gzip"),
     }
+}
+
+fn temporality(value: &str) -> Result<(), &'static str> {
+    let cumulative = value.eq_ignore_ascii_case("cumulative");
+    cumulative.then_some(()).ok_or("can only be cumulative")
+}
+
+fn aggregation(value: &str) -> Result<(), &'static str> {
+    let explicit = value.eq_ignore_ascii_case("explicit_bucket_histogram");
+    explicit
+        .then_some(())
+        .ok_or("can only be explicit_bucket_histogram")
 }
 
 fn exporter(value: &str) -> Result<bool, &'static str> {

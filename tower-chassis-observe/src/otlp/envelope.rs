@@ -5,7 +5,7 @@
 
 use std::{
     future::{poll_fn, ready},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
@@ -22,10 +22,15 @@ use tower_chassis_core::{
 };
 use tower_service::Service;
 
-use super::config::{Protocol, Target};
+use super::{
+    config::{Protocol, Target},
+    deliver::too_large,
+};
 
 /// What a collector may answer: it has nothing to say.
 const ANSWER: usize = 4 << 20;
+/// The longest message that is sent, before it is packed: what servers of gRPC take unless they are told.
+const LARGEST: usize = 4 << 20;
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const GZIP: HeaderValue = HeaderValue::from_static("gzip");
@@ -39,17 +44,50 @@ const FRAME: usize = 5;
 /// Sends requests.
 pub(super) type Wire = BoxService<Request<Body>, Response<Body>>;
 
+/// What sends requests, and can be made anew.
+pub(super) struct Line {
+    wire: Mutex<Wire>,
+    make: Box<dyn Fn() -> Wire + Send + Sync>,
+}
+
+impl Line {
+    pub(super) fn new(make: impl Fn() -> Wire + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            wire: Mutex::new(make()),
+            make: Box::new(make),
+        })
+    }
+
+    /// What is sent from now on goes over other connections.
+    pub(super) fn renew(&self) {
+        let new = (self.make)();
+        let mut wire = self.wire.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *wire, new);
+        drop(wire);
+        drop(old);
+    }
+
+    fn wire(&self) -> Wire {
+        let wire = self.wire.lock().unwrap_or_else(PoisonError::into_inner);
+        wire.clone()
+    }
+}
+
+/// The mark of a message that cannot be parted: it is sent however large it is.
+#[derive(Clone, Copy)]
+pub(super) struct Whole;
+
 /// Sends the messages of one signal.
 #[derive(Clone)]
 pub(super) struct Envelope {
-    wire: Wire,
+    pub(super) line: Arc<Line>,
     target: Arc<Target>,
 }
 
 impl Envelope {
-    pub(super) fn new(wire: Wire, target: Target) -> Self {
+    pub(super) fn new(line: Arc<Line>, target: Target) -> Self {
         let target = Arc::new(target);
-        Self { wire, target }
+        Self { line, target }
     }
 }
 
@@ -64,10 +102,14 @@ impl Service<Request<tonic::body::Body>> for Envelope {
     }
 
     fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
-        let (mut wire, target) = (self.wire.clone(), Arc::clone(&self.target));
+        let (mut wire, target) = (self.line.wire(), Arc::clone(&self.target));
         Box::pin(async move {
             let (mut parts, body) = request.into_parts();
             let mut bytes = body.collect().await?.to_bytes();
+            if bytes.len() > LARGEST && parts.extensions.remove::<Whole>().is_none() {
+                let why = format!("a message of {} bytes", bytes.len());
+                return Err(too_large(Status::resource_exhausted(why)).into());
+            }
             parts.uri = target.uri.clone();
             parts.headers.insert(USER_AGENT, US);
             parts.headers.extend(target.headers.clone());
@@ -112,8 +154,14 @@ async fn unwrapped(response: Response<Body>) -> Result<Response<Body>, BoxError>
         return Err(refused(parts.status, &parts.headers).into());
     }
     let answer = Limited::new(body, ANSWER).collect().await?.to_bytes();
+    let kind = parts.headers.get(CONTENT_TYPE);
+    if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html")) {
+        // A page for people, of a proxy or a login: nobody has taken anything.
+        let why = "answered with a page of HTML: is this a collector?";
+        return Err(Status::unknown(why).into());
+    }
     // Some say "{}" to everything.
-    let protobuf = parts.headers.get(CONTENT_TYPE) == Some(&PROTOBUF);
+    let protobuf = kind == Some(&PROTOBUF);
     let answer = if protobuf { answer } else { Bytes::new() };
     let mut trailers = HeaderMap::new();
     trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
@@ -141,7 +189,12 @@ fn refused(status: StatusCode, headers: &HeaderMap) -> Status {
         metadata.insert("retry-after", after);
     }
     // Its text is not shown: a collector may repeat the headers that were sent.
-    Status::with_metadata(code, format!("status {status}"), metadata)
+    let refused = Status::with_metadata(code, format!("status {status}"), metadata);
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        too_large(refused)
+    } else {
+        refused
+    }
 }
 
 fn framed(message: &[u8], compressed: bool) -> Bytes {

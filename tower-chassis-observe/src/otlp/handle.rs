@@ -32,7 +32,7 @@ use tower_service::Service;
 use super::{
     config::{OtlpConfig, OtlpPolicy, Protocol, Target},
     deliver::{Counts, Exporter},
-    envelope::{Envelope, Wire},
+    envelope::{Envelope, Line, Wire},
     message::{Item, Points, Spans},
     processor,
     queue::Queue,
@@ -45,6 +45,9 @@ use crate::{
     registry::Snapshot,
     trace::{FinishedSpan, SpanSink},
 };
+
+/// How long who waits as long as can be said waits.
+const FOREVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
 
 type Source = Box<dyn FnMut() -> Snapshot + Send>;
 
@@ -59,6 +62,8 @@ pub(super) struct Shared {
     pub(super) abort: Notify,
     reports: Mutex<Vec<Arc<Report>>>,
     stopped: AtomicBool,
+    /// The worker has ended before it was done.
+    cut: AtomicBool,
 }
 
 /// The ways to the worker: when the last of those who could send something is gone, it ends.
@@ -82,6 +87,16 @@ pub(super) struct Senders {
 }
 
 impl Shared {
+    /// The worker ends with something left to do.
+    pub(super) fn cut(&self) {
+        self.cut.store(true, Release);
+    }
+
+    pub(super) fn lost(&self) -> u64 {
+        let spans = self.queue.as_ref().map_or(0, |queue| queue.counts.lost());
+        spans + self.points.lost()
+    }
+
     /// Nobody sends any more.
     pub(super) fn close(&self) {
         self.stopped.store(true, Release);
@@ -156,17 +171,19 @@ impl Otlp {
     ///
     /// Nothing is sent before the [`Worker`] is spawned.
     pub fn new(policy: OtlpPolicy) -> (Self, Worker) {
-        let wire = |http2| {
-            let mut config = ClientConfig::default();
-            (config.http2, config.max_idle) = (http2, 2);
-            // Only the time to connect is checked, and that is the default one.
-            let policy = ClientPolicy::try_from(config).unwrap_or_default();
-            BoxService::new(Client::new(&policy))
+        let line = |http2| {
+            Line::new(move || {
+                let mut config = ClientConfig::default();
+                (config.http2, config.max_idle) = (http2, 2);
+                // Only the time to connect is checked, and that is the default one.
+                let policy = ClientPolicy::try_from(config).unwrap_or_default();
+                BoxService::new(Client::new(&policy))
+            })
         };
-        let (grpc, http) = (wire(true), wire(false));
+        let (grpc, http) = (line(true), line(false));
         Self::over(policy, |protocol| match protocol {
-            Protocol::Grpc => grpc.clone(),
-            Protocol::HttpProtobuf => http.clone(),
+            Protocol::Grpc => Arc::clone(&grpc),
+            Protocol::HttpProtobuf => Arc::clone(&http),
         })
     }
 
@@ -201,14 +218,19 @@ impl Otlp {
             + 'static,
         S::Future: Send + 'static,
     {
-        let wire = BoxService::new(client);
-        Self::over(policy, |_| wire.clone())
+        let wire: Mutex<Wire> = Mutex::new(BoxService::new(client));
+        // Its connections are its own business.
+        let line = Line::new(move || {
+            let wire = wire.lock().unwrap_or_else(PoisonError::into_inner);
+            wire.clone()
+        });
+        Self::over(policy, |_| Arc::clone(&line))
     }
 
-    fn over(policy: OtlpPolicy, wire: impl Fn(Protocol) -> Wire) -> (Self, Worker) {
+    fn over(policy: OtlpPolicy, line: impl Fn(Protocol) -> Arc<Line>) -> (Self, Worker) {
         let config = policy.config();
         let resource = resource(config);
-        let envelope = |target: &Target| Envelope::new(wire(target.protocol), target.clone());
+        let envelope = |target: &Target| Envelope::new(line(target.protocol), target.clone());
         let senders = Senders {
             spans: policy
                 .traces
@@ -241,6 +263,7 @@ impl Otlp {
             abort: Notify::new(),
             reports: Mutex::default(),
             stopped: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
             policy,
         });
         let handle = Handle {
@@ -347,32 +370,44 @@ impl Otlp {
     /// The same for the last time: then the worker ends, and what comes later is lost. To be called after the drain of the
     /// servers, before the process exits. What is not sent in time is lost, and counted.
     ///
+    /// It takes `within` and a moment at most, whatever the collector does. It may be called again, and by several at once.
+    /// Dropped early it goes on by itself, as long as its worker is polled; nothing limits its time then.
+    ///
     /// # Errors
-    /// As [`flush`](Self::flush).
+    /// As [`flush`](Self::flush). Nothing more is to be done after one: what was not sent is lost.
     pub async fn shutdown(&self, within: Duration) -> Result<(), FlushError> {
-        if self.0.shared.stopped.load(Acquire) {
-            return Ok(());
+        let shared = &self.0.shared;
+        if shared.stopped.load(Acquire) {
+            let gone = shared.cut.load(Acquire);
+            let fault = FlushError {
+                gone,
+                ..FlushError::default()
+            };
+            return if gone { Err(fault) } else { Ok(()) };
         }
         self.tell(true, within).await
     }
 
     async fn tell(&self, stop: bool, within: Duration) -> Result<(), FlushError> {
-        let deadline = Instant::now() + within;
+        let now = Instant::now();
+        let deadline = now.checked_add(within).unwrap_or(now + FOREVER);
         let before = self.lost();
         let mut fault = FlushError::default();
+        // Who is to stop may have been told by another, and have done what there was.
+        let gone = || !stop || self.0.shared.cut.load(Acquire);
         let mut answers = Vec::new();
         for commands in &*self.0.commands {
             let (done, answer) = oneshot::channel();
             match timeout_at(deadline, commands.send(Command { stop, done })).await {
                 Ok(Ok(())) => answers.push(answer),
-                Ok(Err(_)) => fault.gone = true,
+                Ok(Err(_)) => fault.gone |= gone(),
                 Err(_) => fault.late = true,
             }
         }
         let mut open = Vec::new();
         for mut answer in answers {
             match timeout_at(deadline, &mut answer).await {
-                Ok(answer) => fault.gone |= answer.is_err(),
+                Ok(answer) => fault.gone |= answer.is_err() && gone(),
                 Err(_) => {
                     fault.late = true;
                     open.push(answer);
@@ -395,7 +430,7 @@ impl Otlp {
     }
 
     fn lost(&self) -> u64 {
-        self.span_tally().lost + self.metric_tally().lost
+        self.0.shared.lost()
     }
 }
 

@@ -1,6 +1,9 @@
 //! Spans and metrics as OTLP has them.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use metrics::Unit;
 use opentelemetry::InstrumentationScope;
@@ -22,7 +25,7 @@ use tonic::Status;
 
 use super::{
     deliver::{Partial, Signal},
-    envelope::Envelope,
+    envelope::{Envelope, Line, Whole},
 };
 use crate::{
     registry::{Distribution, Family, MetricKind, Series, Snapshot, Value},
@@ -45,13 +48,19 @@ pub(super) enum Item {
 #[derive(Clone)]
 pub(super) struct Spans {
     client: TraceServiceClient<Envelope>,
+    line: Arc<Line>,
     resource: Resource,
 }
 
 impl Spans {
     pub(super) fn new(envelope: Envelope, resource: Resource) -> Self {
+        let line = Arc::clone(&envelope.line);
         let client = TraceServiceClient::new(envelope);
-        Self { client, resource }
+        Self {
+            client,
+            line,
+            resource,
+        }
     }
 }
 
@@ -63,8 +72,16 @@ impl Signal for Spans {
         batch.len() as u64
     }
 
+    fn halves(batch: &[Item]) -> Option<(&[Item], &[Item])> {
+        (batch.len() > 1).then(|| batch.split_at(batch.len() / 2))
+    }
+
+    fn renew(&mut self) {
+        self.line.renew();
+    }
+
     async fn attempt(&mut self, batch: &[Item]) -> Result<Partial, Status> {
-        let request = spans(batch, &self.resource);
+        let request = asked(spans(batch, &self.resource), batch.len());
         let answer = self.client.export(request).await?.into_inner();
         let partial = answer.partial_success.unwrap_or_default();
         Ok(Partial {
@@ -78,13 +95,19 @@ impl Signal for Spans {
 #[derive(Clone)]
 pub(super) struct Points {
     client: MetricsServiceClient<Envelope>,
+    line: Arc<Line>,
     resource: Resource,
 }
 
 impl Points {
     pub(super) fn new(envelope: Envelope, resource: Resource) -> Self {
+        let line = Arc::clone(&envelope.line);
         let client = MetricsServiceClient::new(envelope);
-        Self { client, resource }
+        Self {
+            client,
+            line,
+            resource,
+        }
     }
 }
 
@@ -94,6 +117,14 @@ impl Signal for Points {
 
     fn count(batch: &[Metric]) -> u64 {
         batch.iter().map(|metric| points(metric) as u64).sum()
+    }
+
+    fn halves(batch: &[Metric]) -> Option<(&[Metric], &[Metric])> {
+        (batch.len() > 1).then(|| batch.split_at(batch.len() / 2))
+    }
+
+    fn renew(&mut self) {
+        self.line.renew();
     }
 
     async fn attempt(&mut self, batch: &[Metric]) -> Result<Partial, Status> {
@@ -111,6 +142,7 @@ impl Signal for Points {
                 }],
             },
         };
+        let request = asked(request, batch.len());
         let answer = self.client.export(request).await?.into_inner();
         let partial = answer.partial_success.unwrap_or_default();
         Ok(Partial {
@@ -118,6 +150,15 @@ impl Signal for Points {
             message: partial.error_message,
         })
     }
+}
+
+/// A message of so many parts.
+fn asked<T>(message: T, parts: usize) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    if parts <= 1 {
+        request.extensions_mut().insert(Whole);
+    }
+    request
 }
 
 /// Who has made the spans and metrics of this crate.
@@ -346,7 +387,15 @@ fn labels(series: &Series) -> Vec<KeyValue> {
             _ => pair(name, label.value()),
         }
     };
-    series.labels.iter().map(label).collect()
+    let mut all: Vec<KeyValue> = Vec::with_capacity(series.labels.len());
+    for new in series.labels.iter().map(label) {
+        // Each name once, also where two have become one: the last word counts.
+        match all.iter_mut().find(|known| known.key == new.key) {
+            Some(known) => *known = new,
+            None => all.push(new),
+        }
+    }
+    all
 }
 
 /// A unit as UCUM has it.

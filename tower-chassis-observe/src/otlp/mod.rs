@@ -44,7 +44,11 @@
 //!
 //! A message that is not taken is sent again if OTLP allows it for the status (`UNAVAILABLE`, 429, 502, 503, 504 …), at
 //! random within a wait that doubles from 100 ms to 5 s, or after the time that the collector gives (`RetryInfo`,
-//! `Retry-After`), until [`timeout`](OtlpConfig::timeout) is over. Then it is lost.
+//! `Retry-After`), until [`timeout`](OtlpConfig::timeout) is over. Then it is lost. After a message that nobody answered at all
+//! the next one goes over another connection: the old one may lead nowhere without having been closed.
+//!
+//! A message has at most 4 MiB, which is what servers of gRPC take; more goes in parts, and so does what is too large for who
+//! stands before a collector (413). One span that is larger alone is sent as it is.
 //!
 //! # Configuration
 //! [`OtlpConfig`]; [`read_env`](OtlpConfig::read_env) takes what is set of these. A value that cannot be is an error which
@@ -67,6 +71,8 @@
 //! | `every` | 5 s | `OTEL_BSP_SCHEDULE_DELAY`, ms |
 //! | `metrics_every` | 60 s | `OTEL_METRIC_EXPORT_INTERVAL`, ms |
 //!
+//! `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` and `…_METRICS_DEFAULT_HISTOGRAM_AGGREGATION` may say what there is,
+//! `cumulative` and `explicit_bucket_histogram`; another value is an error, since its metrics would be read wrongly.
 //! `OTEL_BSP_EXPORT_TIMEOUT` and `OTEL_METRIC_EXPORT_TIMEOUT` make the timeout of their signal shorter. The sampler is that
 //! of [`TraceLayer`](crate::trace::TraceLayer): `OTEL_TRACES_SAMPLER` is not read. With everything goes the resource:
 //! `service.name`, `service.version`, a random `service.instance.id`, `telemetry.sdk.*`, and what `resource` says. Nothing
@@ -90,7 +96,8 @@
 //! Drain the servers, then [`shutdown`](Otlp::shutdown), then exit: before, the last calls have not ended.
 //!
 //! # Cancellation
-//! A flush that is dropped is done nevertheless. A [`Worker`] that is dropped sends nothing more: what waits, and what was
+//! A flush that is dropped is done nevertheless, and a shutdown too. Any number may shut down, at once or later: all of them
+//! hear the same. A [`Worker`] that is dropped sends nothing more: what waits, and what was
 //! under way, is counted as lost, also if the collector has it.
 //!
 //! # Cost

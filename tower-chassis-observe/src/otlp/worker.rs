@@ -59,7 +59,8 @@ impl Future for Worker {
         let this = &mut *self;
         // What the client does is not itself to be sent.
         let _quiet = opentelemetry::Context::enter_telemetry_suppressed_scope();
-        if this.abort.as_mut().poll(cx).is_ready() {
+        if !this.tasks.is_empty() && this.abort.as_mut().poll(cx).is_ready() {
+            this.shared.cut();
             this.tasks.clear();
         }
         this.tasks
@@ -74,9 +75,20 @@ impl Future for Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        if self.tasks.is_empty() {
+            self.shared.close();
+            return;
+        }
+        let before = self.shared.lost();
+        self.shared.cut();
         // First what is being sent, so that nothing counts any more.
         self.tasks.clear();
         self.shared.close();
+        tracing::warn!(
+            target: "tower_chassis::otlp",
+            lost = self.shared.lost().saturating_sub(before),
+            "what sends telemetry was dropped before its shutdown: nothing is sent any more",
+        );
     }
 }
 

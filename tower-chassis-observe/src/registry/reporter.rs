@@ -14,6 +14,9 @@ use super::{Registry, Snapshot};
 /// How often to report if nothing else is known: 10 s.
 pub const EVERY: Duration = Duration::from_secs(10);
 
+/// A day.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Gets what was measured, now and then, and takes it where it likes. Closures are reporters.
 ///
 /// It is called on the task that runs [`Registry::report_every`]: what takes long is handed to another.
@@ -48,7 +51,7 @@ impl<F: FnMut(&Snapshot) + Send> Reporter for F {
 }
 
 impl Registry {
-    /// Reports to `reporter`, the first time after `every` (at least a millisecond), until the future is dropped. A reporter
+    /// Reports to `reporter`, the first time after `every` (a millisecond to a day), until the future is dropped. A reporter
     /// that panics is called again the next time; its first panic is logged. If it takes longer than `every`, the next
     /// report is late and none is made up for.
     ///
@@ -60,7 +63,7 @@ impl Registry {
     ) -> impl Future<Output = ()> + Send + use<R> {
         let registry = Arc::clone(self);
         async move {
-            let every = every.max(Duration::from_millis(1));
+            let every = every.clamp(Duration::from_millis(1), LONGEST);
             let mut ticks = interval_at(Instant::now() + every, every);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut warned = false;

@@ -107,6 +107,17 @@ fn every_variable_is_read() {
         ("OTEL_EXPORTER_OTLP_TIMEOUT", ""),
     ];
     assert_eq!(read(&empty).unwrap(), OtlpConfig::default());
+    let as_it_is = [
+        (
+            "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+            "Cumulative",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+            "explicit_bucket_histogram",
+        ),
+    ];
+    assert_eq!(read(&as_it_is).unwrap(), OtlpConfig::default());
 }
 
 #[test]
@@ -124,6 +135,11 @@ fn a_bad_variable_is_named_and_its_value_is_not() {
         ("OTEL_TRACES_EXPORTER", "zipkin"),
         ("OTEL_BSP_MAX_QUEUE_SIZE", "-1"),
         ("OTEL_METRIC_EXPORT_INTERVAL", "1.5"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta"),
+        (
+            "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+            "base2_exponential_bucket_histogram",
+        ),
     ] {
         let fault = read(&[(name, value)]).unwrap_err();
         assert!(fault.starts_with(name), "{fault}");

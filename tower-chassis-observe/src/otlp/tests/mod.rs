@@ -2,6 +2,7 @@ mod application;
 mod chain;
 mod collector;
 mod config;
+mod hostile;
 mod losses;
 mod rotel;
 mod sockets;
