@@ -143,7 +143,7 @@ pub fn a_gap_is_told_in_its_place() {
 pub fn the_last_owner_ends_the_stream_after_its_last_word() {
     explore(|| {
         let hub = Arc::new(Hub::default());
-        let stream = Hub::subscribe(&hub, 2);
+        let stream = Hub::subscribe(&hub, 2, None);
         let owner = Arc::clone(&hub);
         drop(hub);
         let thread = thread::spawn(move || {
@@ -160,7 +160,7 @@ pub fn the_last_owner_ends_the_stream_after_its_last_word() {
 pub fn a_stream_that_leaves_takes_nothing_from_others() {
     explore(|| {
         let hub = Arc::new(Hub::default());
-        let (leaves, stays) = (Hub::subscribe(&hub, 1), Hub::subscribe(&hub, 1));
+        let (leaves, stays) = (Hub::subscribe(&hub, 1, None), Hub::subscribe(&hub, 1, None));
         let thread = thread::spawn(move || drop(leaves));
         hub.send(|| 1);
         thread.join().unwrap();
@@ -176,10 +176,10 @@ pub fn a_stream_that_leaves_takes_nothing_from_others() {
 pub fn two_who_come_at_once_are_both_in() {
     explore(|| {
         let hub = Arc::new(Hub::default());
-        let leaves = Hub::subscribe(&hub, 1);
+        let leaves = Hub::subscribe(&hub, 1, None);
         let other = Arc::clone(&hub);
-        let thread = thread::spawn(move || Hub::subscribe(&other, 1));
-        let mine = Hub::subscribe(&hub, 1);
+        let thread = thread::spawn(move || Hub::subscribe(&other, 1, None));
+        let mine = Hub::subscribe(&hub, 1, None);
         drop(leaves);
         hub.send(|| 1);
         assert_eq!(mine.take(), Ok(Taken::Item(1)));
@@ -195,7 +195,7 @@ pub fn two_who_come_at_once_are_both_in() {
 pub fn the_last_one_leaves_while_something_is_sent() {
     explore(|| {
         let hub = Arc::new(Hub::default());
-        let stream = Hub::subscribe(&hub, 1);
+        let stream = Hub::subscribe(&hub, 1, None);
         let made = Arc::new(AtomicUsize::new(0));
         let (other, count) = (Arc::clone(&hub), Arc::clone(&made));
         let thread = thread::spawn(move || {
@@ -213,9 +213,9 @@ pub fn the_last_one_leaves_while_something_is_sent() {
 pub fn one_comes_while_the_last_one_leaves() {
     explore(|| {
         let hub = Arc::new(Hub::default());
-        let leaves = Hub::subscribe(&hub, 1);
+        let leaves = Hub::subscribe(&hub, 1, None);
         let other = Arc::clone(&hub);
-        let thread = thread::spawn(move || Hub::subscribe(&other, 1));
+        let thread = thread::spawn(move || Hub::subscribe(&other, 1, None));
         drop(leaves);
         let comes = thread.join().unwrap();
         hub.send(|| 1);

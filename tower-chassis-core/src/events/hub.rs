@@ -28,16 +28,20 @@ struct Listener<T> {
     hear: Box<dyn Fn(&T) + Send + Sync>,
 }
 
+/// Whether a message is for a queue.
+pub(super) type Wanted<T> = Box<dyn Fn(&T) -> bool + Send + Sync>;
+
 enum Ear<T> {
     Listener(Arc<Listener<T>>),
-    Queue(Arc<Queue<T>>),
+    /// With what it wants, if that is not all.
+    Queue(Arc<Queue<T>>, Option<Arc<Wanted<T>>>),
 }
 
 impl<T> Clone for Ear<T> {
     fn clone(&self) -> Self {
         match self {
             Self::Listener(listener) => Self::Listener(Arc::clone(listener)),
-            Self::Queue(queue) => Self::Queue(Arc::clone(queue)),
+            Self::Queue(queue, wanted) => Self::Queue(Arc::clone(queue), wanted.clone()),
         }
     }
 }
@@ -60,10 +64,14 @@ impl<T: Clone> Hub<T> {
         })));
     }
 
-    /// Queues every message from now on.
-    pub(super) fn subscribe(this: &Arc<Self>, capacity: usize) -> Subscription<T> {
+    /// Queues every message from now on, or those that are wanted.
+    pub(super) fn subscribe(
+        this: &Arc<Self>,
+        capacity: usize,
+        wanted: Option<Wanted<T>>,
+    ) -> Subscription<T> {
         let queue = Arc::new(Queue::new(capacity));
-        this.add(Ear::Queue(Arc::clone(&queue)));
+        this.add(Ear::Queue(Arc::clone(&queue), wanted.map(Arc::new)));
         Subscription {
             queue,
             hub: Arc::downgrade(this),
@@ -96,13 +104,17 @@ impl<T: Clone> Hub<T> {
             // The task that reports has nothing to do with those who listen.
             let heard = catch_unwind(AssertUnwindSafe(|| match ear {
                 Ear::Listener(listener) => (listener.hear)(&message),
-                Ear::Queue(queue) => queue.push(message.clone()),
+                Ear::Queue(queue, wanted) => {
+                    if wanted.as_ref().is_none_or(|wanted| wanted(&message)) {
+                        queue.push(message.clone());
+                    }
+                }
             }));
             if let Err(payload) = heard {
                 let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
                 panicked |= match ear {
                     Ear::Listener(listener) => !listener.panicked.swap(true, Relaxed),
-                    Ear::Queue(_) => false,
+                    Ear::Queue(..) => false,
                 };
             }
         }
@@ -112,7 +124,8 @@ impl<T: Clone> Hub<T> {
 
 impl<T> Hub<T> {
     fn remove(&self, queue: &Arc<Queue<T>>) {
-        let is_it = |ear: &&Ear<T>| matches!(ear, Ear::Queue(there) if Arc::ptr_eq(there, queue));
+        let is_it =
+            |ear: &&Ear<T>| matches!(ear, Ear::Queue(there, _) if Arc::ptr_eq(there, queue));
         self.ears.rcu(|old| {
             old.iter()
                 .filter(|ear| !is_it(ear))
@@ -137,7 +150,7 @@ impl<T> Hub<T> {
 impl<T> Drop for Hub<T> {
     fn drop(&mut self) {
         for ear in self.ears.load().iter() {
-            if let Ear::Queue(queue) = ear {
+            if let Ear::Queue(queue, _) = ear {
                 queue.close();
             }
         }

@@ -66,7 +66,10 @@ pub use self::{
     log::log,
     stream::{EventStream, Received, TryRecvError},
 };
-use self::{gauges::Gauges, hub::Hub};
+use self::{
+    gauges::Gauges,
+    hub::{Hub, Wanted},
+};
 
 /// Where layers report. Clones share the listeners; the default has none and costs one load.
 #[derive(Clone, Default)]
@@ -105,9 +108,35 @@ impl Events {
     /// received. Of [`none`](Self::none) it has ended.
     #[must_use]
     pub fn subscribe(&self, capacity: usize) -> EventStream {
+        self.stream(capacity, None)
+    }
+
+    /// The same of what `wanted` says yes to: the rest takes no room in the stream, and is not missed. It is asked on
+    /// the task that reports, as a [listener](Self::listen) is; a panic of it is a no.
+    ///
+    /// ```
+    /// use tower_chassis_core::events::{Event, Events, Received};
+    ///
+    /// let events = Events::new();
+    /// let mut stream = events.subscribe_to(1, |event| matches!(event, Event::ConfigApplied { .. }));
+    /// events.emit(|| Event::config_applied(1));
+    /// events.emit(|| Event::BudgetExhausted);
+    /// assert_eq!(stream.try_recv(), Ok(Received::Event(Event::config_applied(1))));
+    /// assert!(stream.try_recv().is_err());
+    /// ```
+    #[must_use]
+    pub fn subscribe_to(
+        &self,
+        capacity: usize,
+        wanted: impl Fn(&Event) -> bool + Send + Sync + 'static,
+    ) -> EventStream {
+        self.stream(capacity, Some(Box::new(wanted)))
+    }
+
+    fn stream(&self, capacity: usize, wanted: Option<Wanted<Event>>) -> EventStream {
         EventStream::new(match &self.0 {
-            Some(inner) => Hub::subscribe(&inner.hub, capacity),
-            None => Hub::subscribe(&Arc::default(), capacity),
+            Some(inner) => Hub::subscribe(&inner.hub, capacity, wanted),
+            None => Hub::subscribe(&Arc::default(), capacity, wanted),
         })
     }
 

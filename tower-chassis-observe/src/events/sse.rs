@@ -12,10 +12,7 @@ use std::{
 };
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use tokio::{
-    task::coop::consume_budget,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 #[cfg(feature = "server")]
 use tower_chassis_core::server::Drain;
 use tower_chassis_core::{
@@ -33,9 +30,10 @@ use crate::{
 
 /// A frame takes what has happened until it is so long.
 const LONG: usize = 16 * 1024;
-/// And of so many at most, wanted or not.
+/// And of so many at most.
 const AT_ONCE: usize = 1024;
 
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const KEEP_ALIVE: &str = ": keep-alive\n\n";
 
 /// The events of a service as a stream that a browser's `EventSource` reads.
@@ -50,7 +48,7 @@ const KEEP_ALIVE: &str = ": keep-alive\n\n";
 /// client was too slow to read is `event: missed` with `{"count":n}` in its place, and what happened while it was not
 /// connected `{"count":null}`, if it says by `Last-Event-ID` that it was. Nothing is repeated.
 ///
-/// `?kinds=breaker,ejected` leaves out all others; a kind that does not exist is a 400 that names those that do. `GET`
+/// `?kinds=breaker,ejected` leaves out all others, also of what may be missed; a kind that does not exist is a 400 that names those that do. `GET`
 /// (and `HEAD`, which ends at once), else 405.
 ///
 /// # Example
@@ -124,9 +122,9 @@ impl Sse {
         self
     }
 
-    /// How long a stream may be silent, at least a second. Default: 15 s.
+    /// How long a stream may be silent, a second to a day. Default: 15 s.
     pub fn keep_alive(mut self, every: Duration) -> Self {
-        self.keep_alive = every.max(Duration::from_secs(1));
+        self.keep_alive = every.clamp(Duration::from_secs(1), DAY);
         self
     }
 
@@ -200,8 +198,10 @@ impl Sse {
             last.unwrap_or(0)
         });
         *response.body_mut() = streaming::body(Streams {
-            stream: self.events.subscribe(self.capacity),
-            kinds,
+            // A flood of others must not push out what is wanted.
+            stream: self
+                .events
+                .subscribe_to(self.capacity, move |event| kinds.has(event.name())),
             id: last.unwrap_or(0),
             greeting: Some(last.is_some()),
             sse: self,
@@ -270,7 +270,9 @@ impl Kinds {
             return Ok(Self::ALL);
         };
         let mut kinds = 0;
-        for name in asked.split(',') {
+        // As `URLSearchParams` writes a comma, too.
+        let names = asked.split(',').flat_map(|part| part.split("%2C"));
+        for name in names.flat_map(|part| part.split("%2c")) {
             let at = Event::NAMES.iter().position(|known| *known == name);
             kinds |= 1 << at.ok_or(name)?;
         }
@@ -287,7 +289,6 @@ impl Kinds {
 /// The frames of one client.
 struct Streams {
     stream: EventStream,
-    kinds: Kinds,
     /// Of the event that was sent last.
     id: u64,
     /// What is said first, and whether something may have been missed before.
@@ -300,13 +301,13 @@ impl Streams {
     fn write(&mut self, out: &mut String, received: Received) {
         match received {
             Received::Missed(count) => missed(out, format_args!("{count}")),
-            Received::Event(event) if self.kinds.has(event.name()) => {
-                self.id += 1;
+            Received::Event(event) => {
+                // It goes on from what a client says.
+                self.id = self.id.wrapping_add(1);
                 let _ = write!(out, "id: {}\nevent: {}\ndata: ", self.id, event.name());
                 data(out, &event);
                 out.push_str("\n\n");
             }
-            Received::Event(_) => {}
         }
     }
 }
@@ -323,19 +324,12 @@ impl Frames for Streams {
         }
         let sse = Arc::clone(&self.sse);
         let silence = Instant::now() + sse.keep_alive;
-        while out.is_empty() {
+        if out.is_empty() {
             let drained = std::pin::pin!(sse.draining());
             match timeout_at(silence, first(self.stream.recv(), drained)).await {
                 Ok(Some(received)) => self.write(&mut out, received),
                 Ok(None) => return None,
                 Err(_) => out.push_str(KEEP_ALIVE),
-            }
-            if out.is_empty() {
-                // Where many come that nobody wants, the time passes too, and others have their turn.
-                if Instant::now() >= silence {
-                    out.push_str(KEEP_ALIVE);
-                }
-                consume_budget().await;
             }
         }
         for _ in 0..AT_ONCE {

@@ -120,24 +120,53 @@ async fn kinds_are_chosen() {
     assert_eq!(sse.connected(), 1);
 }
 
-#[tokio::test]
-async fn a_flood_of_what_nobody_wants_gives_others_their_turn() {
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_what_nobody_wants_pushes_out_nothing() {
     let events = Events::new();
-    let sse = Sse::new(events.clone()).capacity(20_000);
+    let sse = Sse::new(events.clone()).capacity(2);
     let mut body = open(&sse, Request::get("/?kinds=limit")).await.into_body();
     assert!(next(&mut body).await.is_some());
+    events.emit(|| Event::limit("a", 3, "grew"));
     for _ in 0..10_000 {
         events.emit(|| Event::BudgetExhausted);
     }
-    events.emit(|| Event::limit("a", 3, "grew"));
-    let mut polls = 0;
-    let mut said = std::pin::pin!(next(&mut body));
-    let said = std::future::poll_fn(|cx| {
-        polls += 1;
-        said.as_mut().poll(cx)
-    });
-    assert!(said.await.unwrap().starts_with("id: 1\nevent: limit\n"));
-    assert!(polls > 10, "{polls} polls for 10,001 events");
+    events.emit(|| Event::limit("b", 4, "grew"));
+    assert_eq!(
+        next(&mut body).await.unwrap(),
+        "id: 1\nevent: limit\ndata: {\"name\":\"a\",\"limit\":3,\"reason\":\"grew\"}\n\n\
+         id: 2\nevent: limit\ndata: {\"name\":\"b\",\"limit\":4,\"reason\":\"grew\"}\n\n"
+    );
+    // And does not keep a stream from being kept alive.
+    let started = Instant::now();
+    let flood = async {
+        loop {
+            events.emit(|| Event::BudgetExhausted);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        said = next(&mut body) => assert_eq!(said.unwrap(), ": keep-alive\n\n"),
+        () = flood => {}
+    }
+    assert_eq!(started.elapsed().as_secs(), 15);
+}
+
+/// What a client may send and an owner may say.
+#[tokio::test(start_paused = true)]
+async fn what_is_said_of_ids_kinds_and_silence_may_be_anything() {
+    let events = Events::new();
+    let sse = Sse::new(events.clone()).keep_alive(Duration::MAX);
+    let last = u64::MAX.to_string();
+    // As `URLSearchParams` writes it.
+    let request = Request::get("/?kinds=limit%2Cretry%2cejected").header("last-event-id", last);
+    let response = open(&sse, request).await;
+    assert_eq!(response.status(), 200);
+    let mut body = response.into_body();
+    assert!(next(&mut body).await.is_some());
+    events.emit(|| Event::retry(2, Duration::ZERO));
+    let said = next(&mut body).await.unwrap();
+    assert!(said.ends_with("event: retry\ndata: {\"attempt\":2,\"backoff_ms\":0}\n\n"));
+    assert_eq!(ready(&mut body).await, None);
 }
 
 #[tokio::test(start_paused = true)]
