@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime::Handle, sync::watch, time::Instant};
+use tokio::{runtime::Handle, sync::watch, task::AbortHandle, time::Instant};
 use tower_chassis_core::boxed::BoxFuture;
 
 use super::Status;
@@ -47,6 +47,31 @@ impl Check {
     {
         let check = Self::new(move || std::future::ready(read().into()));
         check.cache(Duration::ZERO)
+    }
+
+    /// A check of what this service calls: down while none of its endpoints may be called. `available` says how many may,
+    /// now: a balancer's `BalanceHandle::available`, or a number of one's own.
+    ///
+    /// ```
+    /// # use http::{Request, Response};
+    /// # use tower_chassis_core::{BoxError, discover::{Discover, StaticDiscover}};
+    /// # use tower_chassis_resilience::balance::{Balance, Picker};
+    /// use tower_chassis_observe::health::{Check, Health};
+    ///
+    /// # let discover = StaticDiscover::new();
+    /// # let make = |_: &_| tower::service_fn(async |_: Request<()>| Ok::<_, BoxError>(Response::new(())));
+    /// let (balance, worker) = Balance::new(discover.watch("shop"), make, Picker::default());
+    /// let shop = balance.handle();
+    /// let health = Health::new().ready("shop", Check::upstream(move || shop.available()));
+    /// # drop((worker, health));
+    /// ```
+    /// Where a service can answer some of its calls without: [`optional`](Self::optional). A readiness that all replicas
+    /// lose at once, because they call the same service, takes all of them out of the load balancer.
+    pub fn upstream(available: impl Fn() -> usize + Send + Sync + 'static) -> Self {
+        Self::now(move || match available() {
+            0 => Status::down("no endpoint may be called"),
+            _ => Status::Up,
+        })
     }
 
     /// How long it may take, 1 ms to 60 s; after that it is dropped and down. Default: 1 s.
@@ -102,6 +127,8 @@ struct State {
     last: Option<Outcome>,
     /// It is being run.
     flight: Option<watch::Receiver<Option<Outcome>>>,
+    /// What ran last.
+    task: Option<AbortHandle>,
 }
 
 /// What [`Probe::ask`] gives: an outcome, or the run that will have one.
@@ -157,6 +184,13 @@ impl Probe {
         {
             return Asked::Known(last.clone());
         }
+        // One that blocks cannot be stopped. Another run would block another thread of the runtime, until none is left.
+        let blocks = |task: &AbortHandle| !task.is_finished();
+        if state.task.as_ref().is_some_and(blocks)
+            && let Some(last) = &state.last
+        {
+            return Asked::Known(last.clone());
+        }
         let (outcome, flight) = watch::channel(None);
         state.flight = Some(flight.clone());
         drop(state);
@@ -192,6 +226,7 @@ impl Run {
         // A task of its own: what panics there, panics there.
         let task = tokio::spawn(async move { (probe.check.run)().await });
         let stop = task.abort_handle();
+        self.probe.lock().task = Some(stop.clone());
         let status = match tokio::time::timeout(self.probe.check.timeout, task).await {
             Ok(Ok(status)) => status,
             Ok(Err(error)) if error.is_panic() => Status::down("panicked"),

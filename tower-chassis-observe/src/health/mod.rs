@@ -5,7 +5,7 @@
 //! use std::time::Duration;
 //! use http::Request;
 //! use tower::ServiceExt;
-//! use tower_chassis_observe::health::{Check, Health, Status};
+//! use tower_chassis_observe::health::{Check, Health};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
@@ -14,7 +14,7 @@
 //! let health = Health::new()
 //!     .ready("database", Check::new(ping_the_database).timeout(Duration::from_millis(500)))
 //!     .ready("cache", Check::new(ping_the_cache).optional())
-//!     .ready("upstreams", Check::now(|| Status::Up));
+//!     .ready("upstreams", Check::upstream(|| 3));
 //!
 //! let response = health.service().oneshot(Request::get("/readyz").body(()).unwrap()).await.unwrap();
 //! assert_eq!(response.status(), 200); // degraded: cache
@@ -42,7 +42,8 @@
 //! | [`optional`](Check::optional) | no | without it the service is degraded, not down |
 //!
 //! Those of one question run at the same time, each as a task of its own and once for all who ask meanwhile: a hundred
-//! probes are one query of the database. A check that panics is down.
+//! probes are one query of the database. A check that panics is down. One that blocks its thread is down after its timeout, and
+//! is not run again until that is over: it takes one thread of the runtime, and no more.
 //!
 //! # gRPC
 //! [`Health::grpc`] is the service `grpc.health.v1.Health` with `Check` and `Watch`. See [`GrpcHealth`].

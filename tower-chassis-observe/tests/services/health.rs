@@ -224,6 +224,91 @@ async fn what_hangs_is_down_in_time_and_is_dropped_and_what_panics_is_down() {
     assert_eq!(gone.load(SeqCst), 2);
 }
 
+/// A check that blocks its thread, as a client without async does.
+#[test]
+fn what_blocks_takes_one_thread_and_no_more() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .build()
+        .unwrap();
+    let (runs, (free, blocked)) = (Arc::new(AtomicUsize::new(0)), std::sync::mpsc::channel());
+    let (ran, blocked) = (Arc::clone(&runs), Arc::new(std::sync::Mutex::new(blocked)));
+    let check = Check::new(move || {
+        ran.fetch_add(1, SeqCst);
+        let blocked = Arc::clone(&blocked);
+        async move { blocked.lock().unwrap().recv() }
+    });
+    let millisecond = Duration::from_millis(1);
+    let check = check.timeout(50 * millisecond).cache(Duration::ZERO);
+    let health = Health::new().ready("db", check).details(true);
+    let (asked, answers) = std::sync::mpsc::channel();
+    let asking = health.clone();
+    runtime.spawn(async move {
+        for _ in 0..6 {
+            let _ = asked.send(ask(&asking, "/readyz").await);
+        }
+    });
+    for _ in 0..6 {
+        let answer = answers.recv_timeout(Duration::from_secs(20));
+        assert_eq!(answer, Ok(said(503, "not ready: db\n")));
+    }
+    assert_eq!(runs.load(SeqCst), 1);
+    // Over: the next question is asked again.
+    for _ in 0..100 {
+        free.send(()).unwrap();
+    }
+    let well = runtime.block_on(async {
+        loop {
+            let answer = ask(&health, "/readyz").await;
+            if answer.0 == 200 {
+                return answer;
+            }
+            tokio::time::sleep(millisecond).await;
+        }
+    });
+    assert_eq!((well, runs.load(SeqCst)), (said(200, "ok\n"), 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn readiness_may_be_that_of_an_upstream() {
+    use tower_chassis_core::{
+        Endpoint,
+        discover::{Discover, StaticDiscover},
+    };
+    use tower_chassis_resilience::balance::{Balance, Picker};
+    let discover = StaticDiscover::new();
+    let gates = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let made = Arc::clone(&gates);
+    let (balance, worker) = Balance::new(
+        discover.watch("shop"),
+        move |make| {
+            made.lock().unwrap().push(make.gate().clone());
+            service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(())))
+        },
+        Picker::default(),
+    );
+    worker.spawn();
+    let shop = balance.handle();
+    let health = Health::new()
+        .ready("shop", Check::upstream(move || shop.available()))
+        .details(true);
+    let not_ready = said(503, "not ready: shop\n");
+    assert_eq!(ask(&health, "/readyz").await, not_ready);
+    let endpoints = ["http://10.0.0.1:80", "http://10.0.0.2:80"];
+    discover.set("shop", endpoints.map(|at| Endpoint::new(at).unwrap()));
+    tokio::task::yield_now().await;
+    assert_eq!(ask(&health, "/readyz").await, said(200, "ok\n"));
+    for gate in &*gates.lock().unwrap() {
+        gate.shut_until(Instant::now() + Duration::from_secs(5));
+    }
+    assert_eq!(ask(&health, "/readyz").await, not_ready);
+    advance(Duration::from_secs(6)).await;
+    assert_eq!(ask(&health, "/readyz").await, said(200, "ok\n"));
+    drop(balance);
+    assert_eq!(ask(&health, "/readyz").await, not_ready);
+}
+
 /// What can happen around a check, in seconds.
 #[derive(Clone, Debug)]
 enum Step {

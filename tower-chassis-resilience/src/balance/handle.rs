@@ -51,6 +51,7 @@ trait View: Send + Sync {
     fn name(&self) -> Arc<str>;
     fn endpoints(&self, now: Instant) -> Vec<EndpointStatus>;
     fn len(&self) -> usize;
+    fn available(&self, now: Instant) -> usize;
 }
 
 impl<S, P> View for Shared<S, P>
@@ -68,6 +69,10 @@ where
 
     fn len(&self) -> usize {
         self.load().services.len()
+    }
+
+    fn available(&self, now: Instant) -> usize {
+        self.load().plan.open(now)
     }
 }
 
@@ -97,6 +102,14 @@ impl BalanceHandle {
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.upgrade().map_or(0, |view| view.len())
+    }
+
+    /// How many endpoints may be called now: those with an open gate. None once the balancer is gone.
+    #[must_use]
+    pub fn available(&self) -> usize {
+        self.0
+            .upgrade()
+            .map_or(0, |view| view.available(Instant::now()))
     }
 
     /// Whether there is no endpoint.

@@ -158,6 +158,12 @@ impl Plan {
         }
     }
 
+    /// How many have an open gate.
+    pub(super) fn open(&self, now: Instant) -> usize {
+        let open = |entry: &&Entry| entry.gate.is_open(now);
+        self.entries.iter().filter(open).count()
+    }
+
     pub(super) fn status(&self, now: Instant) -> Vec<EndpointStatus> {
         let both = self.endpoints.iter().zip(&self.entries);
         both.map(|(endpoint, entry)| {
