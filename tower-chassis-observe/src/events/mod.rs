@@ -31,6 +31,7 @@
 //! | `chassis_cache_requests_total` | counter | `result`: `hit`, `miss`, `bypass`, `stale` |
 //! | `chassis_cache_evictions_total` | counter of answers that made room | |
 //! | `chassis_endpoints` | gauge | `service` |
+//! | `chassis_balance_endpoints` | gauge: endpoints of a balancer by their gate | `name`, `state`: `open`, `shut` |
 //! | `chassis_concurrency_limit` | gauge: of the adaptive limit | `name` |
 //! | `chassis_config_version` | gauge: the number of the one in force | |
 //! | `chassis_config_refused_total` | counter | |
@@ -47,10 +48,10 @@
 //! | `chassis_health` | gauge, of a check that was asked: 1 up, 0.5 degraded, 0 down | `name`, `kind`: `live`, `ready`, `startup` |
 //! | `chassis_telemetry_lost_total` | counter, by [`lost`] | `signal`: `log`, `access_log`, `audit`, `span`, `metric` |
 //!
-//! The gauges of bulkheads, of shedding and of connections change with every call, so nobody reports them: [`sample`] reads
-//! them, and what checks of health said, before each rendering.
+//! The gauges of bulkheads, adaptive limits, shedding, balancers and connections change with every call, so nobody reports
+//! them: [`sample`] reads them, and what checks of health said, before each rendering.
 //!
-//! After a thousand names of breakers, limits, services and rules the transitions, ejections and faults of the next ones
+//! After a thousand names of breakers, services and rules the transitions, ejections and faults of the next ones
 //! are counted as `_OTHER`, and these have no gauge.
 //!
 //! # Cost
@@ -264,12 +265,6 @@ impl Listener {
                 self.recorder
                     .gauge(names::ENDPOINTS, labels)
                     .set(*count as f64);
-            }
-            Event::Limit { name, limit, .. } if self.fits(name) => {
-                let labels = vec![Label::new("name", name.to_string())];
-                self.recorder
-                    .gauge(names::CONCURRENCY_LIMIT, labels)
-                    .set(f64::from(*limit));
             }
             _ => {}
         }

@@ -33,6 +33,7 @@ pub(crate) mod names {
     pub(crate) const CACHE_EVICTIONS: &str = "chassis_cache_evictions_total";
     pub(crate) const ENDPOINTS: &str = "chassis_endpoints";
     pub(crate) const EJECTIONS: &str = "chassis_ejections_total";
+    pub(crate) const BALANCE_ENDPOINTS: &str = "chassis_balance_endpoints";
     pub(crate) const CONCURRENCY_LIMIT: &str = "chassis_concurrency_limit";
     pub(crate) const CONFIG_VERSION: &str = "chassis_config_version";
     pub(crate) const CONFIG_REFUSED: &str = "chassis_config_refused_total";
@@ -215,6 +216,12 @@ pub(crate) fn describe_to(recorder: &dyn Recorder) {
             names::ENDPOINTS,
             None,
             "Endpoints that discovery knows for a service.",
+        ),
+        (
+            Kind::Gauge,
+            names::BALANCE_ENDPOINTS,
+            None,
+            "Endpoints of a balancer, by whether they may be called.",
         ),
         (
             Kind::Counter,

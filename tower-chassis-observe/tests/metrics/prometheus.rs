@@ -140,33 +140,89 @@ fn a_breaker_that_is_forced_or_only_observes_is_seen() {
     assert!(find(&text, "chassis_breaker_state", &[]).is_empty());
 }
 
-/// The last value is what a limit is, for each name its own; beyond a thousand names there is none.
+/// Beyond a thousand names there is none.
 #[test]
-fn limits_are_gauges() {
+fn modes_are_gauges() {
     let prometheus = Prometheus::new();
     let reports = Events::new();
     events::record(&reports, prometheus.recorder());
-    for (name, limit, reason) in [
-        ("stock", 20, "start"),
-        ("orders", 7, "overloaded"),
-        ("stock", 33, "grew"),
-    ] {
-        reports.emit(|| Event::limit(name, limit, reason));
-    }
-    let text = prometheus.render();
-    let gauge = "chassis_concurrency_limit";
-    assert_eq!(one(&text, gauge, &[r#"name="stock""#]), 33.0);
-    assert_eq!(one(&text, gauge, &[r#"name="orders""#]), 7.0);
     for n in 0..1200 {
-        reports.emit(|| Event::limit(format!("churn-{n}"), 1, "grew"));
         reports.emit(|| Event::breaker_forced(format!("churn-{n}"), "disabled", None));
     }
     let text = prometheus.render();
-    // With the two from before.
-    assert_eq!(find(&text, gauge, &[]).len(), 1000);
-    // A name is one, whatever it is the name of.
     let modes = find(&text, "chassis_breaker_mode", &[r#"mode="auto""#]);
-    assert_eq!(modes.len(), 998);
+    assert_eq!(modes.len(), 1000);
+}
+
+/// Limits and balancers offer what they are: also before anything has changed, and no longer than there are any.
+#[tokio::test(start_paused = true)]
+async fn what_layers_are_is_read_from_the_start() {
+    use tower_chassis_core::{
+        Endpoint, Live,
+        discover::{Discover, StaticDiscover},
+    };
+    use tower_chassis_resilience::{
+        adaptive::{AdaptiveConfig, AdaptiveLayer, AdaptivePolicy},
+        balance::{Balance, Picker},
+    };
+    let prometheus = Prometheus::new();
+    let reports = Events::new();
+    events::record(&reports, prometheus.recorder());
+    let page = || {
+        events::sample(&reports, prometheus.recorder());
+        prometheus.render()
+    };
+
+    let gauge = "chassis_concurrency_limit";
+    let config = AdaptiveConfig::default();
+    let start = f64::from(config.start);
+    let policy = Live::new(AdaptivePolicy::try_from(config).unwrap());
+    let limit = AdaptiveLayer::new(policy)
+        .named("stock")
+        .events(reports.clone());
+    assert_eq!(one(&page(), gauge, &[r#"name="stock""#]), start);
+    limit.handle().force(7);
+    assert_eq!(one(&page(), gauge, &[r#"name="stock""#]), 7.0);
+    drop(limit);
+    assert_eq!(one(&page(), gauge, &[r#"name="stock""#]), 0.0);
+
+    let discover = StaticDiscover::new();
+    let endpoints = [
+        "http://10.0.0.1:80",
+        "http://10.0.0.2:80",
+        "http://10.0.0.3:80",
+    ];
+    discover.set("shop", endpoints.map(|at| Endpoint::new(at).unwrap()));
+    let mut gates = Vec::new();
+    let (see, seen) = std::sync::mpsc::channel();
+    let (balance, worker) = Balance::new(
+        discover.watch("shop"),
+        move |make| {
+            let _ = see.send(make.gate().clone());
+            service_fn(async |_: Request<()>| Ok::<_, BoxError>(http::Response::new(())))
+        },
+        Picker::default(),
+    );
+    gates.extend(seen.try_iter());
+    let balance = balance.events(reports.clone()).named("shop").named("other");
+    let states = || {
+        let page = page();
+        ["open", "shut"].map(|state| {
+            let state = format!("state=\"{state}\"");
+            one(
+                &page,
+                "chassis_balance_endpoints",
+                &[r#"name="shop""#, &state],
+            )
+        })
+    };
+    assert_eq!(states(), [3.0, 0.0]);
+    gates[0].shut_until(tokio::time::Instant::now() + Duration::from_secs(5));
+    assert_eq!((states(), balance.handle().available()), ([2.0, 1.0], 2));
+    tokio::time::advance(Duration::from_secs(6)).await;
+    assert_eq!(states(), [3.0, 0.0]);
+    drop((balance, worker));
+    assert_eq!(states(), [0.0, 0.0]);
 }
 
 /// What is offered for reading is a gauge: names that are the same are one, and beyond a thousand there is `_OTHER`.
@@ -392,6 +448,7 @@ async fn the_tables_say_what_is_recorded() {
         "chassis_bulkhead_queued",
         "chassis_bulkhead_limit",
         "chassis_shed_threshold",
+        "chassis_concurrency_limit",
         "chassis_server_connections",
         "chassis_client_connections",
     ];
@@ -400,6 +457,8 @@ async fn the_tables_say_what_is_recorded() {
         reports.gauge(metric, "a", &owner, |()| 1.0);
     }
     reports.gauge_in("chassis_health", "a", ("kind", "ready"), &owner, |()| 1.0);
+    let open = ("state", "open");
+    reports.gauge_in("chassis_balance_endpoints", "a", open, &owner, |()| 1.0);
     events::sample(&reports, recorder.clone());
     events::lost(&recorder, events::Signal::Log).increment(1);
     runtime::sample(&tokio::runtime::Handle::current(), recorder.clone());

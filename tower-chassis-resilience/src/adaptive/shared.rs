@@ -88,6 +88,14 @@ impl Shared {
         let shared = Self::with(&common, striped::stripes(), false);
         let live = &shared.common.live;
         live.bind(&shared, Self::apply);
+        let Setup { name, events, .. } = &shared.common.setup;
+        let limit = |shared: &Self| f64::from(shared.permits.limit());
+        events.gauge(
+            "chassis_concurrency_limit",
+            Arc::clone(name),
+            &shared,
+            limit,
+        );
         shared
     }
 

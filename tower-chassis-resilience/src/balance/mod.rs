@@ -91,6 +91,7 @@
 //! |---|---|
 //! | [`Event::Endpoints`](tower_chassis_core::events::Event::Endpoints) | the worker starts, the set changed |
 //! | [`Event::Refused`](tower_chassis_core::events::Event::Refused), layer `balance` | no endpoint, all gates shut |
+//! | `chassis_balance_endpoints` | gauge, of a balancer with a name: endpoints whose gate is `open`, and `shut` |
 //! | [`BalanceHandle::endpoints`] | per endpoint: gate, calls in flight, latency, attempts, failures |
 //!
 //! # Cancellation

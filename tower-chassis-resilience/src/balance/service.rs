@@ -10,7 +10,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::{
+    sync::{Notify, oneshot, watch},
+    time::Instant,
+};
 use tower_chassis_core::{
     Carrier, Events, Rejection, Respond, clock, discover,
     events::Event,
@@ -24,7 +27,7 @@ use super::{
     BalanceHandle, MakeEndpoint, Picker, Worker,
     future::{Attempt, ResponseFuture},
     pick::{Pick, Rng},
-    snapshot::{Builder, Snapshot},
+    snapshot::{Builder, Plan, Snapshot},
 };
 
 /// One service out of many endpoints. See the [module](super) page.
@@ -56,6 +59,8 @@ pub(super) struct Line<T>(pub(super) T);
 pub(super) struct About {
     name: OnceLock<Arc<str>>,
     events: OnceLock<Events>,
+    /// What is read is offered.
+    offered: OnceLock<()>,
 }
 
 impl About {
@@ -141,21 +146,58 @@ where
     }
 }
 
-impl<S, P, J> Balance<S, P, J> {
+impl<S, P> Shared<S, P>
+where
+    S: Send + Sync + 'static,
+    P: Pick,
+{
+    /// Offers what is read, once it is known whose it is and to whom.
+    fn offer(self: &Arc<Self>) {
+        let About {
+            name,
+            events,
+            offered,
+        } = &self.about;
+        let (Some(name), Some(events)) = (name.get(), events.get()) else {
+            return;
+        };
+        if offered.set(()).is_err() {
+            return;
+        }
+        let endpoints = |state, count: fn(&Plan, Instant) -> usize| {
+            let read = move |shared: &Self| count(&shared.load().plan, Instant::now()) as f64;
+            let (name, label) = (Arc::clone(name), ("state", state));
+            events.gauge_in("chassis_balance_endpoints", name, label, self, read);
+        };
+        endpoints("open", Plan::open);
+        endpoints("shut", |plan, now| plan.entries.len() - plan.open(now));
+    }
+}
+
+impl<S, P, J> Balance<S, P, J>
+where
+    S: Send + Sync + 'static,
+    P: Pick,
+{
     /// Names the service in events and on the handle. For all clones; the first name stays.
     #[must_use]
     pub fn named(self, name: impl Into<Arc<str>>) -> Self {
         let _ = self.shared.about.name.set(name.into());
+        self.shared.offer();
         self
     }
 
-    /// Reports changes of the set and refusals to `events`. For all clones; the first one stays.
+    /// Reports changes of the set and refusals to `events`, and offers the gauge `chassis_balance_endpoints` of a
+    /// balancer that is [named](Self::named). For all clones; the first one stays.
     #[must_use]
     pub fn events(self, events: Events) -> Self {
         let _ = self.shared.about.events.set(events);
+        self.shared.offer();
         self
     }
+}
 
+impl<S, P, J> Balance<S, P, J> {
     /// Answers its own refusals by the table at [`Kind`](tower_chassis_core::Kind) instead of failing with them,
     /// and passes errors of endpoints on: the error type is theirs. To be said last; for HTTP and gRPC.
     #[must_use]
