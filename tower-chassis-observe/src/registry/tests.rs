@@ -181,6 +181,27 @@ fn what_the_text_cannot_tell_apart_is_there_once() {
     assert_eq!(page.matches("c_total{a_b=\"2\"} 1\n").count(), 1, "{page}");
     assert_eq!(page.matches("# TYPE c_total ").count(), 1, "{page}");
     assert!(!page.contains("c_total 9"), "{page}");
+    // What would be a second count of the histogram, and a name in the place of its own.
+    for name in ["h_count", "h_sum", "h_bucket"] {
+        let key = key(name, &[("le", "x")]);
+        registry.register_gauge(&key, &metadata()).set(9.0);
+    }
+    count(&key("forged", &[("__name__", "h_sum")]));
+    count(&key("x_count", &[]));
+    let with_them = text(&registry.snapshot());
+    let added: Vec<&str> = with_them
+        .lines()
+        .filter(|line| !page.contains(line))
+        .collect();
+    assert_eq!(
+        added,
+        [
+            "# TYPE forged_total counter",
+            "forged_total{exported___name__=\"h_sum\"} 1",
+            "# TYPE x_count_total counter",
+            "x_count_total 1"
+        ]
+    );
     assert!(
         page.contains("h_bucket{exported_le=\"x\",le=\"10\"} 0\n"),
         "{page}"

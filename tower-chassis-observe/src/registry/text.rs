@@ -13,7 +13,7 @@ use super::{Distribution, Family, MetricKind, Snapshot, Value};
 ///
 /// Names are Prometheus's: `http.server.request.duration` in seconds is `http_server_request_duration_seconds`, counters
 /// end in `_total`. Of two metrics that would have one name the first one is written, unless they are of one kind; of two
-/// series that would be one, the first.
+/// series that would be one, the first. What would have the name of a histogram's own series, `…_count`, is left out.
 #[must_use]
 pub fn text(snapshot: &Snapshot) -> String {
     let mut pages = BTreeMap::<String, Vec<&Family>>::new();
@@ -23,8 +23,18 @@ pub fn text(snapshot: &Snapshot) -> String {
             there.push(family);
         }
     }
+    // A histogram has series of these names too.
+    let of_histogram = |name: &str| {
+        let suffixes = ["_bucket", "_count", "_sum"];
+        let of = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix));
+        let of = of.and_then(|of| pages.get(of)?.first());
+        of.is_some_and(|family| family.kind == MetricKind::Histogram)
+    };
     let mut out = String::new();
     for (name, families) in &pages {
+        if of_histogram(name) {
+            continue;
+        }
         write_families(&mut out, name, families);
     }
     out
@@ -164,7 +174,8 @@ fn text_labels(labels: &[Label], kind: MetricKind) -> String {
         {
             continue;
         }
-        if key == "le" && kind == MetricKind::Histogram {
+        let ours = key == "le" && kind == MetricKind::Histogram;
+        if ours || key.starts_with("__") {
             // As Prometheus does with what it has a name for itself.
             key.insert_str(0, "exported_");
         }
