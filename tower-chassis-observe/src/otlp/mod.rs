@@ -98,7 +98,8 @@
 //! # Cancellation
 //! A flush that is dropped is done nevertheless, and a shutdown too. Any number may shut down, at once or later: all of them
 //! hear the same. A [`Worker`] that is dropped sends nothing more: what waits, and what was
-//! under way, is counted as lost, also if the collector has it.
+//! under way, is counted as lost, also if the collector has it, and a warning says so: that is an application which exits
+//! without a shutdown.
 //!
 //! # Cost
 //! A span is moved into the queue, without a lock; it wakes the worker once per batch. Where an application has no layer
