@@ -70,6 +70,9 @@ rows! { run;
     deadline: rows::propagate().rescued(),
     metrics: rows::client_metrics(),
     trace: rows::client_trace(),
+    call_metrics: rows::call_metrics(),
+    audit: rows::audit(),
+    lossless_audit: rows::lossless_audit().rescued(),
     rescue: rows::rescue(),
     judge: rows::judge::<TonicBody, Error>().rescued(),
 }

@@ -13,7 +13,7 @@ use http::{Request, Response};
 use tower::{Layer, Service};
 use tower_chassis::{
     Body, BoxError, JudgeLayer, Live, ObserveLayer, RescueLayer, Respond,
-    access_log::{AccessLogLayer, Format},
+    access_log::{AccessLogHandle, AccessLogLayer, ExcerptLayer, Format},
     adaptive::{AdaptiveHandle, AdaptiveLayer, KeyedAdaptiveHandle, KeyedAdaptiveLayer},
     balance::{Balance, BalanceHandle, RoundRobin, Worker},
     breaker::{BreakerHandle, BreakerLayer, KeyedBreakerLayer},
@@ -25,8 +25,15 @@ use tower_chassis::{
     fault::{self, ByCarrier, FaultHandle, FaultLayer},
     hedge::{HedgeHandle, HedgeLayer},
     keyed::By,
-    metrics::{ClientMetricsLayer, ServerMetricsLayer},
+    metrics::{CallMetricsLayer, ClientMetricsLayer, MetricsHandle, ServerMetricsLayer},
     mirror::{MirrorHandle, MirrorLayer},
+    observe::{
+        audit::{AuditHandle, AuditLayer, LosslessAuditLayer},
+        events::{Sse, SseService},
+        health::{Health, HeartbeatLayer},
+        output::{Output, OutputHandle},
+        vcr::{Cassette, VcrLayer},
+    },
     rate_limit::{RateLimitHandle, RateLimitLayer},
     refusal::Fail,
     retry::{Buffered, CallerAttemptLayer, PeekLayer, RetryHandle, RetryLayer},
@@ -34,7 +41,7 @@ use tower_chassis::{
     share::{Http, HttpKey, HttpKeys},
     shed::{self, Priority, ShedHandle, ShedLayer},
     timeout::{Always, IdleLayer, TimeoutHandle, TimeoutLayer, ToEnd},
-    trace::{ClientTraceLayer, TraceLayer},
+    trace::{ClientTraceLayer, TraceHandle, TraceLayer},
     verdict::{Auto, ByFn, OkIsSuccess},
 };
 
@@ -184,7 +191,11 @@ fn layers_services_and_futures() {
         ClientMetricsLayer;
         TraceLayer;
         ClientTraceLayer;
+        CallMetricsLayer;
         AccessLogLayer;
+        ExcerptLayer;
+        AuditLayer;
+        HeartbeatLayer;
         ObserveLayer<(TraceLayer, ServerMetricsLayer)>;
     }
 }
@@ -213,6 +224,24 @@ fn coalesced_calls_move_between_tasks() {
     }
 }
 
+/// A call waits in a box of its own.
+#[test]
+fn calls_in_boxes() {
+    is! {
+        LosslessAuditLayer: Send & Sync & Clone & Unpin;
+        Of<LosslessAuditLayer, ()>: Send & Sync & Clone & Unpin;
+        Of<LosslessAuditLayer, Unshared>: Send & !Sync & Clone & Unpin;
+        Of<LosslessAuditLayer, Unsent>: !Send & !Sync & Clone & Unpin;
+        Call<LosslessAuditLayer, ()>: Send & !Clone & Unpin;
+        Call<LosslessAuditLayer, Pinned>: Unpin;
+        Call<LosslessAuditLayer, Unsent>: !Send & !Sync;
+        VcrLayer: Send & Sync & Clone & Unpin;
+        Of<VcrLayer, ()>: Send & Sync & Clone & Unpin;
+        Of<VcrLayer, Unshared>: Send & !Sync & Clone & Unpin;
+        Call<VcrLayer, ()>: Send & !Sync & !Clone & Unpin;
+    }
+}
+
 #[test]
 fn handles() {
     is! {
@@ -233,6 +262,16 @@ fn handles() {
         MirrorHandle: Send & Sync & Clone & Unpin;
         ShedHandle: Send & Sync & Clone & Unpin;
         BalanceHandle: Send & Sync & Clone & Unpin;
+        MetricsHandle: Send & Sync & Clone & Unpin;
+        TraceHandle: Send & Sync & Clone & Unpin;
+        AccessLogHandle: Send & Sync & Clone & Unpin;
+        AuditHandle: Send & Sync & Clone & Unpin;
+        OutputHandle: Send & Sync & Clone & Unpin;
+        Output: Send & Sync & Clone & Unpin;
+        Cassette: Send & Sync & Clone & Unpin;
+        Health: Send & Sync & Clone & Unpin;
+        Sse: Send & Sync;
+        SseService: Send & Sync & Clone & Unpin;
         Live<Format>: Send & Sync & Clone & Unpin;
     }
 }

@@ -126,4 +126,5 @@ rows! { run;
     accept: rows::accept(),
     propagate: rows::propagate(),
     fallback: rows::fallback(|_| Reply(Answer::Ok)),
+    call_metrics: rows::call_metrics(),
 }

@@ -4,7 +4,7 @@
 use std::{
     convert::Infallible,
     fmt,
-    future::{Ready, poll_fn, ready},
+    future::{Ready, pending, poll_fn, ready},
     sync::{Arc, Mutex},
     task::{Context, Poll},
 };
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
 use tower::{
     Layer, Service, ServiceExt,
     layer::{layer_fn, util::Stack},
@@ -24,6 +24,7 @@ use tower_chassis::{
     adaptive::{AdaptiveLayer, AdaptivePolicy},
     balance::{Balance, RoundRobin},
     bulkhead::{BulkheadLayer, BulkheadPolicy},
+    observe::audit::{AuditPolicy, AuditRecord, LosslessAuditLayer},
     settle::{Observe, UntilHead},
     verdict::Auto,
     wire::Start,
@@ -142,8 +143,22 @@ refused! {
         [One Broken] Slow => 504, "timeout", Timeout;
     shed: rows::shed().layer.respond(),
         [One Broken Two] Two => 503, "overloaded", Refused;
+    lossless_audit: full_audit().respond(),
+        [One Broken] Two => 503, "overloaded", Refused;
+    lossless_audit_until_head: full_audit().until_head().respond(),
+        [One Broken] Two => 503, "overloaded", Refused;
     balance: RespondingBalanceLayer,
         [] One => 503, "no-endpoint", Refused;
+}
+
+/// Nobody takes a record out.
+fn full_audit() -> LosslessAuditLayer {
+    let (places, records) = mpsc::channel(2);
+    tokio::spawn(async move {
+        let _records: mpsc::Receiver<AuditRecord> = records;
+        pending::<()>().await;
+    });
+    LosslessAuditLayer::new(AuditPolicy::default(), places)
 }
 
 fn by_host(_: &Request<AxumBody>) -> Option<u32> {
@@ -246,6 +261,8 @@ async fn errors_from_inside_pass_as_they_are() {
     passes_errors(rows::adaptive().layer.respond()).await;
     passes_errors(rows::adaptive().layer.until_end().respond()).await;
     passes_errors(rows::shed().layer.respond()).await;
+    passes_errors(full_audit().respond()).await;
+    passes_errors(full_audit().until_head().respond()).await;
     passes_errors(rows::timeout().layer.respond()).await;
     passes_errors(rows::accept().layer.respond()).await;
     passes_errors(rows::propagate().layer.respond()).await;

@@ -1,6 +1,7 @@
 //! Each layer with what is asked of it and what is to come of that.
 
 use std::{
+    path::PathBuf,
     pin::Pin,
     sync::{
         Arc, Mutex, OnceLock,
@@ -11,10 +12,11 @@ use std::{
 };
 
 use http::Response;
+use tokio::sync::mpsc;
 use tower::{Layer, Service, layer::util::Stack};
 use tower_chassis::{
-    BoxError, Endpoint, JudgeLayer, RescueLayer, Verdict,
-    access_log::{AccessLogLayer, Format},
+    BoxError, Class, Endpoint, JudgeLayer, ObserveLayer, RescueLayer, Verdict,
+    access_log::{AccessLogLayer, Excerpt, ExcerptLayer, Format},
     adaptive::{AdaptiveLayer, AdaptivePolicy},
     balance::{Balance, BalanceHandle, RoundRobin},
     breaker::{BreakerLayer, BreakerPolicy, State},
@@ -26,8 +28,13 @@ use tower_chassis::{
     fallback::{ByFn as Answers, Failure, FallbackLayer, Marked},
     fault::{Abort, Arming, Delay, FaultLayer, FaultPolicy, FaultRule},
     hedge::{HedgeLayer, HedgePolicy},
-    metrics::{ClientMetricsLayer, ServerMetricsLayer},
+    metrics::{CallMetricsLayer, ClientMetricsLayer, ServerMetricsLayer},
     mirror::{MirrorLayer, MirrorPolicy},
+    observe::{
+        audit::{AuditLayer, AuditPolicy, AuditRecord, LosslessAuditLayer},
+        health::HeartbeatLayer,
+        vcr::{Cassette, Mode, Recorded, VcrLayer},
+    },
     prometheus::Prometheus,
     rate_limit::{RateLimitLayer, RateLimitPolicy},
     retry::{CallerAttemptLayer, RetryLayer, RetryPolicy},
@@ -409,6 +416,30 @@ pub(crate) fn client_metrics() -> Row<ClientMetricsLayer> {
     })
 }
 
+pub(crate) fn call_metrics() -> Row<CallMetricsLayer> {
+    let prometheus = Prometheus::new();
+    let layer = CallMetricsLayer::new()
+        .service("backend")
+        .recorder(prometheus.recorder());
+    let handle = layer.handle();
+    Row::new(layer, OBSERVED, move |_| {
+        let text = prometheus.render();
+        let count = |outcome: &str| {
+            let lines = text.lines();
+            let line = |line: &&str| {
+                line.starts_with("chassis_call_duration_seconds_count")
+                    && line.contains(&format!("outcome=\"{outcome}\""))
+            };
+            let counts = lines.filter(line).map(|line| line.rsplit(' ').next());
+            counts
+                .map(|count| count.unwrap().parse::<u64>().unwrap())
+                .sum::<u64>()
+        };
+        (count("success"), count("failure")) == (2, 1)
+            && (handle.calls(), handle.in_flight()) == (3, 0)
+    })
+}
+
 pub(crate) fn trace() -> Row<TraceLayer> {
     Row::new(TraceLayer::new(), OBSERVED, |backend| backend.traced() == 3)
 }
@@ -418,15 +449,146 @@ pub(crate) fn client_trace() -> Row<ClientTraceLayer> {
     Row::new(layer, OBSERVED, |backend| backend.traced() == 3)
 }
 
-pub(crate) fn access_log() -> Row<AccessLogLayer> {
+/// A log that keeps its lines.
+fn lines() -> (AccessLogLayer, Arc<Mutex<Vec<String>>>) {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&lines);
     let sink = move |line: &str| sink.lock().unwrap().push(line.to_owned());
-    let layer = AccessLogLayer::new(Format::Text, sink);
+    (AccessLogLayer::new(Format::Text, sink), lines)
+}
+
+pub(crate) fn access_log() -> Row<AccessLogLayer> {
+    let (layer, lines) = lines();
     Row::new(layer, OBSERVED, move |_| {
         let lines = lines.lock().unwrap();
         let failed = |line: &&String| line.contains("class=failure");
         lines.len() == 3 && lines.iter().filter(failed).count() == 1
+    })
+}
+
+/// Pieces of bodies are in the lines of the log outside.
+pub(crate) fn excerpts() -> Row<Stack<ExcerptLayer, AccessLogLayer>> {
+    let (log, lines) = lines();
+    let update = log.handle().update(|config| config.excerpts = Excerpt::All);
+    update.unwrap();
+    Row::new(Stack::new(ExcerptLayer::new(), log), OBSERVED, move |_| {
+        let lines = lines.lock().unwrap();
+        let shown = |line: &&String| line.contains("response_body=\"[body of ");
+        let served: Vec<_> = lines
+            .iter()
+            .filter(|line| line.contains("class=success"))
+            .collect();
+        (lines.len(), served.len()) == (3, 2) && served.into_iter().all(|line| shown(&line))
+    })
+}
+
+/// The three that come first, as one layer: each has seen each call, and the log has the id of the span.
+pub(crate) fn observe() -> Row<ObserveLayer<(TraceLayer, AccessLogLayer, ServerMetricsLayer)>> {
+    let prometheus = Prometheus::new();
+    let (log, lines) = lines();
+    let metrics = ServerMetricsLayer::new().recorder(prometheus.recorder());
+    let layer = ObserveLayer::new((TraceLayer::new(), log, metrics));
+    Row::new(layer, OBSERVED, move |backend| {
+        let lines = lines.lock().unwrap();
+        let traced = lines.iter().filter(|line| line.contains("trace_id="));
+        (lines.len(), traced.count(), backend.traced()) == (3, 3, 3)
+            && recorded(&prometheus, "server") == (3, 1)
+    })
+}
+
+/// How many records there are, and how many of them of failures.
+fn audited(records: impl Iterator<Item = AuditRecord>) -> (usize, usize) {
+    let failed = |record: &AuditRecord| record.verdict.class() == Class::Failure;
+    records.fold((0, 0), |(all, failures), record| {
+        (all + 1, failures + usize::from(failed(&record)))
+    })
+}
+
+pub(crate) fn audit() -> Row<AuditLayer> {
+    let (places, records) = mpsc::channel(8);
+    let layer = AuditLayer::new(AuditPolicy::default(), places);
+    let handle = layer.handle();
+    let records = Mutex::new(records);
+    Row::new(layer, OBSERVED, move |_| {
+        let mut records = records.lock().unwrap();
+        let records = std::iter::from_fn(|| records.try_recv().ok());
+        audited(records) == (3, 1) && (handle.recorded(), handle.lost()) == (3, 0)
+    })
+}
+
+/// Two places, and nobody takes a record out: the third call waits and is refused, without being made.
+pub(crate) fn lossless_audit() -> Row<LosslessAuditLayer> {
+    let (places, records) = mpsc::channel(2);
+    let policy = AuditPolicy::default().with(|config| {
+        config.max_wait = Duration::from_millis(1);
+    });
+    let layer = LosslessAuditLayer::new(policy.unwrap(), places);
+    let handle = layer.handle();
+    let records = Mutex::new(records);
+    Row::new(
+        layer,
+        &[
+            (Ask::One, Fine),
+            (Ask::Broken, Broken),
+            (Ask::Two, Unavailable),
+        ],
+        move |backend| {
+            let mut records = records.lock().unwrap();
+            let records = std::iter::from_fn(|| records.try_recv().ok());
+            audited(records) == (2, 1) && (backend.calls(), handle.refused()) == (2, 1)
+        },
+    )
+}
+
+/// A path of its own is answered without a call, all else is called.
+pub(crate) fn heartbeat() -> Row<HeartbeatLayer> {
+    Row::new(HeartbeatLayer::new(Ask::One.path()), OBSERVED, |backend| {
+        backend.calls() == 2
+    })
+}
+
+/// What it would answer is asked with another method.
+pub(crate) fn heartbeat_beside_grpc() -> Row<HeartbeatLayer> {
+    let layer = HeartbeatLayer::new("/grpc.health.v1.Health/Check");
+    Row::new(layer, OBSERVED, |backend| backend.calls() == 3)
+}
+
+/// A file for a cassette, which is not there yet.
+fn cassette(name: &str) -> PathBuf {
+    let name = format!("chassis-positions-{name}-{}.json", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let _ = std::fs::remove_file(&path);
+    path
+}
+
+/// What is heard is kept.
+pub(crate) fn vcr_recording() -> Row<VcrLayer> {
+    let path = cassette("recording");
+    let cassette = Cassette::open(&path, Mode::Record).unwrap();
+    let layer = VcrLayer::new(cassette.clone());
+    Row::new(layer, OBSERVED, move |backend| {
+        cassette.save().unwrap();
+        let kept = Cassette::open(&path, Mode::Replay).unwrap().unused();
+        std::fs::remove_file(&path).unwrap();
+        let urls: Vec<_> = kept.iter().map(Recorded::url).collect();
+        backend.calls() == 3 && urls == [Ask::One, Ask::Broken, Ask::Two].map(Ask::path)
+    })
+}
+
+/// What was kept is answered, and nobody is called.
+pub(crate) fn vcr_replaying() -> Row<VcrLayer> {
+    let path = cassette("replaying");
+    let episodes = [(Ask::Two, 200), (Ask::Broken, 500), (Ask::One, 200)].map(|(ask, status)| {
+        let request = serde_json::json!({ "method": "GET", "url": ask.path() });
+        serde_json::json!({ "request": request, "response": { "status": status } })
+    });
+    let kept = serde_json::json!({ "version": 1, "episodes": episodes });
+    std::fs::write(&path, kept.to_string()).unwrap();
+    let cassette = Cassette::open(&path, Mode::Replay).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let layer = VcrLayer::new(cassette.clone());
+    Row::new(layer, OBSERVED, move |backend| {
+        backend.calls() == 0 && cassette.unused().is_empty()
     })
 }
 

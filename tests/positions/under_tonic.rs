@@ -74,6 +74,11 @@ rows! { run;
     metrics: rows::metrics(),
     trace: rows::trace(),
     access_log: rows::access_log(),
+    observe: rows::observe(),
+    excerpts: rows::excerpts(),
+    audit: rows::audit(),
+    lossless_audit: rows::lossless_audit().rescued(),
+    heartbeat: rows::heartbeat_beside_grpc(),
     rescue: rows::rescue(),
     judge: rows::judge::<TonicBody, Infallible>().rescued(),
 }
