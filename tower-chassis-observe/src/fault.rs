@@ -31,7 +31,10 @@ impl Outcome {
     /// As the server tells it: 4xx is no error.
     pub(crate) fn server(verdict: Verdict) -> Self {
         let status = verdict.http_status();
-        let server_error = status.is_none_or(|status| status >= 500);
+        let server_error = match verdict.grpc_code() {
+            Some(code) => is_servers_fault(code),
+            None => status.is_none_or(|status| status >= 500),
+        };
         let fault = match verdict.class() {
             Class::Success | Class::ClientFault | Class::RateLimited => Fault::None,
             Class::Cancelled => Fault::Cancelled,
@@ -89,6 +92,12 @@ fn told_by(verdict: Verdict) -> Fault {
         (None, Some(status)) if status >= 400 => Fault::Status,
         _ => Fault::Other,
     }
+}
+
+/// Whether a code of gRPC is what 5xx is to HTTP: `UNKNOWN`, `DEADLINE_EXCEEDED`, `UNIMPLEMENTED`, `INTERNAL`,
+/// `UNAVAILABLE`, `DATA_LOSS`, and what gRPC does not know.
+const fn is_servers_fault(code: u16) -> bool {
+    matches!(code, 2 | 4 | 12..=15 | 17..)
 }
 
 /// The names of gRPC's status codes.
@@ -165,7 +174,7 @@ mod tests {
     fn what_servers_and_clients_say() {
         let http = |status| Verdict::http(StatusCode::from_u16(status).unwrap());
         let refused = |kind| Rejection::new(kind, "x").verdict();
-        let table: [(Verdict, Told<'_>, Told<'_>); 13] = [
+        let table: [(Verdict, Told<'_>, Told<'_>); 15] = [
             (http(200), (Some(200), None), (Some(200), None)),
             (http(404), (Some(404), None), (Some(404), Some("404"))),
             (http(429), (Some(429), None), (Some(429), Some("429"))),
@@ -212,6 +221,16 @@ mod tests {
             (
                 refused(Kind::RateLimited),
                 (Some(429), None),
+                (None, Some("refused")),
+            ),
+            (
+                Verdict::grpc(14).with_class(Class::Refused),
+                (Some(200), Some("refused")),
+                (None, Some("refused")),
+            ),
+            (
+                Verdict::grpc(8).with_class(Class::Refused),
+                (Some(200), None),
                 (None, Some("refused")),
             ),
             (
