@@ -1,12 +1,16 @@
 use std::{
     fmt,
+    future::Future,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use tokio::sync::watch;
+
+use super::last::{Last, Serves};
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Phase {
@@ -22,6 +26,7 @@ pub struct Drain {
     phase: watch::Sender<Phase>,
     /// What upgraded connections look at before each read and write.
     forced: Arc<AtomicBool>,
+    last: Arc<Last>,
 }
 
 /// How a server ended.
@@ -48,6 +53,7 @@ impl Drain {
         Self {
             phase: watch::Sender::new(Phase::Serving),
             forced: Arc::default(),
+            last: Arc::default(),
         }
     }
 
@@ -77,6 +83,21 @@ impl Drain {
     /// stream says goodbye then, and the drain need not cut it. Cancel safe.
     pub async fn announced(&self) {
         self.reached(Phase::Announced).await;
+    }
+
+    /// Runs `work` when the last of the servers that follow this drain has ended, before its
+    /// [`serve`](super::Bound::serve) returns: what telemetry still has to send, what a log still has to write. By then
+    /// every call has ended, or was cut.
+    ///
+    /// All of it runs at once, each piece as a task of its own, and is dropped after `within`. What is said when the last server
+    /// has ended already never runs, nor does it where the future of that server is dropped.
+    pub fn finally(&self, within: Duration, work: impl Future<Output = ()> + Send + 'static) {
+        self.last.add(within, Box::pin(work));
+    }
+
+    /// A server begins.
+    pub(super) fn serves(&self) -> Serves {
+        Last::serves(&self.last)
     }
 
     pub(super) fn is_forced(&self) -> bool {

@@ -135,7 +135,8 @@ impl Bound {
         self.listeners.iter().filter_map(address).collect()
     }
 
-    /// Serves until `drain` says to stop, and what is in flight has ended or was cut.
+    /// Serves until `drain` says to stop, and what is in flight has ended or was cut. The last server of a drain then does
+    /// what was said to be done [finally](Drain::finally).
     ///
     /// Dropping the future closes the listeners and leaves the connections to themselves.
     pub async fn serve<S, B>(self, service: S, drain: Drain) -> Drained
@@ -147,6 +148,7 @@ impl Bound {
         B::Error: Into<BoxError>,
     {
         let policy = self.policy.clone();
+        let serves = drain.serves();
         let slots = Slots::new(drain.clone());
         if let Some((name, events)) = self.gauge {
             let open = |slots: &Slots| slots.open() as f64;
@@ -176,8 +178,12 @@ impl Bound {
             // Several servers may share the drain; only ours is told by what it holds.
             drain.force();
             let _ = tokio::time::timeout(Duration::from_secs(1), slots.all_gone()).await;
-            return Drained::CutShort;
         }
-        Drained::Clean
+        serves.ended().await;
+        if cut {
+            Drained::CutShort
+        } else {
+            Drained::Clean
+        }
     }
 }

@@ -42,7 +42,17 @@
 //! # Drain
 //! [`Drain::start`] makes [`Drain::is_draining`] true at once, for the readiness probe; the listeners go on
 //! for `drain_delay`, so that load balancers learn of it. Then they close, connections finish the
-//! requests that are in flight and close (HTTP/2: GOAWAY), for at most `drain_limit`; what is left is cut.
+//! requests that are in flight and close (HTTP/2: GOAWAY), for at most `drain_limit`; what is left is cut. What has
+//! to be done then, before the process exits, is said to [`Drain::finally`], once for all servers that share the drain:
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use tower_chassis_core::server::Drain;
+//! # async fn send_what_waits() {}
+//! let drain = Drain::new();
+//! drain.finally(Duration::from_secs(5), send_what_waits());
+//! // … `server.serve(service, drain).await`
+//! ```
 //!
 //! # Long streams
 //! A response may stream for as long as it likes (server-sent events, gRPC): while it lasts, only a client that
@@ -75,6 +85,7 @@ mod config;
 mod connection;
 mod drain;
 mod io;
+mod last;
 mod listen;
 mod service;
 mod slots;

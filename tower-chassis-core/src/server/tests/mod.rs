@@ -12,6 +12,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use super::*;
 use crate::{Body, BoxError, Endpoint, RescueLayer};
 
+mod last;
 mod streams;
 mod switching;
 mod upgrade;
