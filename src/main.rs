@@ -6,15 +6,15 @@
 )]
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     path::PathBuf,
     process::ExitCode,
-    sync::Arc,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tower_chassis::{
-    gateway::{self, DemoUpstream, Ended, OnLevel, Options, RunError},
+    gateway::{self, DemoUpstream, Ended, Options, RunError},
+    observe::log::{self, LogConfig},
     router::RouteDocs,
 };
 
@@ -114,7 +114,7 @@ fn main() -> ExitCode {
         Command::Run(run) => {
             let mut options = Options::default();
             (options.config, options.listen, options.admin) = (run.config, run.listen, run.admin);
-            options.on_level = Some(log());
+            options.log = true;
             // A gateway does not end because nobody listens to what it says.
             serve(async { gateway::run(options, |line| drop(print(&format!("{line}\n")))).await })
         }
@@ -169,7 +169,8 @@ fn main() -> ExitCode {
         } => {
             let instance = instance.unwrap_or_else(|| std::process::id().to_string());
             let upstream = DemoUpstream::new(&service, &version, &instance);
-            drop(log());
+            // It fails where there is one already, and there is none.
+            let _log = log::init(LogConfig::default());
             serve(async {
                 let say = |address: &_| {
                     drop(print(&format!(
@@ -222,31 +223,4 @@ fn failed(error: &RunError) -> ExitCode {
         RunError::Config(error) => error.exit_code(),
         _ => 2,
     })
-}
-
-/// Logs go to standard error; `RUST_LOG` filters them as everywhere, and wins over what is returned.
-fn log() -> OnLevel {
-    use tracing_subscriber::EnvFilter;
-    let from_env = EnvFilter::try_from_default_env();
-    let fixed = from_env.is_ok();
-    let filter = from_env.unwrap_or_else(|_| EnvFilter::new(filter_of("info")));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr)
-        .with_filter_reloading();
-    let handle = subscriber.reload_handle();
-    subscriber.init();
-    Arc::new(move |level| {
-        if let (false, Ok(filter)) = (fixed, EnvFilter::try_new(filter_of(level))) {
-            // It fails only when the subscriber is gone, with the program.
-            let _ = handle.reload(filter);
-        }
-    })
-}
-
-/// Request spans are made only where the filter names them: the subscriber formats their fields on every
-/// request, and the access log has the trace id already.
-fn filter_of(level: &str) -> String {
-    format!("tower_chassis::trace=off,{level}")
 }

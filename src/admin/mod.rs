@@ -1,42 +1,93 @@
-//! The admin service of a gateway: health, metrics, what is live.
+//! The admin service of a gateway: health, metrics, what is live, what happens.
 //!
 //! | path | answers |
 //! |---|---|
+//! | `/` | a page for people: endpoints and events, as they change |
 //! | `/livez` | 200 while the process runs |
-//! | `/readyz` | 200, or 503 from the start of a drain |
+//! | `/startupz` | 200 once it has started |
+//! | `/readyz` | 200, or 503 from the start of a drain and where a service that is `required` has no endpoint that can be called |
+//! | `/grpc.health.v1.Health/…` | the same by gRPC |
 //! | `/metrics` | Prometheus text |
 //! | `/config` | what is live, from where, its version; secrets redacted; why a change was refused |
 //! | `/endpoints` | each endpoint: weight, health, breaker, calls in flight, latency (JSON) |
+//! | `/events` | what happens, as [server-sent events](tower_chassis_observe::events::Sse): `?kinds=breaker,ejected` |
+//! | `/debug/pprof/profile` | a CPU profile, for whom a guard lets in; without one nothing |
 //!
 //! It has no authentication: keep its listener private, as the default (127.0.0.1) does.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, header};
 use serde_json::{Value, json};
-use tower_chassis_core::{Body, server::Drain};
-use tower_chassis_observe::prometheus::Prometheus;
-use tower_chassis_router::{BuildErrors, RouteService, Router, get};
+use tower_chassis_core::{Body, Events, events::Event, server::Drain};
+#[cfg(feature = "profile")]
+use tower_chassis_observe::profile::{Guard, Profiler};
+use tower_chassis_observe::{
+    events::Sse,
+    health::{Check, Health},
+    prometheus::Prometheus,
+};
+use tower_chassis_router::{BuildErrors, RouteService, Router, any_service, get};
 
 use crate::gateway::Gateway;
 
 /// What the admin service reads.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
+#[must_use]
 pub struct Admin {
     gateway: Gateway,
-    prometheus: Arc<Prometheus>,
-    drain: Drain,
+    prometheus: Prometheus,
+    health: Health,
+    events: Option<Sse>,
+    before: Arc<dyn Fn() + Send + Sync>,
+    #[cfg(feature = "profile")]
+    profiler: Option<Profiler>,
 }
 
 impl Admin {
-    /// Reads these.
-    #[must_use]
-    pub const fn new(gateway: Gateway, prometheus: Arc<Prometheus>, drain: Drain) -> Self {
+    /// Reads these. `drain` is that of the gateway's listeners.
+    pub fn new(gateway: Gateway, prometheus: Prometheus, drain: Drain) -> Self {
+        let upstreams = gateway.clone();
+        // Who may read this may read the endpoints as well.
+        let health = Health::new()
+            .drain(&drain)
+            .details(true)
+            .ready("upstreams", Check::now(move || upstreams.readiness()));
         Self {
             gateway,
             prometheus,
-            drain,
+            health,
+            events: None,
+            before: Arc::new(|| {}),
+            #[cfg(feature = "profile")]
+            profiler: None,
         }
+    }
+
+    /// Shows what is reported to `events`, until `drain`, that of the admin listener, is announced.
+    pub fn events(mut self, events: &Events, drain: &Drain) -> Self {
+        self.health = self.health.events(events.clone());
+        self.events = Some(Sse::new(events.clone()).drain(drain));
+        self
+    }
+
+    /// Runs `read` before each page of metrics: for gauges that nobody reports.
+    pub fn before_metrics(mut self, read: impl Fn() + Send + Sync + 'static) -> Self {
+        self.before = Arc::new(read);
+        self
+    }
+
+    /// Makes CPU profiles for whom `guard` lets in.
+    #[cfg(feature = "profile")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "profile")))]
+    pub fn profiler(mut self, guard: Guard) -> Self {
+        self.profiler = Some(Profiler::new(guard));
+        self
+    }
+
+    /// The checks: to add some, or to read them.
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// The admin service.
@@ -44,59 +95,43 @@ impl Admin {
     /// # Errors
     /// None: the paths are fixed.
     pub fn service(&self) -> Result<RouteService<Body>, BuildErrors> {
-        let (ready, metrics, config, endpoints) =
-            (self.clone(), self.clone(), self.clone(), self.clone());
-        Router::new()
-            .route(
-                "/livez",
-                get(|| async { text(StatusCode::OK, "ok\n".into()) }),
-            )
-            .route(
-                "/readyz",
-                get(move || {
-                    let draining = ready.drain.is_draining();
-                    async move {
-                        if draining {
-                            text(StatusCode::SERVICE_UNAVAILABLE, "draining\n".into())
-                        } else {
-                            text(StatusCode::OK, "ok\n".into())
-                        }
-                    }
-                }),
-            )
-            .route(
-                "/metrics",
-                get(move || {
-                    let page = metrics.prometheus.render();
-                    async move {
-                        let mut response = text(StatusCode::OK, page);
-                        let kind =
-                            HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-                        response.headers_mut().insert(header::CONTENT_TYPE, kind);
-                        response
-                    }
-                }),
-            )
+        let (config, endpoints) = (self.clone(), self.clone());
+        let health = self.health.service();
+        let before = Arc::clone(&self.before);
+        let metrics = self.prometheus.service().before(move || before());
+        let mut router = Router::new()
+            .route_service("/livez", health.clone())
+            .route_service("/startupz", health.clone())
+            .route_service("/readyz", health)
+            .route_service("/grpc.health.v1.Health/*", self.health.grpc())
+            .route_service("/metrics", metrics)
             .route(
                 "/config",
                 get(move || {
                     let page = config.gateway.describe();
-                    async move { text(StatusCode::OK, page) }
+                    async move { page_of("text/plain; charset=utf-8", page) }
                 }),
             )
             .route(
                 "/endpoints",
                 get(move || {
                     let page = endpoints.endpoints();
-                    async move {
-                        let mut response = text(StatusCode::OK, format!("{page:#}\n"));
-                        let kind = HeaderValue::from_static("application/json");
-                        response.headers_mut().insert(header::CONTENT_TYPE, kind);
-                        response
-                    }
+                    async move { page_of("application/json", format!("{page:#}\n")) }
                 }),
             )
-            .build()
+            .route("/", get(|| async { front() }))
+            .route(
+                "/admin.js",
+                get(|| async { page_of("text/javascript; charset=utf-8", script()) }),
+            );
+        if let Some(events) = &self.events {
+            router = router.route("/events", any_service(events.service()));
+        }
+        #[cfg(feature = "profile")]
+        if let Some(profiler) = &self.profiler {
+            router = router.route_service("/debug/pprof/*", profiler.service());
+        }
+        router.build()
     }
 
     fn endpoints(&self) -> Value {
@@ -151,12 +186,38 @@ fn address(endpoint: &tower_chassis_core::Endpoint) -> String {
     )
 }
 
-fn text(status: StatusCode, text: String) -> Response<Body> {
-    let mut response = Response::new(Body::from(text));
-    *response.status_mut() = status;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
+fn page_of(kind: &'static str, page: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(page.into());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let nosniff = HeaderValue::from_static("nosniff");
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
     response
+}
+
+/// The page for people. Names of endpoints are shown in it, so it runs nothing but its own script.
+fn front() -> Response<Body> {
+    const POLICY: &str = "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'unsafe-inline'; \
+                          base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    let mut response = page_of("text/html; charset=utf-8", include_str!("page.html"));
+    let policy = HeaderValue::from_static(POLICY);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_SECURITY_POLICY, policy);
+    response
+}
+
+fn script() -> String {
+    let kinds = Event::NAMES.map(|name| format!("{name:?}")).join(",");
+    include_str!("page.js").replace("KINDS", &format!("[{kinds},\"missed\"]"))
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin")
+            .field("gateway", &self.gateway)
+            .field("health", &self.health)
+            .finish_non_exhaustive()
+    }
 }

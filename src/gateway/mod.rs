@@ -29,6 +29,7 @@ mod demo;
 mod forward;
 mod map_body;
 pub mod model;
+mod observe;
 mod plan;
 mod run;
 mod service;
@@ -41,7 +42,8 @@ use std::{
 };
 
 pub use self::upstream::Upstream as DemoUpstream;
-pub use run::{Ended, OnLevel, Options, RunError, check, routes, run, upstream};
+pub use observe::ReadAllocator;
+pub use run::{Ended, Options, RunError, check, routes, run, upstream};
 use tower_chassis_core::{
     Body, Events, Live, RescueLayer,
     config::{Faults, Tree},
@@ -50,6 +52,7 @@ use tower_chassis_core::{
 };
 use tower_chassis_observe::{
     ObserveLayer,
+    health::Status,
     metrics::{ClientMetricsLayer, RecorderHandle},
     trace::ClientTraceLayer,
 };
@@ -59,7 +62,8 @@ use tower_layer::Layer;
 
 use self::{
     map_body::MapBody,
-    plan::{Plan, RoutePlan},
+    model::ReadyModel,
+    plan::{ObservePlan, Plan, RoutePlan},
     service::{Upstream, UpstreamStatus},
 };
 
@@ -78,6 +82,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     services: BTreeMap<Arc<str>, Upstream>,
+    /// Services that the gateway's readiness looks at.
+    ready: BTreeMap<Arc<str>, ReadyModel>,
     /// By the name of the route: the counts survive a change of the rate.
     limits: HashMap<String, Limit>,
     version: u64,
@@ -110,11 +116,21 @@ impl Gateway {
     #[must_use]
     pub fn with_recorder(events: Events, recorder: impl Into<RecorderHandle>) -> Self {
         let metrics = ClientMetricsLayer::new().recorder(recorder);
+        Self::with_observers(events, ClientTraceLayer::new(), metrics)
+    }
+
+    /// The same, with spans and metrics of each attempt as these layers have them.
+    #[must_use]
+    pub fn with_observers(
+        events: Events,
+        trace: ClientTraceLayer,
+        metrics: ClientMetricsLayer,
+    ) -> Self {
         Self(Arc::new(Shared {
             router: SwapRouter::new(RouteService::default()),
             server: Live::from(ServerPolicy::default()),
             events,
-            observe: ObserveLayer::new((ClientTraceLayer::new(), metrics)),
+            observe: ObserveLayer::new((trace, metrics)),
             state: Mutex::default(),
         }))
     }
@@ -138,6 +154,11 @@ impl Gateway {
     /// # Errors
     /// Every fault, with its place; nothing has changed then.
     pub fn apply(&self, tree: &Tree) -> Result<model::Model, Faults> {
+        self.apply_whole(tree).map(|(model, _)| model)
+    }
+
+    /// The same, and what of it is for others than the gateway.
+    fn apply_whole(&self, tree: &Tree) -> Result<(model::Model, ObservePlan), Faults> {
         let plan = Plan::of(tree);
         let mut state = self.lock();
         let applied = plan.and_then(|plan| self.publish(&mut state, tree, plan));
@@ -165,10 +186,16 @@ impl Gateway {
         self.0.events.emit(|| Event::config_refused(faults.len()));
     }
 
-    fn publish(&self, state: &mut State, tree: &Tree, plan: Plan) -> Result<model::Model, Faults> {
+    fn publish(
+        &self,
+        state: &mut State,
+        tree: &Tree,
+        plan: Plan,
+    ) -> Result<(model::Model, ObservePlan), Faults> {
         let Plan {
             model,
             server,
+            observe,
             services,
             routes,
         } = plan;
@@ -215,7 +242,12 @@ impl Gateway {
                 .iter()
                 .any(|route| route.name == *name && route.rate_limit.is_some())
         });
-        Ok(model)
+        state.ready = names
+            .iter()
+            .filter_map(|name| Some((Arc::clone(name), model.services.get(&**name)?.ready)))
+            .filter(|(_, ready)| *ready != ReadyModel::Always)
+            .collect();
+        Ok((model, observe))
     }
 
     fn endpoint(
@@ -264,9 +296,46 @@ impl Gateway {
         }
         if let Some(tree) = &state.tree {
             text.push_str("---\n");
-            text.push_str(&tree.render(&[]));
+            // They hold what opens a collector.
+            let secret = [
+                "otlp.headers",
+                "otlp.traces.headers",
+                "otlp.metrics.headers",
+            ];
+            text.push_str(&tree.render(&secret));
         }
         text
+    }
+
+    /// Whether requests should come: not where a service that the file calls `required` has no endpoint that can be called.
+    #[must_use]
+    pub fn readiness(&self) -> Status {
+        let state = self.lock();
+        let asked: Vec<_> = state
+            .ready
+            .iter()
+            .filter_map(|(name, ready)| {
+                Some((Arc::clone(name), *ready, state.services.get(name)?.status()))
+            })
+            .collect();
+        drop(state);
+        let mut worst = Status::Up;
+        for (name, ready, service) in asked {
+            if service
+                .balance
+                .endpoints()
+                .iter()
+                .any(|endpoint| endpoint.open)
+            {
+                continue;
+            }
+            let why = format!("no endpoint of {name} can be called");
+            match ready {
+                ReadyModel::Required => return Status::down(why),
+                _ => worst = Status::degraded(why),
+            }
+        }
+        worst
     }
 
     pub(crate) fn services(&self) -> Vec<(Arc<str>, UpstreamStatus)> {

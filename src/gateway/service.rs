@@ -130,9 +130,10 @@ impl Upstream {
             let (breaker, events, observe) = (breaker.clone(), events.clone(), observe.clone());
             let (policy, rewrite_host) = (plan.client, plan.rewrite_host);
             let (breakers, connections) = (Arc::clone(&breakers), Arc::clone(&connections));
+            let service = Arc::clone(name);
             move |made: &MakeEndpoint<'_>| {
                 let id = made.endpoint().id();
-                let client = Client::new(&policy);
+                let client = Client::new(&policy).events(Arc::clone(&service), &events);
                 let origin = OriginLayer::new(made.endpoint()).rewrite_host(rewrite_host);
                 let layer = BreakerLayer::new(breaker.clone())
                     .until_end()

@@ -1,6 +1,7 @@
 //! From the file to what can go live: everything is checked, and every fault is named with its place.
 
 mod doubtful;
+mod observe;
 mod routes;
 mod service;
 
@@ -20,7 +21,8 @@ use tower_chassis_resilience::{
 };
 use tower_chassis_router::rules::TrafficPolicy;
 
-use self::{doubtful::Doubtful, routes::routes, service::service_plan};
+pub(in crate::gateway) use self::observe::{ObservePlan, ProfilerPlan, Target};
+use self::{doubtful::Doubtful, observe::observe_plan, routes::routes, service::service_plan};
 use super::model::Model;
 
 /// A checked file.
@@ -28,6 +30,7 @@ use super::model::Model;
 pub(in crate::gateway) struct Plan {
     pub(in crate::gateway) model: Model,
     pub(in crate::gateway) server: ServerPolicy,
+    pub(in crate::gateway) observe: ObservePlan,
     pub(in crate::gateway) services: BTreeMap<String, ServicePlan>,
     pub(in crate::gateway) routes: Vec<RoutePlan>,
 }
@@ -69,6 +72,7 @@ impl Plan {
             "server",
             ServerPolicy::try_from(model.server.clone()),
         );
+        let observe = observe_plan(&mut check, tree, &model);
         let services: BTreeMap<_, _> = model
             .services
             .iter()
@@ -83,6 +87,7 @@ impl Plan {
             checked?;
             return Ok(Self {
                 server: server.unwrap_or_default(),
+                observe: observe.unwrap_or_default(),
                 model,
                 services,
                 routes,

@@ -388,6 +388,20 @@ impl Otlp {
         self.tell(true, within).await
     }
 
+    /// Does that when the last server that follows `drain` has ended, before its `serve` returns: nothing else needs to be
+    /// said at the end of `main`. What is lost is logged.
+    #[cfg(feature = "server")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "server")))]
+    pub fn shutdown_after(&self, drain: &tower_chassis_core::server::Drain, within: Duration) {
+        let this = self.clone();
+        // It keeps to its time itself; the bound of the drain is for what it may not foresee.
+        drain.finally(within.saturating_add(AFTER * 2), async move {
+            if let Err(error) = this.shutdown(within).await {
+                tracing::warn!(target: "tower_chassis::otlp", %error, "not everything was sent");
+            }
+        });
+    }
+
     async fn tell(&self, stop: bool, within: Duration) -> Result<(), FlushError> {
         let now = Instant::now();
         let deadline = now.checked_add(within).unwrap_or(now + FOREVER);

@@ -93,7 +93,8 @@
 //! once a minute, as a warning of the target `tower_chassis::otlp`.
 //!
 //! # Order
-//! Drain the servers, then [`shutdown`](Otlp::shutdown), then exit: before, the last calls have not ended.
+//! Drain the servers, then [`shutdown`](Otlp::shutdown), then exit: before, the last calls have not ended. Where our own
+//! servers serve, `otlp.shutdown_after(&drain, Duration::from_secs(5))` (feature `server`) says it once, ahead.
 //!
 //! # Cancellation
 //! A flush that is dropped is done nevertheless, and a shutdown too. Any number may shut down, at once or later: all of them

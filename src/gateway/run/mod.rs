@@ -1,31 +1,31 @@
 //! The gateway as a program: listeners, the admin port, the watched file, signals.
 
+mod reload;
+mod signals;
+
 use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
 use tower_chassis_core::{
-    Events, Live, RescueLayer,
-    config::{DEBOUNCE, Faults, FileWatch, Format, LoadError, Loader, Source, watch_file},
+    Live, RescueLayer,
+    config::{DEBOUNCE, Faults, Format, LoadError, Loader, Source, watch_file},
     server::{Address, Drain, Drained, Server, ServerConfig, ServerPolicy},
 };
-use tower_chassis_observe::{
-    ObserveLayer,
-    access_log::{AccessLogLayer, Format as LogFormat},
-    metrics::ServerMetricsLayer,
-    prometheus::Prometheus,
-    trace::TraceLayer,
-};
+#[cfg(feature = "profile")]
+use tower_chassis_observe::profile::Guard;
 use tower_chassis_router::{BuildErrors, RouteService, Router};
 use tower_layer::Layer;
 
+#[cfg(feature = "profile")]
+use super::plan::ProfilerPlan;
 use super::{
     Gateway, demo,
-    model::{AccessFormat, Model},
+    model::Model,
+    observe::{ReadAllocator, Telemetry},
     plan::Plan,
 };
 use crate::admin::Admin;
-
-/// Told the filter of the log at the start and whenever the file changes it.
-pub type OnLevel = Arc<dyn Fn(&str) + Send + Sync>;
+use reload::{Reload, reload};
+use signals::{Signals, drain_on};
 
 /// What the command line says.
 #[derive(Clone, Default)]
@@ -37,8 +37,10 @@ pub struct Options {
     pub listen: Option<String>,
     /// Overrides `admin.listen`.
     pub admin: Option<String>,
-    /// Sets the filter of the log to `log.level`.
-    pub on_level: Option<OnLevel>,
+    /// Sets up the log of the process as the file says. Off, `tracing` is the caller's business; the default.
+    pub log: bool,
+    /// Reads what the allocator of the process counts, for its metrics.
+    pub allocator: Option<ReadAllocator>,
 }
 
 impl fmt::Debug for Options {
@@ -96,12 +98,6 @@ impl From<io::Error> for RunError {
 }
 
 impl Options {
-    fn set_level(&self, model: &Model) {
-        if let Some(on_level) = &self.on_level {
-            on_level(&model.log.level);
-        }
-    }
-
     /// File (or `demo`'s text), then environment, then flags.
     fn loader(&self, demo: Option<&str>) -> Loader {
         let mut loader = Loader::new();
@@ -174,25 +170,26 @@ pub async fn run(options: Options, say: impl Fn(&str)) -> Result<Ended, RunError
         .map(|path| watch_file(path, DEBOUNCE));
     let tree = loader.load()?;
 
-    let prometheus = Arc::new(Prometheus::new());
-    let recorder = prometheus.recorder();
-    let events = Events::new();
-    tower_chassis_core::events::log(&events);
-    tower_chassis_observe::events::record(&events, Arc::clone(&recorder));
-
-    let gateway = Gateway::with_recorder(events.clone(), Arc::clone(&recorder));
+    let drain = Drain::new();
+    let plan = Plan::of(&tree).map_err(LoadError::Faults)?;
+    let telemetry = Arc::new(Telemetry::start(
+        &plan.observe,
+        plan.model.log.access.query,
+        options.log,
+        options.allocator,
+        &drain,
+    )?);
+    let events = telemetry.events();
+    let (trace, metrics) = telemetry.client();
+    let gateway = Gateway::with_observers(events.clone(), trace, metrics);
     let model = gateway.apply(&tree).map_err(LoadError::Faults)?;
-    options.set_level(&model);
-    let access = AccessLogLayer::new(format(model.log.access), log_line);
 
     let listen =
         |server: Server, addresses: &[String]| addresses.iter().fold(server, Server::listen);
-    let public = listen(Server::new(gateway.server_policy()), &model.gateway.listen)
-        .bind()
-        .await?;
-    let private = listen(Server::new(admin_policy()), &model.admin.listen)
-        .bind()
-        .await?;
+    let public = Server::new(gateway.server_policy()).events("gateway", events.clone());
+    let public = listen(public, &model.gateway.listen).bind().await?;
+    let private = Server::new(admin_policy()).events("admin", events.clone());
+    let private = listen(private, &model.admin.listen).bind().await?;
     for address in public.addresses() {
         say(&format!("gateway listening on {address}"));
     }
@@ -219,14 +216,25 @@ pub async fn run(options: Options, say: impl Fn(&str)) -> Result<Ended, RunError
         ));
     }
 
-    let drain = Drain::new();
-    let format = access.handle().format().clone();
-    let metrics = ServerMetricsLayer::new().recorder(Arc::clone(&recorder));
-    let observe = ObserveLayer::new((TraceLayer::new(), access, metrics));
-    let service = observe.layer(RescueLayer::new().layer(gateway.service()));
-    let admin = Admin::new(gateway.clone(), Arc::clone(&prometheus), drain.clone()).service();
-    let admin = admin.map_err(io::Error::other)?;
+    let service = telemetry
+        .server()
+        .layer(RescueLayer::new().layer(gateway.service()));
     let admin_drain = Drain::new();
+    let sampler = telemetry.sampler();
+    let admin = Admin::new(
+        gateway.clone(),
+        telemetry.prometheus().clone(),
+        drain.clone(),
+    )
+    .events(events, &admin_drain)
+    .before_metrics(move || sampler.take());
+    #[cfg(feature = "profile")]
+    let admin = match &plan.observe.profiler {
+        Some(ProfilerPlan::Loopback) => admin.profiler(Guard::loopback()),
+        Some(ProfilerPlan::Token(token)) => admin.profiler(Guard::token(token.expose())),
+        None => admin,
+    };
+    let admin = admin.service().map_err(io::Error::other)?;
     let admin = tokio::spawn(private.serve(admin, admin_drain.clone()));
 
     let reload = match watch {
@@ -234,8 +242,7 @@ pub async fn run(options: Options, say: impl Fn(&str)) -> Result<Ended, RunError
             watch,
             loader,
             gateway: gateway.clone(),
-            access: format,
-            options,
+            telemetry: Arc::clone(&telemetry),
             model,
         }))),
         Some(Err(error)) => {
@@ -244,7 +251,6 @@ pub async fn run(options: Options, say: impl Fn(&str)) -> Result<Ended, RunError
         }
         None => None,
     };
-    let upkeep = tokio::spawn(upkeep(prometheus, events));
     let signals = tokio::spawn(drain_on(signals, drain.clone()));
 
     let ended = match public.serve(service, drain).await {
@@ -256,10 +262,11 @@ pub async fn run(options: Options, say: impl Fn(&str)) -> Result<Ended, RunError
     admin_drain.hurry();
     let _ = tokio::time::timeout(Duration::from_secs(1), admin).await;
     tracing::debug!("admin drained");
-    for task in [Some(upkeep), Some(signals), reload].into_iter().flatten() {
+    for task in [Some(signals), reload].into_iter().flatten() {
         task.abort();
     }
     demo_drain.force();
+    telemetry.end().await;
     Ok(ended)
 }
 
@@ -291,120 +298,10 @@ pub async fn upstream(
     Ok(ended)
 }
 
-/// The access log goes where all logs go, one write a line.
-#[allow(clippy::print_stderr, reason = "the log of a program")]
-fn log_line(line: &str) {
-    eprint!("{line}");
-}
-
-fn format(access: AccessFormat) -> LogFormat {
-    match access {
-        AccessFormat::Text => LogFormat::Text,
-        AccessFormat::Json => LogFormat::Json,
-        AccessFormat::Off => LogFormat::Off,
-    }
-}
-
 fn admin_policy() -> Live<ServerPolicy> {
     let mut config = ServerConfig::default();
     config.max_connections = 256;
     config.drain_delay = Duration::ZERO;
     config.drain_limit = Duration::from_millis(500);
     Live::from(ServerPolicy::try_from(config).unwrap_or_default())
-}
-
-/// What a change of the file reaches.
-struct Reload {
-    watch: FileWatch,
-    loader: Loader,
-    gateway: Gateway,
-    access: Live<LogFormat>,
-    options: Options,
-    /// What the program started with.
-    model: Model,
-}
-
-/// Applies every change of the file. A fault is told, and the old configuration stays.
-async fn reload(mut this: Reload) {
-    loop {
-        this.watch.changed().await;
-        // Reading files and compiling expressions is no work for a runtime thread.
-        let applied = tokio::task::spawn_blocking({
-            let (loader, gateway) = (this.loader.clone(), this.gateway.clone());
-            let runtime = tokio::runtime::Handle::current();
-            move || {
-                let _entered = runtime.enter();
-                let tree = loader.load().inspect_err(|error| {
-                    if let LoadError::Faults(faults) = error {
-                        gateway.refuse(faults);
-                    }
-                })?;
-                gateway.apply(&tree).map_err(LoadError::Faults)
-            }
-        })
-        .await;
-        match applied {
-            Ok(Ok(model)) => {
-                let _ = this.access.set(format(model.log.access));
-                this.options.set_level(&model);
-                if (&model.gateway.listen, &model.admin.listen)
-                    != (&this.model.gateway.listen, &this.model.admin.listen)
-                {
-                    tracing::warn!("the addresses to listen on have changed: that needs a restart");
-                }
-            }
-            Ok(Err(error)) => tracing::error!("configuration refused, the old one stays:\n{error}"),
-            Err(error) => tracing::error!(%error, "configuration refused, the old one stays"),
-        }
-    }
-}
-
-async fn upkeep(prometheus: Arc<Prometheus>, events: Events) {
-    let mut tick = tokio::time::interval(Duration::from_secs(5));
-    loop {
-        tick.tick().await;
-        tower_chassis_observe::events::sample(&events, prometheus.recorder());
-        prometheus.run_upkeep();
-    }
-}
-
-/// The two signals that end a program, and which of them came.
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-#[derive(PartialEq, Eq)]
-enum Ending {
-    Terminate,
-    Interrupt,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) -> Ending {
-        tokio::select! {
-            _ = self.terminate.recv() => Ending::Terminate,
-            _ = self.interrupt.recv() => Ending::Interrupt,
-        }
-    }
-}
-
-async fn drain_on(mut signals: Signals, drain: Drain) {
-    let first = signals.next().await;
-    tracing::info!("draining");
-    drain.start();
-    if first == Ending::Interrupt {
-        drain.hurry();
-    }
-    signals.next().await;
-    tracing::warn!("forced: requests in flight are cut");
-    drain.force();
 }

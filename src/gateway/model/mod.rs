@@ -1,5 +1,7 @@
 //! The model of the gateway's file. Plain values; `plan.rs` checks them and names every fault.
 
+mod observe;
+
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::{
@@ -7,9 +9,12 @@ use serde::{
     de::{SeqAccess, Visitor},
 };
 use tower_chassis_core::{config::duration, server::ServerConfig};
+use tower_chassis_observe::{otlp::OtlpConfig, trace::TraceConfig};
 use tower_chassis_resilience::{
     balance::Algorithm, breaker::BreakerConfig, rate_limit::RateLimitConfig, retry::RetryConfig,
 };
+
+pub use self::observe::{AccessModel, AdminModel, LogModel, ProfilerModel, QueryModel, ReadyModel};
 
 /// The whole file.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -22,6 +27,11 @@ pub struct Model {
     pub admin: AdminModel,
     /// What is logged.
     pub log: LogModel,
+    /// Which traces are recorded.
+    pub trace: TraceConfig,
+    /// Where spans and metrics are sent. Default: nowhere. What OpenTelemetry's variables (`OTEL_…`) say wins. Read at the
+    /// start only.
+    pub otlp: Option<OtlpConfig>,
     /// Limits of the gateway's listeners.
     pub server: ServerConfig,
     /// The services, by name.
@@ -48,58 +58,6 @@ impl Default for GatewayModel {
     }
 }
 
-/// The admin listener.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct AdminModel {
-    /// `host:port` or `unix:/path`, one or a list. Default 127.0.0.1:9090. Read at the start only.
-    #[serde(deserialize_with = "one_or_many")]
-    pub listen: Vec<String>,
-}
-
-impl Default for AdminModel {
-    fn default() -> Self {
-        Self {
-            listen: vec!["127.0.0.1:9090".into()],
-        }
-    }
-}
-
-/// What is logged.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct LogModel {
-    /// The access log. Default text.
-    pub access: AccessFormat,
-    /// A filter as in `RUST_LOG`, which wins. Default `info`. Request spans are off unless it names them:
-    /// `info,tower_chassis::trace=info`.
-    pub level: String,
-}
-
-impl Default for LogModel {
-    fn default() -> Self {
-        Self {
-            access: AccessFormat::Text,
-            level: "info".into(),
-        }
-    }
-}
-
-/// The format of the access log.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum AccessFormat {
-    /// One line of text a request.
-    Text,
-    /// One JSON object a request.
-    Json,
-    /// None.
-    Off,
-}
-
 /// A service: its endpoints, and how it is called.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -122,6 +80,8 @@ pub struct ServiceModel {
     pub timeout: TimeoutModel,
     /// Which part of the service serves a call: the first rule that matches.
     pub traffic: Vec<RuleModel>,
+    /// Whether the gateway is ready where no endpoint of the service can be called. Default: yes.
+    pub ready: ReadyModel,
 }
 
 impl Default for ServiceModel {
@@ -135,6 +95,7 @@ impl Default for ServiceModel {
             retry: RetryConfig::default(),
             timeout: TimeoutModel::default(),
             traffic: Vec::new(),
+            ready: ReadyModel::Always,
         }
     }
 }
