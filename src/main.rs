@@ -14,7 +14,10 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tower_chassis::{
     gateway::{self, DemoUpstream, Ended, Options, RunError},
-    observe::log::{self, LogConfig},
+    observe::{
+        log::{self, LogConfig},
+        runtime::AllocatorStats,
+    },
     router::RouteDocs,
 };
 
@@ -115,6 +118,7 @@ fn main() -> ExitCode {
             let mut options = Options::default();
             (options.config, options.listen, options.admin) = (run.config, run.listen, run.admin);
             options.log = true;
+            options.allocator = Some(allocator);
             // A gateway does not end because nobody listens to what it says.
             serve(async { gateway::run(options, |line| drop(print(&format!("{line}\n")))).await })
         }
@@ -223,4 +227,20 @@ fn failed(error: &RunError) -> ExitCode {
         RunError::Config(error) => error.exit_code(),
         _ => 2,
     })
+}
+
+/// What jemalloc counts: some microseconds, and only when somebody asks.
+fn allocator() -> AllocatorStats {
+    use tikv_jemalloc_ctl::{epoch, stats};
+    let bytes = |read: Result<usize, _>| read.ok().and_then(|bytes| u64::try_from(bytes).ok());
+    // It counts anew only when it is told.
+    if epoch::advance().is_err() {
+        return AllocatorStats::default();
+    }
+    AllocatorStats {
+        allocated: bytes(stats::allocated::read()),
+        active: bytes(stats::active::read()),
+        resident: bytes(stats::resident::read()),
+        mapped: bytes(stats::mapped::read()),
+    }
 }

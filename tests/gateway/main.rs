@@ -22,6 +22,7 @@ mod edge;
 mod hostile;
 mod kill;
 mod load;
+mod observe;
 mod process;
 mod raw;
 mod reload;

@@ -163,10 +163,27 @@ impl Process {
             let unique = format!("{name}-{:08x}.{kind}", fastrand::u32(..));
             dir.path().join(unique)
         });
+        let to = File::create(&stderr).unwrap();
+        Self::start(name, args, env, [stdout, stderr], to.into())
+    }
+
+    /// The same, where somebody else has what it says on standard error.
+    pub(crate) fn spawn_with(dir: &Dir, name: &str, args: &[&str], stderr: Stdio) -> Self {
+        let files = ["stdout", "stderr"].map(|kind| dir.path().join(format!("{name}.{kind}")));
+        Self::start(name, args, &[], files, stderr)
+    }
+
+    fn start(
+        name: &str,
+        args: &[&str],
+        env: &[(&str, &str)],
+        [stdout, stderr]: [PathBuf; 2],
+        to: Stdio,
+    ) -> Self {
         let mut command = command(args, env);
         let child = command
             .stdout(File::create(&stdout).unwrap())
-            .stderr(File::create(&stderr).unwrap())
+            .stderr(to)
             .kill_on_drop(true)
             .spawn()
             .expect("the binary can be started");
