@@ -36,7 +36,7 @@
 //! | `time` | when it ended, UTC, RFC 3339 with milliseconds |
 //! | `client` | the address of the client, as the layers outside established it |
 //! | `method`, `path` | the query is left out, see [`Query`] and [`PathShown`] |
-//! | `route` | the template that matched |
+//! | `route` | the template that matched: of our router, else of [axum](#axum) |
 //! | `status`, `grpc` | of the response; of the trailers |
 //! | `duration_ms` | from the head of the request to the end of the body |
 //! | `bytes` | of the body that passed |
@@ -54,6 +54,22 @@
 //!
 //! What is not known is `-` in text and left out of JSON. What a client sent cannot break a line, begin another
 //! or reach a terminal: quotes, control characters, and those that turn the direction of text are escaped.
+//!
+//! # axum
+//! With the feature `axum` the template is axum's `MatchedPath` where our router says nothing. axum tells it to layers of
+//! `Router::layer` and `route_layer`, not to those around the whole of it, nor to what `nest_service` mounts:
+//!
+//! ```
+//! # #[cfg(feature = "axum")]
+//! # {
+//! use tower_chassis_observe::access_log::{AccessLogLayer, Format, stdout};
+//!
+//! let app = axum::Router::<()>::new()
+//!     .route("/users/{id}", axum::routing::get(async || "ann"))
+//!     .layer(AccessLogLayer::new(Format::Json, stdout()));
+//! # drop(app);
+//! # }
+//! ```
 //!
 //! # The level
 //! | [`Level`] | |
@@ -95,7 +111,8 @@
 //!
 //! # Cost
 //! No allocation: the line is written into a buffer of the thread, what it needs of the request is shared with
-//! it. (A query that is shown, a referer and the headers of a template are copied.) Two counts and 224 bytes a call. The sink runs on the task of the call, so it must not wait long. [`Output`](crate::output) is one that never
+//! it. (A query that is shown, a referer and the headers of a template are copied.) Two counts and 224 bytes a call (240 with the
+//! feature `axum`). The sink runs on the task of the call, so it must not wait long. [`Output`](crate::output) is one that never
 //! does. One of your own that hands lines to another thread is bounded, and says when it is full:
 //!
 //! ```
@@ -150,7 +167,10 @@ use self::{
     redact::Redact,
     ticket::{Extra, UNKNOWN},
 };
-use crate::tally::Tally;
+use crate::{
+    route::{Foreign, Route},
+    tally::Tally,
+};
 
 observer_layer! {
     /// Writes a line per request. See the [module](self).
@@ -390,8 +410,10 @@ impl<B> Start<Request<B>> for AccessLog {
             || format == Format::Template as u8
             || self.0.excerpts.load(Ordering::Relaxed) != Excerpt::Off as u8;
         let extra = needs_more.then(|| Extra::of(&self.0, format, request));
+        let foreign = Foreign::of(request.extensions());
         let invocation = request.invocation_mut();
-        let (route, client) = (invocation.route_slot(), invocation.client());
+        let route = Route::new(invocation.route_slot(), foreign);
+        let client = invocation.client();
         let request_id = invocation.request_id().cloned();
         let trace = invocation.trace();
         Some(AccessLogTicket {

@@ -10,12 +10,7 @@ use std::{
 
 use http::{HeaderName, HeaderValue, Method, Request, Version, header, uri::PathAndQuery};
 use tokio::time::Instant;
-use tower_chassis_core::{
-    Verdict,
-    invocation::{MatchedRoute, RouteSlot},
-    settle::Observe,
-    trace::TraceContext,
-};
+use tower_chassis_core::{Verdict, settle::Observe, trace::TraceContext};
 
 use super::{
     Format, Level, Query, State,
@@ -24,6 +19,7 @@ use super::{
     line::Line,
     policy::{DROPPED, SKIPPED, WRITTEN},
 };
+use crate::route::Route;
 
 /// What [`AccessLog`](super::AccessLog) holds for the length of a call.
 pub struct AccessLogTicket {
@@ -32,7 +28,7 @@ pub struct AccessLogTicket {
     pub(super) bytes: u64,
     /// Of the request's body, as it was announced; else [`UNKNOWN`].
     pub(super) announced: u64,
-    pub(super) route: RouteSlot,
+    pub(super) route: Route,
     pub(super) client: Option<std::net::IpAddr>,
     pub(super) request_id: Option<Arc<str>>,
     pub(super) trace: Option<TraceContext>,
@@ -109,7 +105,7 @@ impl Observe for AccessLogTicket {
         let format = self.state.now.load(Ordering::Relaxed);
         let slow = self.state.is_slow(duration);
         let level = Level::of(verdict, &self.method, slow);
-        let about = || self.route().unwrap_or_else(|| self.path());
+        let about = || self.route.template().unwrap_or_else(|| self.path());
         let told = if format == Format::Off as u8 || !self.state.wants(verdict, slow, level, about)
         {
             SKIPPED
@@ -125,10 +121,6 @@ impl Observe for AccessLogTicket {
 impl AccessLogTicket {
     fn path(&self) -> &str {
         self.path.as_ref().map_or("/", PathAndQuery::path)
-    }
-
-    fn route(&self) -> Option<&str> {
-        self.route.get().map(MatchedRoute::template)
     }
 
     /// Whether the sink took the line.
@@ -161,14 +153,14 @@ impl AccessLogTicket {
             shown: setup.path,
             redact: &setup.redact,
             project: setup.project.as_deref(),
-            route: self.route(),
+            route: self.route.template(),
             verdict,
             level,
             slow,
             duration,
             bytes: self.bytes,
             request_bytes: match self.announced {
-                UNKNOWN => self.route.received_bytes(),
+                UNKNOWN => self.route.slot().received_bytes(),
                 announced => announced,
             },
             request_id: self.request_id.as_deref(),
@@ -177,7 +169,7 @@ impl AccessLogTicket {
             referer: extra
                 .and_then(|extra| extra.referer.as_ref())
                 .map(HeaderValue::as_bytes),
-            user: self.route.principal().map(|user| &**user),
+            user: self.route.slot().principal().map(|user| &**user),
             headers: extra.map_or(&[], |extra| &extra.headers),
             excerpts: excerpts.as_ref(),
         };
@@ -212,6 +204,7 @@ mod tests {
     /// It is moved with the call: who makes it larger says so on the page.
     #[test]
     fn a_ticket_stays_small() {
-        assert_eq!(size_of::<Option<AccessLogTicket>>(), 224);
+        let axum = if cfg!(feature = "axum") { 16 } else { 0 };
+        assert_eq!(size_of::<Option<AccessLogTicket>>(), 224 + axum);
     }
 }

@@ -40,7 +40,7 @@
 //! | `time` | when the call was over, UTC, RFC 3339 with milliseconds |
 //! | `principal` | who it came from: what the authentication inside [said](tower_chassis_core::Invocation::set_principal), else what [`AuditLayer::principal`] finds |
 //! | `client` | the address of the client |
-//! | `method`, `route` | the template that matched |
+//! | `method`, `route` | the template that matched: of our router, else [axum's](crate::access_log#axum) |
 //! | `path` | only where the policy says so; never the query |
 //! | `class`, `status`, `grpc` | the verdict, at the end of the body |
 //! | `duration_ms`, `received`, `sent` | to the end of the body; bytes of the two bodies |

@@ -12,13 +12,17 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, head
 use tokio::time::Instant;
 use tower_chassis_core::{
     Carrier, Live, Verdict,
-    invocation::{MatchedRoute, RouteSlot},
+    invocation::MatchedRoute,
     live::Invalid,
     trace::{SpanId, TraceId},
 };
 
 use super::{AuditConfig, AuditPolicy, AuditRecord, AuditSink, record::shown};
-use crate::{access_log::redact::Redact, tally::Tally};
+use crate::{
+    access_log::redact::Redact,
+    route::{Foreign, Route},
+    tally::Tally,
+};
 
 const RECORDED: usize = 0;
 const LOST: usize = 1;
@@ -110,7 +114,7 @@ pub(super) struct Kept {
     sent: u64,
     /// What the request said of its body.
     announced: u64,
-    route: RouteSlot,
+    route: Route,
     principal: Option<Arc<str>>,
     client: Option<std::net::IpAddr>,
     method: Method,
@@ -133,8 +137,10 @@ impl Kept {
         }
         let principal = state.setup.principal.as_ref();
         let principal = principal.and_then(|find| find(request.headers(), request.extensions()));
+        let foreign = Foreign::of(request.extensions());
         let invocation = request.invocation_mut();
-        let (route, client) = (invocation.route_slot(), invocation.client());
+        let route = Route::new(invocation.route_slot(), foreign);
+        let client = invocation.client();
         let request_id = invocation.request_id().cloned();
         let trace = invocation
             .trace()
@@ -179,25 +185,29 @@ impl Kept {
         now: Instant,
         put: impl FnOnce(AuditRecord) -> bool,
     ) {
-        let template = self.route.get().map(MatchedRoute::template);
+        let template = self.route.template();
         if !self.policy.wants(&self.method, template, verdict.class()) {
             self.state.skipped();
             return;
         }
-        let received = match self.route.received_bytes() {
+        let slot = self.route.slot();
+        let received = match slot.received_bytes() {
             0 => self.announced,
             received => received,
         };
         let state = Arc::clone(&self.state);
         // What was found further in was proved there.
-        let principal = self.route.principal().cloned().or(self.principal);
+        let principal = slot.principal().cloned().or(self.principal);
         let record = AuditRecord {
             time: (state.setup.clock)(),
             duration: now.saturating_duration_since(self.start),
             principal,
             client: self.client,
             method: self.method,
-            route: self.route.get().and_then(MatchedRoute::shared_template),
+            route: match slot.get() {
+                Some(route) => MatchedRoute::shared_template(route),
+                None => self.route.foreign().map(Arc::from),
+            },
             path: self.path,
             verdict,
             received,

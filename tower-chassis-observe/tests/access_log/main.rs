@@ -2,6 +2,8 @@
 #![allow(clippy::panic_in_result_fn, clippy::unwrap_used, reason = "a test")]
 
 mod audit;
+#[cfg(feature = "axum")]
+mod axum;
 mod endings;
 mod excerpts;
 mod formats;
