@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use pin_project_lite::pin_project;
@@ -50,6 +50,10 @@ where
             self.shared.offer_switch();
         }
         let grpc = is_grpc(request.headers());
+        let content = Content {
+            http2: request.version() == Version::HTTP_2,
+            head: *request.method() == Method::HEAD,
+        };
         let state = match self.refuse(&request) {
             Some(status) => State::Refused {
                 answer: Some(status),
@@ -66,6 +70,7 @@ where
             state,
             in_flight: Some(in_flight),
             grpc,
+            content,
         }
     }
 }
@@ -141,6 +146,7 @@ pin_project! {
         state: State<S, S::Future>,
         in_flight: Option<InFlight>,
         grpc: bool,
+        content: Content,
     }
 }
 
@@ -157,6 +163,7 @@ impl<S, B> Future for CallFuture<S>
 where
     S: Service<Request<Body>, Response = Response<B>>,
     S::Error: Into<BoxError>,
+    B: http_body::Body,
 {
     type Output = Result<Response<Answer<B>>, BoxError>;
 
@@ -183,10 +190,8 @@ where
                         {
                             in_flight.switched(tickets);
                         }
-                        return Poll::Ready(Ok(response.map(|body| Answer {
-                            repr: Repr::Theirs { body },
-                            in_flight,
-                        })));
+                        let response = response.map(|body| Repr::Theirs { body });
+                        return Poll::Ready(Ok(this.content.answer(response, in_flight)));
                     }
                     // hyper would close the connection without a word.
                     Err(error) => break rescue::answer(&*error.into(), *this.grpc),
@@ -198,10 +203,48 @@ where
             }
         };
         let in_flight = this.in_flight.take();
-        Poll::Ready(Ok(made.map(|bytes| Answer {
-            repr: Repr::Ours { bytes },
+        let made = made.map(|bytes| Repr::Ours { bytes });
+        Poll::Ready(Ok(this.content.answer(made, in_flight)))
+    }
+}
+
+/// Which answers have no content, whatever body they have (RFC 9110, 6.4.1). hyper sees to that for HTTP/1 alone.
+#[derive(Clone, Copy)]
+struct Content {
+    http2: bool,
+    /// The request is a `HEAD`.
+    head: bool,
+}
+
+impl Content {
+    fn answer<B>(
+        self,
+        mut response: Response<Repr<B>>,
+        in_flight: Option<InFlight>,
+    ) -> Response<Answer<B>>
+    where
+        B: http_body::Body,
+    {
+        let without = matches!(
+            response.status(),
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        );
+        let bare = self.http2 && (self.head || without);
+        // A `HEAD` tells how long the body would have been.
+        if let Some(length @ 1..) = response.body().size_hint().exact()
+            && bare
+            && !without
+        {
+            let headers = response.headers_mut();
+            headers
+                .entry(header::CONTENT_LENGTH)
+                .or_insert(length.into());
+        }
+        response.map(|repr| Answer {
+            repr,
             in_flight,
-        })))
+            bare,
+        })
     }
 }
 
@@ -211,6 +254,8 @@ pin_project! {
         #[pin]
         repr: Repr<B>,
         in_flight: Option<InFlight>,
+        // Nothing of it is sent.
+        bare: bool,
     }
 }
 
@@ -235,6 +280,9 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.project();
+        if *this.bare {
+            return Poll::Ready(None);
+        }
         if let Some(in_flight) = this.in_flight {
             in_flight.asked();
         }
@@ -252,16 +300,26 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.repr {
-            Repr::Theirs { body } => body.is_end_stream(),
-            Repr::Ours { bytes } => bytes.is_empty(),
-        }
+        self.bare
+            || match &self.repr {
+                Repr::Theirs { body } => body.is_end_stream(),
+                Repr::Ours { bytes } => bytes.is_empty(),
+            }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.repr {
-            Repr::Theirs { body } => body.size_hint(),
-            Repr::Ours { bytes } => SizeHint::with_exact(bytes.len() as u64),
+        if self.bare {
+            return SizeHint::with_exact(0);
+        }
+        self.repr.size_hint()
+    }
+}
+
+impl<B: http_body::Body> Repr<B> {
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Theirs { body } => body.size_hint(),
+            Self::Ours { bytes } => SizeHint::with_exact(bytes.len() as u64),
         }
     }
 }

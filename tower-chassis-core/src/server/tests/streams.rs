@@ -233,3 +233,47 @@ async fn a_switch_on_a_stream_of_http2_holds_nothing() {
     let response = connection.send_request(request.unwrap()).await.unwrap();
     assert_eq!(response.status(), 200);
 }
+
+/// hyper would send on a stream whatever body the answer has.
+#[cfg(feature = "client")]
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_http2_has_no_content_where_there_must_be_none() {
+    let service = service_fn(async |request: Request<Body>| {
+        let status = request.uri().path()[1..].parse::<u16>()?;
+        let answer = Response::builder().status(status);
+        Ok::<_, BoxError>(answer.body(Body::from("hello"))?)
+    });
+    let (mut connection, driver) = hyper::client::conn::http2::handshake(
+        hyper_util::rt::TokioExecutor::new(),
+        hyper_util::rt::TokioIo::new(serve(service, 4096)),
+    )
+    .await
+    .unwrap();
+    tokio::spawn(driver);
+    for (method, status, length, content) in [
+        ("GET", 200, Some("5"), "hello"),
+        ("HEAD", 200, Some("5"), ""),
+        ("HEAD", 404, Some("5"), ""),
+        // What it refuses by itself.
+        ("HEAD", 1000, None, ""),
+        ("GET", 204, None, ""),
+        ("GET", 304, None, ""),
+        ("HEAD", 304, None, ""),
+    ] {
+        let request = Request::builder().method(method);
+        let request = request
+            .uri(format!("http://a/{status}"))
+            .body(Body::empty());
+        let answer = connection.send_request(request.unwrap()).await.unwrap();
+        if length.is_some() {
+            let told = answer.headers().get("content-length");
+            assert_eq!(
+                told.and_then(|told| told.to_str().ok()),
+                length,
+                "{method} {status}"
+            );
+        }
+        let body = timeout(HOUR, answer.into_body().collect()).await.unwrap();
+        assert_eq!(body.unwrap().to_bytes(), content, "{method} {status}");
+    }
+}
