@@ -98,6 +98,10 @@ impl About {
             }
         };
         self.of(request, SpanKind::Client, host, "");
+        // What every request says from the beginning, also one that is sent as HTTP/2.
+        if request.version() == Version::HTTP_11 {
+            self.version = None;
+        }
         let attempt = invocation.map_or(1, Invocation::attempt);
         self.resent = attempt.saturating_sub(1);
         self.client = None;

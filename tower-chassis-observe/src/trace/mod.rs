@@ -75,7 +75,7 @@
 //! | `url.scheme`, `url.path`, `url.full` (a client's) | no query, no password: they hold secrets |
 //! | `server.address`, `server.port` | from the URI, else `Host`; a client without either: its service |
 //! | `client.address` | of a server's: the peer, or what a layer that trusts its proxies found |
-//! | `user_agent.original`, `network.protocol.version` | |
+//! | `user_agent.original`, `network.protocol.version` | the version of a client's only where its request asks for another than 1.1: the connection decides |
 //! | `rpc.system.name`, `rpc.method`, `rpc.response.status_code` | a gRPC call has these instead of `http.…` and `url.…` |
 //! | `error.type` | as in [`metrics`](crate::metrics#telemetry) |
 //!
