@@ -74,6 +74,15 @@ impl Case {
         (self.run)();
     }
 
+    /// Makes calls that a profiler takes no notice of: the first ones make what the others find.
+    #[inline(never)]
+    pub fn warm(&mut self) {
+        // Twice: the same code as that of `batch` would become one function with it.
+        for _ in 0..2 {
+            (self.run)();
+        }
+    }
+
     /// Runs for about `time`; nanoseconds and allocations of a call. The time is that of the median batch: one that
     /// lost its core to somebody else says nothing.
     fn round(&mut self, time: Duration) {
@@ -87,6 +96,13 @@ impl Case {
         self.nanos.push(median(&batches));
         self.allocations = allocated as f64 / (batches.len() * BATCH) as f64;
     }
+}
+
+/// How often `calls` calls allocate, or a few more, after the first ones.
+#[must_use]
+pub fn allocated(case: &mut Case, calls: usize) -> u64 {
+    case.warm();
+    (0..calls.div_ceil(BATCH)).map(|_| (case.run)().1).sum()
 }
 
 /// Readies a service and calls it once.

@@ -1,6 +1,7 @@
 //! What the binaries share: counting, timing, and processes that are pinned and end with their owner.
 
 pub mod bench;
+pub mod callgrind;
 pub mod counting;
 pub mod process;
 pub mod table;

@@ -16,7 +16,7 @@ mod chi;
 use std::{env, time::Duration};
 
 use tower_chassis_peers::{
-    bench, counting::Counting, median, option, process::pin_self, table, tables::TABLES,
+    bench, callgrind, counting::Counting, median, option, process::pin_self, table, tables::TABLES,
 };
 
 use crate::chi::Chi;
@@ -33,26 +33,6 @@ const BARS: &[(&str, &str, &str, f64)] = &[
     ("D2", "async fn", "chi", 0.40),
     ("D3", "two Strings", "axum, two Strings", 0.30),
 ];
-
-/// Instructions of a call of one case.
-fn instructions(table: &str, name: &str) -> f64 {
-    const BATCHES: usize = 20;
-    let output = std::process::Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .args([
-            "--collect-atstart=no",
-            "--toggle-collect=*bench::Case::batch*",
-        ])
-        .arg(env::current_exe().unwrap())
-        .args(["--only", name, "--table", table])
-        .args(["--batches", &BATCHES.to_string()])
-        .output()
-        .expect("--instructions no, or valgrind");
-    let text = String::from_utf8_lossy(&output.stderr);
-    let count = text.split_once("Collected : ");
-    let count = count.and_then(|(_, rest)| rest.split_whitespace().next()?.parse::<f64>().ok());
-    count.unwrap_or_else(|| panic!("{text}")) / (BATCHES * bench::BATCH) as f64
-}
 
 fn main() {
     if env::args().any(|arg| arg == "--help") {
@@ -86,7 +66,7 @@ fn main() {
             .iter()
             .map(|case| {
                 if with_instructions {
-                    instructions(name, case.name())
+                    callgrind::of_a_call(&["--only", case.name(), "--table", name])
                 } else {
                     0.0
                 }

@@ -28,7 +28,7 @@ mod stacks;
 
 use std::{env, time::Duration};
 
-use tower_chassis_peers::{bench, counting::Counting, option, process::pin_self, table};
+use tower_chassis_peers::{bench, callgrind, counting::Counting, option, process::pin_self, table};
 
 use crate::{
     cases::{BARS, GROUPS},
@@ -40,26 +40,6 @@ static ALLOCATOR: Counting = Counting;
 
 const HELP: &str =
     "five [--rounds 15] [--millis 6] [--instructions yes|no] [--only CASE --batches 4]";
-
-/// Instructions of a call of one case, the making of its request among them.
-fn instructions(group: usize, name: &str) -> f64 {
-    const BATCHES: usize = 20;
-    let output = std::process::Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .args([
-            "--collect-atstart=no",
-            "--toggle-collect=*bench::Case::batch*",
-        ])
-        .arg(env::current_exe().unwrap())
-        .args(["--only", name, "--group", &group.to_string()])
-        .args(["--batches", &BATCHES.to_string()])
-        .output()
-        .expect("--instructions no, or valgrind");
-    let text = String::from_utf8_lossy(&output.stderr);
-    let count = text.split_once("Collected : ");
-    let count = count.and_then(|(_, rest)| rest.split_whitespace().next()?.parse::<f64>().ok());
-    count.unwrap_or_else(|| panic!("{text}")) / (BATCHES * bench::BATCH) as f64
-}
 
 fn main() {
     if env::args().any(|arg| arg == "--help") {
@@ -95,7 +75,8 @@ fn main() {
             .iter()
             .map(|case| {
                 if with_instructions {
-                    instructions(group, case.name())
+                    let group = group.to_string();
+                    callgrind::of_a_call(&["--only", case.name(), "--group", &group])
                 } else {
                     0.0
                 }

@@ -1,13 +1,11 @@
 //! Lookups, timed in turn.
 
 use std::{
-    env,
     hint::black_box,
-    process::Command,
     time::{Duration, Instant},
 };
 
-use tower_chassis_peers::median;
+use tower_chassis_peers::{callgrind, median};
 
 use crate::{
     alive::{allocations, bytes},
@@ -105,24 +103,10 @@ pub fn ratio(case: &Case, base: &Case) -> f64 {
 /// Instructions of a lookup: this program again, under callgrind.
 pub fn instructions(table: &str, subject: &str) -> f64 {
     let run = |batches: &str| {
-        let output = Command::new("valgrind")
-            .args([
-                "--tool=callgrind",
-                "--callgrind-out-file=/dev/null",
-                "--collect-atstart=no",
-            ])
-            .arg("--toggle-collect=*measure::Case::batch*")
-            .arg(env::current_exe().unwrap())
-            .args(["--only", table, "--subject", subject, "--batches", batches])
-            .output()
-            .expect("--instructions no, or valgrind");
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        let count = text.split_once("Collected : ");
-        let count = count.and_then(|(_, rest)| rest.split_whitespace().next()?.parse::<f64>().ok());
-        let lookups = String::from_utf8_lossy(&output.stdout)
-            .trim()
-            .parse::<f64>();
-        (count.unwrap_or_else(|| panic!("{text}")), lookups.unwrap())
+        let args = ["--only", table, "--subject", subject, "--batches", batches];
+        let counted = callgrind::inside("*measure::Case::batch*", &args);
+        let lookups = counted.output.trim().parse::<f64>();
+        (counted.instructions, lookups.unwrap())
     };
     let (one, three) = (run("1"), run("3"));
     (three.0 - one.0) / (three.1 - one.1)
