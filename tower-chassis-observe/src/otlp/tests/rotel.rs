@@ -1,5 +1,6 @@
 //! A collector that is not of our making: rotel, a wheel of PyPI with a binary in it, `rotel/rotel-agent`. It is taken from
-//! `CHASSIS_ROTEL`, or from the path; without one the test says that it was skipped.
+//! `CHASSIS_ROTEL`, or from the path; without one the test says that it was skipped, and fails where `CHASSIS_PEERS` is
+//! `required`.
 
 use std::{
     fs::File,
@@ -51,6 +52,9 @@ impl Rotel {
                 let _ = std::fs::remove_file(&output);
                 let named = std::env::var_os("CHASSIS_ROTEL").is_some();
                 assert!(!named, "CHASSIS_ROTEL does not start: {error}");
+                let required =
+                    std::env::var("CHASSIS_PEERS").is_ok_and(|peers| peers == "required");
+                assert!(!required, "no rotel-agent: CHASSIS_ROTEL is to be its path");
                 // Past the capture of the test runner.
                 let _ = std::io::stderr().write_all(
                     b"\nSKIPPED: no rotel-agent; it is in the wheel `rotel` 0.0.1a15 of PyPI, CHASSIS_ROTEL is its path\n",
