@@ -90,7 +90,7 @@ pub struct SignalConfig {
 pub struct OtlpConfig {
     /// Whether nothing is sent, and nothing kept. Default false.
     pub disabled: bool,
-    /// `http://host:port`, over HTTP with a path if there is one, to which `/v1/traces` and `/v1/metrics` are added. Default
+    /// `http://host:port`, `https://host:port` with the feature `otlp-tls`, over HTTP with a path if there is one, to which `/v1/traces` and `/v1/metrics` are added. Default
     /// `http://localhost:4317`, over HTTP `http://localhost:4318`.
     pub endpoint: Option<String>,
     /// gRPC or protobuf over HTTP. Default gRPC.

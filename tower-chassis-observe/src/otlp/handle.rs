@@ -166,8 +166,8 @@ pub struct Tally {
 pub struct Otlp(pub(super) Arc<Handle>);
 
 impl Otlp {
-    /// Sends over clients of its own: one connection each for gRPC and for HTTP. With `https` it needs the feature `tls`
-    /// of `tower-chassis-core`.
+    /// Sends over clients of its own: one connection each for gRPC and for HTTP. With `https` it needs the feature
+    /// `otlp-tls`.
     ///
     /// Nothing is sent before the [`Worker`] is spawned.
     pub fn new(policy: OtlpPolicy) -> (Self, Worker) {

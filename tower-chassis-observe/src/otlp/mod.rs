@@ -78,7 +78,9 @@
 //! `service.name`, `service.version`, a random `service.instance.id`, `telemetry.sdk.*`, and what `resource` says. Nothing
 //! is said of the host or the process by itself.
 //!
-//! `https` needs the feature `tls` of `tower-chassis-core`, or a client of one's own by [`Otlp::with_client`].
+//! `https` needs the feature `otlp-tls`, or a client of one's own by [`Otlp::with_client`]. It speaks TLS 1.3 and trusts
+//! whom the platform trusts; elsewhere than on macOS and Windows `SSL_CERT_FILE` names others, a CA of one's own.
+//! `OTEL_EXPORTER_OTLP_CERTIFICATE` and its like are not read.
 //!
 //! # Spans of the application
 //! [`Otlp::layer`] takes those that are made with `tracing`, [`Otlp::provider`] those of OpenTelemetry's own interface;

@@ -29,9 +29,11 @@ use opentelemetry_proto::tonic::{
     trace::v1::Span,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpListener,
     task::{JoinHandle, JoinSet},
 };
+use tokio_rustls::TlsAcceptor;
 use tonic::{Code, Status, service::Routes};
 use tower::ServiceExt;
 use tower_chassis_core::{Body, BoxError};
@@ -67,8 +69,12 @@ pub(super) struct Got {
     pub(super) requests: usize,
 }
 
+/// A connection, plain or not.
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+
 pub(super) struct Listening {
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     task: JoinHandle<()>,
 }
 
@@ -156,6 +162,16 @@ impl Collector {
     }
 
     pub(super) async fn listen(&self, protocol: Protocol, at: SocketAddr) -> Listening {
+        self.listen_with(None, protocol, at).await
+    }
+
+    /// The same over TLS, if there is a key.
+    pub(super) async fn listen_with(
+        &self,
+        tls: Option<TlsAcceptor>,
+        protocol: Protocol,
+        at: SocketAddr,
+    ) -> Listening {
         let listener = TcpListener::bind(at).await.unwrap();
         let address = listener.local_addr().unwrap();
         let collector = self.clone();
@@ -163,24 +179,36 @@ impl Collector {
             let mut connections = JoinSet::new();
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
-                let socket = TokioIo::new(socket);
-                let collector = collector.clone();
-                match protocol {
-                    Protocol::Grpc => {
-                        let service = TowerToHyperService::new(collector.routes());
-                        let server = http2::Builder::new(TokioExecutor::new());
-                        let served = server.serve_connection(socket, service);
-                        connections.spawn(async move { drop(served.await) });
+                let (collector, tls) = (collector.clone(), tls.clone());
+                connections.spawn(async move {
+                    let socket: Box<dyn Socket> = match tls {
+                        None => Box::new(socket),
+                        Some(tls) => match tls.accept(socket).await {
+                            Ok(socket) => {
+                                let spoken = socket.get_ref().1.alpn_protocol();
+                                assert!(protocol != Protocol::Grpc || spoken == Some(b"h2"));
+                                Box::new(socket)
+                            }
+                            Err(_) => return,
+                        },
+                    };
+                    let socket = TokioIo::new(socket);
+                    match protocol {
+                        Protocol::Grpc => {
+                            let service = TowerToHyperService::new(collector.routes());
+                            let server = http2::Builder::new(TokioExecutor::new());
+                            drop(server.serve_connection(socket, service).await);
+                        }
+                        Protocol::HttpProtobuf => {
+                            let service = service_fn(move |request| {
+                                let collector = collector.clone();
+                                async move { Ok::<_, Infallible>(collector.over_http(request).await) }
+                            });
+                            let server = http1::Builder::new();
+                            drop(server.serve_connection(socket, service).await);
+                        }
                     }
-                    Protocol::HttpProtobuf => {
-                        let service = service_fn(move |request| {
-                            let collector = collector.clone();
-                            async move { Ok::<_, Infallible>(collector.over_http(request).await) }
-                        });
-                        let served = http1::Builder::new().serve_connection(socket, service);
-                        connections.spawn(async move { drop(served.await) });
-                    }
-                }
+                });
             }
         });
         Listening { address, task }

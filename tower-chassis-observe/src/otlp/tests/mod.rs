@@ -6,6 +6,8 @@ mod hostile;
 mod losses;
 mod rotel;
 mod sockets;
+#[cfg(feature = "otlp-tls")]
+mod tls;
 
 use std::{
     sync::Arc,
