@@ -142,6 +142,7 @@ fn a_writer_that_blocks_blocks_nobody_and_what_is_lost_is_counted() {
     );
     assert!(!handle.flush_blocking(Duration::from_millis(20)));
     gated.open();
+    assert!(handle.flush_blocking(Duration::MAX));
     assert!(handle.flush_blocking(LONG));
     assert_eq!(
         (handle.written(), handle.lost(), handle.waiting()),
