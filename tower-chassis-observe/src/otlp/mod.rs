@@ -74,7 +74,8 @@
 //! `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` and `…_METRICS_DEFAULT_HISTOGRAM_AGGREGATION` may say what there is,
 //! `cumulative` and `explicit_bucket_histogram`; another value is an error, since its metrics would be read wrongly.
 //! `OTEL_BSP_EXPORT_TIMEOUT` and `OTEL_METRIC_EXPORT_TIMEOUT` make the timeout of their signal shorter. The sampler is that
-//! of [`TraceLayer`](crate::trace::TraceLayer): `OTEL_TRACES_SAMPLER` is not read. With everything goes the resource:
+//! of [`TraceLayer`](crate::trace::TraceLayer): [`TraceConfig::read_env`](crate::trace::TraceConfig::read_env) reads
+//! `OTEL_TRACES_SAMPLER`. With everything goes the resource:
 //! `service.name`, `service.version`, a random `service.instance.id`, `telemetry.sdk.*`, and what `resource` says. Nothing
 //! is said of the host or the process by itself.
 //!
@@ -87,7 +88,9 @@
 //! [`Otlp::install`] makes it the global one. They are under the span of the call that is being polled, whatever the filter
 //! of the subscriber says of that one, and as sampled as it. That needs one and the same version of `opentelemetry` (0.33)
 //! and of `tracing-opentelemetry` (0.34) in an application: another one compiles and sends nothing. [`Otlp::check`] finds
-//! that.
+//! that. A layer of traces that was told [`expects_export`](crate::trace::TraceLayer::expects_export) warns where nobody takes
+//! its spans at all: `TraceLayer::new().expects_export()` in every service, and
+//! `TraceLayer::new().sink(otlp.spans()).expects_export()` in those that send.
 //!
 //! # Events and metrics
 //! [`Otlp::span_tally`] and [`Otlp::metric_tally`] count to the one what was sent and lost; [`Otlp::record`] puts the losses

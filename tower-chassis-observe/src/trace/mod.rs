@@ -144,6 +144,7 @@ mod b3;
 mod baggage;
 mod client;
 mod current;
+mod env;
 mod policy;
 mod propagation;
 mod sampler;
