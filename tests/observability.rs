@@ -1,8 +1,8 @@
 //! The dashboards and alerts of `examples/observability`, by a real Prometheus that scrapes the demo beside them: no panel is
 //! empty while things go wrong, each alert fires then, and none fires while all is well.
 //!
-//! `CHASSIS_LONG=1` looks at each for a minute, `CHASSIS_PEERS=required` turns a missing `prometheus` from a remark into a
-//! failure.
+//! `CHASSIS_LONG=1` looks at each for a minute, `CHASSIS_PEERS=required` turns a missing `prometheus` or `promtool` from a
+//! remark into a failure.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
@@ -12,7 +12,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -44,6 +44,10 @@ fn has(program: &str) -> bool {
     false
 }
 
+fn is_long() -> bool {
+    env::var("CHASSIS_LONG").is_ok()
+}
+
 /// A program that ends with its test.
 struct Running(Child);
 
@@ -59,7 +63,10 @@ fn demo(weather: &str) -> (Running, String) {
     let mut path = env::current_exe().unwrap();
     path.pop();
     path.pop();
-    let mut child = Command::new(path.join("examples/observability"))
+    // Of so many open files it can leak nearly all.
+    let mut child = Command::new("sh")
+        .args(["-c", "ulimit -n 4096; exec \"$0\" \"$@\""])
+        .arg(path.join("examples/observability"))
         .args(["127.0.0.1:0", weather])
         .stdout(Stdio::piped())
         .spawn()
@@ -105,6 +112,39 @@ mod tempdir {
             let _ = fs::remove_dir_all(&self.0);
         }
     }
+}
+
+/// What is served there.
+async fn fetch(address: &str, path: &str) -> Result<bytes::Bytes, Box<dyn std::error::Error>> {
+    let stream = tokio::net::TcpStream::connect(address).await?;
+    let (mut client, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let request = http::Request::get(path)
+        .header("host", address)
+        .body(Empty::<bytes::Bytes>::new())?;
+    let answer = client.send_request(request).await?;
+    Ok(answer.into_body().collect().await?.to_bytes())
+}
+
+/// Nothing to say of a whole page.
+async fn check_metrics(address: &str) {
+    if !has("promtool") {
+        return;
+    }
+    let page = fetch(address, "/metrics").await.unwrap();
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    promtool.stdin.take().unwrap().write_all(&page).unwrap();
+    let told = promtool.wait_with_output().unwrap();
+    let text = [told.stdout, told.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    assert!(told.status.success() && text.is_empty(), "{text}");
 }
 
 impl Prometheus {
@@ -160,15 +200,7 @@ impl Prometheus {
     }
 
     async fn try_ask(&self, path: &str) -> Result<Value, Box<dyn std::error::Error>> {
-        let stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await?;
-        let (mut client, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        let request = http::Request::get(path)
-            .header("host", "prometheus")
-            .body(Empty::<bytes::Bytes>::new())?;
-        let answer = client.send_request(request).await?;
-        let body = answer.into_body().collect().await?.to_bytes();
+        let body = fetch(&format!("127.0.0.1:{}", self.port), path).await?;
         let value: Value = serde_json::from_slice(&body)?;
         match value["status"].as_str() {
             Some("success") => Ok(value["data"].clone()),
@@ -187,6 +219,32 @@ impl Prometheus {
             .collect();
         let data = self.ask(&format!("/api/v1/query?query={escaped}")).await;
         data["result"].as_array().unwrap().clone()
+    }
+
+    /// Looks until each alert has fired and each panel has shown something; says which did not in time.
+    async fn look(&self) -> (BTreeSet<String>, BTreeMap<String, Vec<String>>) {
+        let begun = Instant::now();
+        let (mut silent, mut empty) = (rules(), expressions());
+        while !(silent.is_empty() && empty.is_empty()) && begun.elapsed() < PATIENCE {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let firing = self.firing().await;
+            silent.retain(|rule| !firing.contains(rule));
+            for (title, expressions) in std::mem::take(&mut empty) {
+                let mut left = Vec::new();
+                for expression in expressions {
+                    let asked = expression
+                        .replace("$__rate_interval", WINDOW)
+                        .replace("$job", ".*");
+                    if self.query(&asked).await.is_empty() {
+                        left.push(expression);
+                    }
+                }
+                if !left.is_empty() {
+                    empty.insert(title, left);
+                }
+            }
+        }
+        (silent, empty)
     }
 
     /// The names of the alerts that fire.
@@ -237,32 +295,21 @@ async fn in_a_storm_every_panel_shows_something_and_every_alert_fires() {
     }
     let (_demo, address) = demo("storm");
     let dead = format!("127.0.0.1:{}", free_port());
-    let prometheus = Prometheus::start("storm", &[address, dead]);
+    let prometheus = Prometheus::start("storm", &[address.clone(), dead]);
 
     let begun = Instant::now();
-    let mut silent = rules();
-    let mut empty = expressions();
-    while !(silent.is_empty() && empty.is_empty()) && begun.elapsed() < PATIENCE {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let firing = prometheus.firing().await;
-        silent.retain(|rule| !firing.contains(rule));
-        for (title, expressions) in std::mem::take(&mut empty) {
-            let mut left = Vec::new();
-            for expression in expressions {
-                let asked = expression
-                    .replace("$__rate_interval", WINDOW)
-                    .replace("$job", ".*");
-                if prometheus.query(&asked).await.is_empty() {
-                    left.push(expression);
-                }
-            }
-            if !left.is_empty() {
-                empty.insert(title, left);
-            }
-        }
-    }
+    let (silent, empty) = prometheus.look().await;
     assert!(empty.is_empty(), "these show nothing: {empty:#?}");
     assert!(silent.is_empty(), "these do not fire: {silent:?}");
+    eprintln!("all fires and shows after {:?}", begun.elapsed());
+    if is_long() {
+        tokio::time::sleep_until(begun + Duration::from_secs(60)).await;
+        let (silent, empty) = prometheus.look().await;
+        assert!(empty.is_empty(), "these show nothing more: {empty:#?}");
+        assert!(silent.is_empty(), "these fire no more: {silent:?}");
+        eprintln!("and again after {:?}", begun.elapsed());
+    }
+    check_metrics(&address).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -270,9 +317,8 @@ async fn while_all_is_well_no_alert_fires() {
     if !has("prometheus") {
         return;
     }
-    let long = env::var("CHASSIS_LONG").is_ok();
     let (_demo, address) = demo("calm");
-    let prometheus = Prometheus::start("calm", &[address]);
+    let prometheus = Prometheus::start("calm", std::slice::from_ref(&address));
     let served = "sum(http_server_request_duration_seconds_count)";
     let count = async || {
         let found = prometheus.query(served).await;
@@ -284,7 +330,7 @@ async fn while_all_is_well_no_alert_fires() {
         assert!(begun.elapsed() < PATIENCE, "nothing is scraped");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    let until = Instant::now() + Duration::from_secs(if long { 60 } else { 15 });
+    let until = Instant::now() + Duration::from_secs(if is_long() { 60 } else { 15 });
     while Instant::now() < until {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let firing = prometheus.firing().await;
@@ -295,6 +341,7 @@ async fn while_all_is_well_no_alert_fires() {
     let groups = known["groups"].as_array().unwrap();
     let known = groups[0]["rules"].as_array().unwrap().len();
     assert_eq!(known, rules().len());
+    check_metrics(&address).await;
 }
 
 #[test]
@@ -302,41 +349,109 @@ fn promtool_finds_nothing() {
     if !has("promtool") {
         return;
     }
-    for (kind, file) in [("config", "prometheus.yml"), ("rules", "alerts.yml")] {
-        let path = folder().join(file);
+    for (verb, kind, file) in [
+        ("check", "config", "prometheus.yml"),
+        ("check", "rules", "alerts.yml"),
+        ("test", "rules", "alerts_test.yml"),
+    ] {
         let told = Command::new("promtool")
-            .args(["check", kind])
-            .arg(path)
+            .args([verb, kind, file])
+            .current_dir(folder())
             .output()
             .unwrap();
-        let text = String::from_utf8_lossy(&told.stderr).into_owned();
+        let text = [told.stdout, told.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
         assert!(told.status.success(), "{file}: {text}");
     }
 }
 
-/// No panel and no rule asks for what nobody measures.
+/// The tests of the rules are of all rules.
 #[test]
-fn only_what_is_described_is_asked_for() {
-    let table = fs::read_to_string(folder().join("../../tower-chassis-observe/src/events/mod.rs"));
-    let metrics =
-        fs::read_to_string(folder().join("../../tower-chassis-observe/src/metrics/mod.rs"));
-    let known = format!("{}{}", table.unwrap(), metrics.unwrap());
+fn every_alert_has_a_test() {
+    let text = fs::read_to_string(folder().join("alerts_test.yml")).unwrap();
+    for rule in rules() {
+        assert!(text.contains(&format!("alertname: {rule}\n")), "{rule}");
+    }
+}
+
+/// What the pages of `observe` describe, by the names that Prometheus sees.
+fn described() -> BTreeSet<String> {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tower-chassis-observe/src");
+    let row = Regex::new(r"(?m)^//! \| (`[^|]*`[^|]*)\|(?: `([a-z_]+)`)?").unwrap();
+    let name = Regex::new(r"`([a-z_.]+)`").unwrap();
+    let mut all = BTreeSet::new();
+    for file in [
+        "events/mod.rs",
+        "metrics/mod.rs",
+        "runtime.rs",
+        "process.rs",
+    ] {
+        let text = fs::read_to_string(sources.join(file)).unwrap();
+        for row in row.captures_iter(&text) {
+            for name in name.captures_iter(&row[1]).map(|found| found[1].to_owned()) {
+                match row.get(2) {
+                    // OpenTelemetry's: the unit is behind it.
+                    Some(shown) if name.contains('.') => {
+                        let unit = shown.as_str().rsplit('_').next().unwrap();
+                        let unit = match unit {
+                            "seconds" | "bytes" => format!("_{unit}"),
+                            _ => String::new(),
+                        };
+                        all.insert(name.replace('.', "_") + &unit);
+                    }
+                    _ if name.starts_with("chassis_") || name.starts_with("process_") => {
+                        all.insert(name);
+                    }
+                    // A setting.
+                    _ => {}
+                }
+            }
+        }
+    }
+    assert!(all.len() > 50, "{all:?}");
+    all
+}
+
+/// The families that a text asks for.
+fn asked_for(text: &str) -> BTreeSet<String> {
     let names = Regex::new(r"\b(chassis|http|rpc|process)_[a-z_]+\b").unwrap();
-    let mut asked: Vec<_> = expressions().into_values().flatten().collect();
-    asked.push(fs::read_to_string(folder().join("alerts.yml")).unwrap());
+    let families = names.find_iter(text).map(|found| {
+        let ends = ["_bucket", "_count", "_sum"];
+        let name = found.as_str();
+        let family = ends.iter().find_map(|end| name.strip_suffix(end));
+        family.unwrap_or(name).to_owned()
+    });
     let labels = [
         "http_route",
         "http_response_status_code",
         "http_request_method",
+        "rpc_method",
+        "rpc_response_status_code",
     ];
-    for text in &asked {
-        for name in names.find_iter(text).map(|found| found.as_str()) {
-            let family = ["_bucket", "_count", "_sum"]
-                .iter()
-                .find_map(|end| name.strip_suffix(end))
-                .unwrap_or(name);
-            let is = known.contains(&format!("`{family}`")) || labels.contains(&name);
-            assert!(is, "{name} is in no table, but in {text}");
+    families.filter(|name| !labels.contains(&&**name)).collect()
+}
+
+/// No panel and no rule asks for what nobody measures, and what is measured is shown.
+#[test]
+fn what_is_described_is_what_is_asked_for() {
+    let known = described();
+    let panels: Vec<_> = expressions().into_values().flatten().collect();
+    for text in &panels {
+        for name in asked_for(text) {
+            assert!(
+                known.contains(&name),
+                "{name} is in no table, but in {text}"
+            );
         }
     }
+    for file in ["alerts.yml", "alerts_test.yml"] {
+        let text = fs::read_to_string(folder().join(file)).unwrap();
+        let unknown: Vec<_> = asked_for(&text).difference(&known).cloned().collect();
+        assert!(unknown.is_empty(), "{file}: {unknown:?} are in no table");
+    }
+    let alerts = fs::read_to_string(folder().join("alerts.yml")).unwrap();
+    let shown = asked_for(&(panels.join("\n") + &alerts));
+    let hidden: Vec<_> = known.difference(&shown).collect();
+    // Address space says nothing to whoever looks at a board.
+    assert_eq!(hidden, ["process_virtual_memory_bytes"]);
 }

@@ -5,12 +5,15 @@
 //! cargo run --example observability -- 127.0.0.1:3010 storm    # one that is not
 //! prometheus --config.file examples/observability/prometheus.yml
 //! ```
-//! The shop asks three upstreams, each behind layers of its own. In a storm they fail and are slow, the shop is asked
-//! for more than it can do, and its configuration is broken.
+//! The shop asks some upstreams, each behind layers of its own. In a storm they fail and are slow, the shop is asked for
+//! more than it can do, its configuration is broken, its workers are blocked and, where it may open 2,000 to 10,000 files
+//! (`ulimit -n 4096`), it leaves them open.
 #![allow(clippy::print_stdout, reason = "an example speaks to its terminal")]
 
 mod load;
 mod shop;
+mod stock;
+mod trouble;
 mod upstreams;
 
 use std::{
@@ -20,18 +23,21 @@ use std::{
 };
 
 use http::{HeaderValue, Response, header::CONTENT_TYPE};
+use tokio::runtime::Handle;
 use tower_chassis::{
     Body, BoxError, Events,
     config::{Format, Loader},
     events::{self, Event},
     observe::{
-        self,
-        events::{Signal, lost},
+        audit::AuditHandle,
+        events::{Signal, lost, record, sample},
+        health::{Check, Health, Status},
         output::{Bound, Output, OutputHandle},
+        process, runtime,
     },
     prometheus::{self, Prometheus},
     rate_limit::{RateLimitConfig, RateLimitPolicy},
-    router::{Router, get},
+    router::{Router, get, get_service},
     server::{Drain, Server, ServerPolicy},
 };
 
@@ -52,20 +58,34 @@ async fn main() -> Result<(), BoxError> {
     };
 
     let (reports, prometheus) = (Events::new(), Prometheus::new());
-    observe::events::record(&reports, prometheus.recorder());
+    record(&reports, prometheus.recorder());
     events::log(&reports);
     let limit = configured(weather, &reports)?;
     let log = Output::new(Paper(weather), Bound::lines(64));
-    let shop = shop::service(weather, &reports, &prometheus, &log, limit)?;
+    let (shop, audit) = shop::service(weather, &reports, &prometheus, &log, limit)?;
 
+    let drain = Drain::new();
+    let orders = Check::now(move || match weather {
+        Weather::Calm => Status::Up,
+        Weather::Storm => Status::down("nobody takes orders"),
+    });
+    let health = Health::new()
+        .ready("orders", orders)
+        .drain(&drain)
+        .events(reports.clone());
+    let page = Page {
+        reports: reports.clone(),
+        prometheus,
+        log: log.handle(),
+        audit,
+    };
     let pages = Router::new()
-        .route(
-            "/metrics",
-            get(move || page(reports.clone(), prometheus.clone(), log.handle())),
-        )
+        .route("/metrics", get(move || page.clone().render()))
+        .route("/readyz", get_service(health.service()))
         .fallback_service(shop)
         .build()?;
     let server = Server::new(ServerPolicy::default())
+        .events("shop", reports.clone())
         .listen(address)
         .bind()
         .await?;
@@ -73,9 +93,16 @@ async fn main() -> Result<(), BoxError> {
         println!("listening on {address}, {weather:?}");
     }
     let load = server.addresses().first().cloned();
-    let load = load.map(|address| tokio::spawn(load::run(address, weather)));
+    let load = load.map(|address| tokio::spawn(load::run(address, weather, reports)));
 
-    let drain = Drain::new();
+    let leaked = match weather {
+        Weather::Calm => Vec::new(),
+        Weather::Storm => {
+            trouble::block_the_workers();
+            trouble::leak_descriptors()
+        }
+    };
+
     let on_signal = drain.clone();
     tokio::spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {
@@ -87,6 +114,7 @@ async fn main() -> Result<(), BoxError> {
     if let Some(load) = load {
         load.abort();
     }
+    drop(leaked);
     Ok(())
 }
 
@@ -107,14 +135,30 @@ impl Write for Paper {
 }
 
 /// What Prometheus scrapes.
-async fn page(reports: Events, prometheus: Prometheus, log: OutputHandle) -> Response<Body> {
-    observe::events::sample(&reports, prometheus.recorder());
-    let missing = log.lost() + log.failed();
-    lost(&prometheus.recorder().into(), Signal::AccessLog).absolute(missing);
-    let mut page = Response::new(Body::from(prometheus.render()));
-    let kind = HeaderValue::from_static(prometheus::CONTENT_TYPE);
-    page.headers_mut().insert(CONTENT_TYPE, kind);
-    page
+#[derive(Clone)]
+struct Page {
+    reports: Events,
+    prometheus: Prometheus,
+    log: OutputHandle,
+    audit: AuditHandle,
+}
+
+impl Page {
+    async fn render(self) -> Response<Body> {
+        let recorder = self.prometheus.recorder();
+        sample(&self.reports, recorder.clone());
+        runtime::sample(&Handle::current(), recorder.clone());
+        runtime::allocator(trouble::allocated(), recorder.clone());
+        process::sample(recorder.clone());
+        let recorder = recorder.into();
+        let missing = self.log.lost() + self.log.failed();
+        lost(&recorder, Signal::AccessLog).absolute(missing);
+        lost(&recorder, Signal::Audit).absolute(self.audit.lost());
+        let mut page = Response::new(Body::from(self.prometheus.render()));
+        let kind = HeaderValue::from_static(prometheus::CONTENT_TYPE);
+        page.headers_mut().insert(CONTENT_TYPE, kind);
+        page
+    }
 }
 
 /// The settings of the shop: read from a text, and once more, with a fault if there is a storm.

@@ -1,9 +1,12 @@
 //! The shop: every layer of this project at its place, all of them reporting.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
-use http::{Request, Response};
-use tower::{ServiceBuilder, ServiceExt, layer::util::Identity, util::BoxCloneSyncService};
+use http::{Request, Response, StatusCode, Uri, uri::PathAndQuery};
+use http_body_util::BodyExt;
+use tower::{
+    ServiceBuilder, ServiceExt, layer::util::Identity, service_fn, util::BoxCloneSyncService,
+};
 use tower_chassis::{
     Body, BoxError, Endpoint, Events, ObserveLayer, RescueLayer,
     access_log::{AccessLogLayer, Format},
@@ -20,11 +23,14 @@ use tower_chassis::{
     hedge::{HedgeLayer, HedgePolicy},
     metrics::{ClientMetricsLayer, ServerMetricsLayer},
     mirror::{MirrorBody, MirrorLayer, MirrorPolicy},
-    observe::output::Output,
+    observe::{
+        audit::{AuditHandle, AuditLayer, AuditPolicy, AuditRule},
+        output::Output,
+    },
     prometheus::Prometheus,
     rate_limit::{RateLimitLayer, RateLimitPolicy},
     retry::{RetryLayer, RetryPolicy},
-    router::{Params, Router, get, get_service},
+    router::{Params, Router, get, get_service, post_service},
     share::HttpKeys,
     shed::{ShedLayer, ShedPolicy},
     stacks,
@@ -32,13 +38,17 @@ use tower_chassis::{
     trace::{ClientTraceLayer, TraceLayer},
 };
 
-use crate::{Weather, upstreams::upstream};
+use crate::{
+    Weather,
+    stock::{self, RESERVE},
+    upstreams::upstream,
+};
 
 /// An upstream behind its layers.
-type Upstream = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
+pub(crate) type Upstream = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
 
 /// The shop itself.
-type Shop = BoxCloneSyncService<Request<Body>, Response<Body>, std::convert::Infallible>;
+type Shop = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
 pub(crate) fn service(
     weather: Weather,
@@ -46,17 +56,23 @@ pub(crate) fn service(
     prometheus: &Prometheus,
     log: &Output,
     limit: RateLimitPolicy,
-) -> Result<Shop, BoxError> {
+) -> Result<(Shop, AuditHandle), BoxError> {
     let items = items(weather, reports, prometheus)?;
     let prices = prices(weather, reports)?;
     let reviews = reviews(weather, reports)?;
     let orders = orders(weather, reports)?;
+    let stock = stock::stock(weather, reports, prometheus)?;
     let routes = Router::new()
         .route("/", get(async || "welcome\n"))
-        .route("/orders", get_service(answered(orders)))
-        .route("/items/{id}", get_service(answered(items)))
-        .route("/prices/{id}", get_service(answered(prices)))
-        .route("/reviews/{id}", get_service(answered(reviews)))
+        .route("/orders", get_service(answered("orders", orders)))
+        .route("/items/{id}", get_service(answered("items", items)))
+        .route("/prices/{id}", get_service(answered("prices", prices)))
+        .route("/reviews/{id}", get_service(answered("reviews", reviews)))
+        .route(RESERVE, post_service(answered("stock", stock)))
+        .route(
+            "/pictures/{id}",
+            get_service(service_fn(picture)).post_service(service_fn(keep_picture)),
+        )
         .route(
             "/hello/{name}",
             get(async |params: Params| format!("{params:?}\n")),
@@ -71,11 +87,20 @@ pub(crate) fn service(
         .named("shop")
         .events(reports.clone())
         .watch(bound.handle());
+    // Who has changed something.
+    let rule = AuditRule {
+        methods: vec!["POST".into()],
+        ..AuditRule::default()
+    };
+    let audited = AuditPolicy::default().with(|config| config.rules = vec![rule])?;
+    let audit = AuditLayer::new(audited, log.clone());
+    let audited = audit.handle();
     let shop = ServiceBuilder::new()
         .layer(stacks::server(
             ObserveLayer::new((
                 TraceLayer::new(),
                 AccessLogLayer::new(Format::Json, log.sink()),
+                audit,
                 ServerMetricsLayer::new().recorder(prometheus.recorder()),
             )),
             DeadlineLayer::accept(DeadlinePolicy::default()).events(reports.clone()),
@@ -86,15 +111,40 @@ pub(crate) fn service(
                 .events(reports.clone()),
         ))
         .service(routes);
-    Ok(BoxCloneSyncService::new(
-        shop.map_response(|answer| answer.map(Body::new)),
-    ))
+    let shop = BoxCloneSyncService::new(shop.map_response(|answer| answer.map(Body::new)));
+    Ok((shop, audited))
 }
 
-/// An error of it is an answer.
-fn answered(upstream: Upstream) -> Shop {
+/// Of some size.
+async fn picture(_: Request<Body>) -> Result<Response<Body>, Infallible> {
+    let pixels = vec![0; fastrand::usize(1_000..200_000)];
+    Ok(Response::new(Body::full(pixels)))
+}
+
+/// Hears it to its end.
+async fn keep_picture(request: Request<Body>) -> Result<Response<Body>, Infallible> {
+    let status = match request.into_body().collect().await {
+        Ok(_) => StatusCode::CREATED,
+        Err(_) => StatusCode::BAD_REQUEST,
+    };
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = status;
+    Ok(answer)
+}
+
+/// An error of it is an answer. The call has the name of who is called, as a request of one's own would.
+fn answered(name: &'static str, upstream: Upstream) -> Shop {
     let service = ServiceBuilder::new()
         .layer(RescueLayer::new())
+        .map_request(move |mut request: Request<Body>| {
+            let parts = std::mem::take(request.uri_mut()).into_parts();
+            let called = Uri::builder().scheme("http").authority(name);
+            let path = parts
+                .path_and_query
+                .unwrap_or(PathAndQuery::from_static("/"));
+            *request.uri_mut() = called.path_and_query(path).build().unwrap_or_default();
+            request
+        })
         .service(upstream);
     BoxCloneSyncService::new(service.map_response(|answer| answer.map(Body::new)))
 }
