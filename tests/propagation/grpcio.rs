@@ -25,10 +25,10 @@ use super::{
 const PYTHON: &str = "/usr/bin/python3";
 
 /// The span that the peer puts between.
-const THEIRS: &str = "00f067aa0ba902b7";
+pub(crate) const THEIRS: &str = "00f067aa0ba902b7";
 
 /// Starts the peer; none where there is no Python with grpcio.
-async fn peer() -> Option<(Child, SocketAddr)> {
+pub(crate) async fn peer() -> Option<(Child, SocketAddr)> {
     let has_it = std::process::Command::new(PYTHON)
         .args(["-c", "import grpc"])
         .stderr(Stdio::null())
@@ -64,7 +64,7 @@ fn framed(message: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-fn call(path: &str, message: &[u8]) -> Request<tonic::body::Body> {
+pub(crate) fn call(path: &str, message: &[u8]) -> Request<tonic::body::Body> {
     Request::post(path)
         .version(http::Version::HTTP_2)
         .header("content-type", "application/grpc")
@@ -74,7 +74,7 @@ fn call(path: &str, message: &[u8]) -> Request<tonic::body::Body> {
 }
 
 /// The metadata that the peer says it was given.
-async fn asked<S, B>(service: S, request: Request<tonic::body::Body>) -> HeaderMap
+pub(crate) async fn asked<S, B>(service: S, request: Request<tonic::body::Body>) -> HeaderMap
 where
     S: Service<Request<tonic::body::Body>, Response = Response<B>, Error: std::fmt::Debug>,
     B: http_body::Body<Data = Bytes, Error: std::fmt::Debug>,
@@ -94,7 +94,7 @@ where
 }
 
 /// Answers any call of gRPC with an empty message, and keeps the metadata.
-async fn ours(
+pub(crate) async fn ours(
     layer: TraceLayer,
     heard: std::sync::Arc<std::sync::Mutex<HeaderMap>>,
     drain: Drain,

@@ -1,11 +1,15 @@
 //! One trace over sockets: axum, our server, tonic and a Python grpcio peer, with attempts that fail, are hedged and are
-//! left.
+//! left; and what of it arrives at a collector (feature `otlp`).
 //!
 //! The Python peer needs `/usr/bin/python3` with `grpc` (Debian's `python3-grpcio`). Without it the test says that it was
 //! skipped; with `CHASSIS_PEERS=required` it fails.
 #![allow(clippy::unwrap_used, reason = "a test that fails is to panic")]
 #![allow(clippy::print_stderr, reason = "a test that was skipped says so")]
 
+#[cfg(feature = "otlp")]
+mod chain;
+#[cfg(feature = "otlp")]
+mod collector;
 mod grpcio;
 mod services;
 mod spans;

@@ -61,7 +61,10 @@ impl health_server::Health for Health {
     }
 }
 
-pub(crate) async fn serve_tonic(layer: TraceLayer, health: Health) -> SocketAddr {
+pub(crate) async fn serve_tonic(
+    layer: TraceLayer,
+    health: impl health_server::Health,
+) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = tonic::transport::Server::builder()
