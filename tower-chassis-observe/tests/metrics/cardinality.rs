@@ -14,8 +14,15 @@ use tower_chassis_observe::{
 };
 use tower_chassis_router::{Router, get};
 
-/// So many requests, and so many before the series are counted for the first time.
-const ALL: usize = 100_000;
+/// So many requests, ten times as many with `CHASSIS_LONG`.
+fn all() -> usize {
+    match std::env::var_os("CHASSIS_LONG") {
+        Some(_) => 1_000_000,
+        None => 100_000,
+    }
+}
+
+/// And so many before the series are counted for the first time.
 const FIRST: usize = 20_000;
 
 fn word(random: &mut fastrand::Rng) -> String {
@@ -74,7 +81,7 @@ where
 {
     let mut random = fastrand::Rng::with_seed(7);
     let mut first = 0;
-    for n in 0..ALL {
+    for n in 0..all() {
         let call = service.clone().oneshot(made_up(&mut random));
         if let Ok(response) = call.await {
             let _ = response.into_body().collect().await;
