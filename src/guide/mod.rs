@@ -10,6 +10,7 @@ pub mod compile_errors {}
 
 #[cfg(feature = "resilience")]
 #[doc = include_str!("coming_from.md")]
+#[cfg_attr(feature = "observe", doc = include_str!("coming_from_observe.md"))]
 pub mod coming_from {}
 
 #[cfg(feature = "router")]
