@@ -18,14 +18,14 @@ mod upstreams;
 
 use std::{
     io::{self, Write},
+    sync::Arc,
     thread,
     time::Duration,
 };
 
-use http::{HeaderValue, Response, header::CONTENT_TYPE};
 use tokio::runtime::Handle;
 use tower_chassis::{
-    Body, BoxError, Events,
+    BoxError, Events,
     config::{Format, Loader},
     events::{self, Event},
     observe::{
@@ -33,11 +33,13 @@ use tower_chassis::{
         events::{Signal, lost, record, sample},
         health::{Check, Health, Status},
         output::{Bound, Output, OutputHandle},
-        process, runtime,
+        process,
+        registry::Registry,
+        runtime,
     },
-    prometheus::{self, Prometheus},
+    prometheus::Prometheus,
     rate_limit::{RateLimitConfig, RateLimitPolicy},
-    router::{Router, get, get_service},
+    router::{Router, get_service},
     server::{Drain, Server, ServerPolicy},
 };
 
@@ -73,14 +75,15 @@ async fn main() -> Result<(), BoxError> {
         .ready("orders", orders)
         .drain(&drain)
         .events(reports.clone());
-    let page = Page {
+    let sampled = Sampled {
         reports: reports.clone(),
-        prometheus,
+        recorder: prometheus.recorder(),
         log: log.handle(),
         audit,
     };
+    let page = prometheus.service().before(move || sampled.read());
     let pages = Router::new()
-        .route("/metrics", get(move || page.clone().render()))
+        .route("/metrics", get_service(page))
         .route("/readyz", get_service(health.service()))
         .fallback_service(shop)
         .build()?;
@@ -134,30 +137,24 @@ impl Write for Paper {
     }
 }
 
-/// What Prometheus scrapes.
-#[derive(Clone)]
-struct Page {
+/// What is not counted as it happens, and is read before Prometheus gets its page.
+struct Sampled {
     reports: Events,
-    prometheus: Prometheus,
+    recorder: Arc<Registry>,
     log: OutputHandle,
     audit: AuditHandle,
 }
 
-impl Page {
-    async fn render(self) -> Response<Body> {
-        let recorder = self.prometheus.recorder();
-        sample(&self.reports, recorder.clone());
-        runtime::sample(&Handle::current(), recorder.clone());
-        runtime::allocator(trouble::allocated(), recorder.clone());
-        process::sample(recorder.clone());
-        let recorder = recorder.into();
+impl Sampled {
+    fn read(&self) {
+        sample(&self.reports, self.recorder.clone());
+        runtime::sample(&Handle::current(), self.recorder.clone());
+        runtime::allocator(trouble::allocated(), self.recorder.clone());
+        process::sample(self.recorder.clone());
+        let recorder = self.recorder.clone().into();
         let missing = self.log.lost() + self.log.failed();
         lost(&recorder, Signal::AccessLog).absolute(missing);
         lost(&recorder, Signal::Audit).absolute(self.audit.lost());
-        let mut page = Response::new(Body::from(self.prometheus.render()));
-        let kind = HeaderValue::from_static(prometheus::CONTENT_TYPE);
-        page.headers_mut().insert(CONTENT_TYPE, kind);
-        page
     }
 }
 
