@@ -23,7 +23,29 @@
 //!
 //! # What happens to a request
 //! trace, access log, metrics → rescue → router → rate limit → forwarding headers → total timeout → retry →
-//! per-try timeout → traffic rules → balance → breaker → connection.
+//! per-try timeout → traffic rules → balance → breaker → span and metrics of the attempt → connection.
+//!
+//! # What it says of itself
+//! [`run`] sets all of this up as the file says; a commented one is `examples/gateway/gateway.yaml`.
+//!
+//! | section | | live |
+//! |---|---|---|
+//! | [`log`](model::LogModel) | the gateway's own log: level by target, text or JSON, to a terminal or a file that rolls | `level` |
+//! | [`log.access`](model::AccessModel) | a line per request, in eight formats or a template, where it is slow, where it is no success, some of the successes | all but `query`, `output`, `file` |
+//! | [`trace`](tower_chassis_observe::trace::TraceConfig) | which traces are recorded; who began one has decided | yes |
+//! | [`otlp`](tower_chassis_observe::otlp::OtlpConfig) | spans and metrics to a collector, and what waits before the process ends | no |
+//! | [`services.*.ready`](model::ReadyModel) | whether the gateway is ready where no endpoint of that service can be called | yes |
+//! | [`admin`](mod@crate::admin) | health, metrics, what is live, events as they happen; CPU profiles for whom the file lets in | no |
+//!
+//! Lines are written by a thread of their own: a disk that is full or a terminal that nobody reads costs lines and no
+//! request. What is lost of lines, spans and metrics is counted as `chassis_telemetry_lost_total` (label `signal`).
+//!
+//! The query of a request is in no line unless the file asks for it, and then without what is secret by its name. Headers for
+//! a collector and the token for profiles may stand elsewhere (`${file:/run/secrets/key}`, `${env:KEY}`), and are shown
+//! nowhere.
+//!
+//! What does not fit is told: where the collector is not there, or speaks another protocol, a warning says so at the start
+//! and what to look at.
 
 mod demo;
 mod forward;

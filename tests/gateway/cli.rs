@@ -61,6 +61,18 @@ services:
       open_base: 5 parsecs
     retry:
       attempts: three
+log:
+  level: inof
+  formt: json
+  access:
+    format: jsn
+    slwo: 1s
+    file: { size: 1, compres: true }
+trace: { ratio: 7 }
+otlp:
+  endpont: http://collector:4317
+  headers: { x-key: '${env:NOBODY_SETS_THIS}' }
+  timeout: 1h
 routes:
   - name: shop
     path: /items/{id:[}
@@ -71,7 +83,7 @@ routes:
 ";
 
 /// Line, path and nearest word of every fault in `BAD`.
-const FAULTS: [(usize, &str, Option<&str>); 10] = [
+const FAULTS: [(usize, &str, Option<&str>); 20] = [
     (2, "gateway.listen", None),
     (4, "server.header_read_timeot", Some("header_read_timeout")),
     (5, "server.max_head", None),
@@ -80,8 +92,18 @@ const FAULTS: [(usize, &str, Option<&str>); 10] = [
     (13, "services.shop.breaker.failure_rate", None),
     (14, "services.shop.breaker.open_base", None),
     (16, "services.shop.retry.attempts", None),
-    (19, "routes[0].path", None),
-    (23, "routes[1].service", Some("shop")),
+    (18, "log.level", None),
+    (19, "log.formt", Some("format")),
+    (21, "log.access.format", Some("json")),
+    (22, "log.access.slwo", Some("slow")),
+    (23, "log.access.file.size", None),
+    (23, "log.access.file.compres", Some("compress")),
+    (24, "trace.ratio", None),
+    (26, "otlp.endpont", Some("endpoint")),
+    (27, "otlp.headers.x-key", None),
+    (28, "otlp.timeout", None),
+    (31, "routes[0].path", None),
+    (35, "routes[1].service", Some("shop")),
 ];
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use tokio::time::Duration;
 
 use crate::{
     load::Client,
-    process::{Dir, Gateway, Process, eventually},
+    process::{Dir, Gateway, Process, bounded, eventually, run},
 };
 
 const LIMIT: Duration = Duration::from_secs(90);
@@ -61,6 +61,39 @@ async fn rewrite(dir: &Dir, gateway: &Gateway, version: u32, yaml: &str) {
         config
             .starts_with(&format!("version: {version}\n"))
             .then_some(())
+    })
+    .await;
+}
+
+/// Fails where the example says something that cannot be said, or cannot be said where it says it.
+#[tokio::test]
+async fn what_is_commented_out_in_the_example_is_right() {
+    bounded(LIMIT, async {
+        let dir = Dir::new();
+        let example = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/gateway/gateway.yaml");
+        let text = std::fs::read_to_string(example).unwrap();
+        let commented = regex::Regex::new(r"(?m)^( *)# ( *[a-z_]+:)").unwrap();
+        let found = commented.find_iter(&text).count();
+        assert!(found >= 17, "{found} settings are commented out");
+        let token = dir.write("token", "geheim\n");
+        let all = commented
+            .replace_all(&text, "$1$2")
+            .replace("/run/secrets/profile", token.to_str().unwrap());
+        let all = dir.write("all.yaml", &all);
+        let said = run(
+            &["check", "--config", all.to_str().unwrap()],
+            &[("COLLECTOR_KEY", "x")],
+        )
+        .await;
+        if cfg!(feature = "profile") {
+            assert_eq!(said.code, Some(0), "{said:#?}");
+        } else {
+            let faults: Vec<_> = said.stderr.lines().collect();
+            assert!(
+                faults.len() == 1 && faults[0].contains("feature `profile`"),
+                "{said:#?}"
+            );
+        }
     })
     .await;
 }
