@@ -36,8 +36,14 @@ struct Running {
 
 impl Running {
     fn start(name: &str, arguments: &[&str]) -> Self {
+        Self::start_in(name, arguments, &[])
+    }
+
+    /// The same with these variables.
+    fn start_in(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut child = example(name)
             .args(arguments)
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -72,6 +78,10 @@ impl Running {
 
     /// Ctrl-C; the example ends by itself and well.
     fn interrupt(mut self) {
+        self.ended();
+    }
+
+    fn ended(&mut self) {
         let pid = self.child.id().to_string();
         assert!(
             Command::new("kill")
@@ -136,6 +146,73 @@ async fn hello() {
     );
     assert_eq!(get(&address, "/nowhere").await.0, 404);
     running.interrupt();
+}
+
+/// A collector over HTTP that takes everything, and the paths that it was sent to.
+#[cfg(feature = "otlp")]
+async fn collector() -> (String, mpsc::Receiver<String>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (sender, paths) = mpsc::channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let sender = sender.clone();
+            tokio::spawn(async move {
+                let mut bytes = Vec::new();
+                while stream.read_buf(&mut bytes).await.is_ok_and(|more| more > 0) {
+                    let text = String::from_utf8_lossy(&bytes).into_owned();
+                    let Some((head, _)) = text.split_once("\r\n\r\n") else {
+                        continue;
+                    };
+                    let lines = head.lines().filter_map(|line| line.split_once(": "));
+                    let length =
+                        lines.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+                    let length: usize = length.last().map_or(0, |(_, n)| n.parse().unwrap());
+                    let whole = head.len() + 4 + length;
+                    if bytes.len() < whole {
+                        continue;
+                    }
+                    let _ = sender.send(head.split(' ').nth(1).unwrap().to_owned());
+                    bytes.drain(..whole);
+                    let answer = "HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n";
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    (address, paths)
+}
+
+#[cfg(feature = "otlp")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn otlp() {
+    let (collector, paths) = collector().await;
+    let environment = [
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            &*format!("http://{collector}"),
+        ),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+        // What is sent is sent by the drain.
+        ("OTEL_BSP_SCHEDULE_DELAY", "3600000"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "3600000"),
+    ];
+    let mut running = Running::start_in("otlp", &["127.0.0.1:0"], &environment);
+    let address = running.address();
+    assert_eq!(
+        get(&address, "/orders/7").await,
+        (200, "order 7 is packed\n".into())
+    );
+    running.ended();
+    // That of the call, and the one in it.
+    assert_eq!(running.line("sent"), "sent 2 spans");
+    let mut got: Vec<_> = paths.try_iter().collect();
+    got.sort();
+    // Each was asked once whether it takes anything.
+    assert_eq!(
+        got,
+        ["/v1/metrics", "/v1/metrics", "/v1/traces", "/v1/traces"]
+    );
 }
 
 #[tokio::test]
