@@ -13,7 +13,7 @@
 //! | `client` | `client` | no |
 //! | `tls` | https in the client | no |
 //! | `config` | `config` | no |
-//! | `gateway` | `gateway`, `admin`, the binary | no |
+//! | `gateway` | `gateway`, `admin`, the binary; switches `log`, `compress` and `otlp` on, with `profile` it can make profiles | no |
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

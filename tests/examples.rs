@@ -164,10 +164,10 @@ async fn collector() -> (String, mpsc::Receiver<String>) {
                     let Some((head, _)) = text.split_once("\r\n\r\n") else {
                         continue;
                     };
-                    let lines = head.lines().filter_map(|line| line.split_once(": "));
+                    let mut lines = head.lines().filter_map(|line| line.split_once(": "));
                     let length =
-                        lines.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-                    let length: usize = length.last().map_or(0, |(_, n)| n.parse().unwrap());
+                        lines.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+                    let length: usize = length.map_or(0, |(_, n)| n.parse().unwrap());
                     let whole = head.len() + 4 + length;
                     if bytes.len() < whole {
                         continue;

@@ -85,9 +85,10 @@ impl Admin {
         self
     }
 
-    /// The checks: to add some, or to read them.
-    pub fn health(&self) -> &Health {
-        &self.health
+    /// Adds checks of one's own to what health asks.
+    pub fn checks(mut self, add: impl FnOnce(Health) -> Health) -> Self {
+        self.health = add(self.health);
+        self
     }
 
     /// The admin service.

@@ -55,6 +55,7 @@ mod observe;
 mod plan;
 mod run;
 mod service;
+mod status;
 mod upstream;
 
 use std::{
@@ -74,7 +75,6 @@ use tower_chassis_core::{
 };
 use tower_chassis_observe::{
     ObserveLayer,
-    health::Status,
     metrics::{ClientMetricsLayer, RecorderHandle},
     trace::ClientTraceLayer,
 };
@@ -86,7 +86,7 @@ use self::{
     map_body::MapBody,
     model::ReadyModel,
     plan::{ObservePlan, Plan, RoutePlan},
-    service::{Upstream, UpstreamStatus},
+    service::Upstream,
 };
 
 /// A gateway without a listener. Clones share everything.
@@ -295,77 +295,6 @@ impl Gateway {
             }
         };
         route.methods_service(MapBody::new(rescue.layer(limit.layer.layer(stack))))
-    }
-
-    /// The number of the configuration that is live, from 1.
-    #[must_use]
-    pub fn version(&self) -> u64 {
-        self.lock().version
-    }
-
-    /// What is live and from where, secrets redacted, and why the last change was refused, if it was.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        let state = self.lock();
-        let mut text = format!("version: {}\n", state.version);
-        if let Some(refused) = &state.refused {
-            text.push_str("refused:\n");
-            for fault in refused.lines() {
-                text.push_str("  ");
-                text.push_str(fault);
-                text.push('\n');
-            }
-        }
-        if let Some(tree) = &state.tree {
-            text.push_str("---\n");
-            // They hold what opens a collector.
-            let secret = [
-                "otlp.headers",
-                "otlp.traces.headers",
-                "otlp.metrics.headers",
-            ];
-            text.push_str(&tree.render(&secret));
-        }
-        text
-    }
-
-    /// Whether requests should come: not where a service that the file calls `required` has no endpoint that can be called.
-    #[must_use]
-    pub fn readiness(&self) -> Status {
-        let state = self.lock();
-        let asked: Vec<_> = state
-            .ready
-            .iter()
-            .filter_map(|(name, ready)| {
-                Some((Arc::clone(name), *ready, state.services.get(name)?.status()))
-            })
-            .collect();
-        drop(state);
-        let mut worst = Status::Up;
-        for (name, ready, service) in asked {
-            if service
-                .balance
-                .endpoints()
-                .iter()
-                .any(|endpoint| endpoint.open)
-            {
-                continue;
-            }
-            let why = format!("no endpoint of {name} can be called");
-            match ready {
-                ReadyModel::Required => return Status::down(why),
-                _ => worst = Status::degraded(why),
-            }
-        }
-        worst
-    }
-
-    pub(crate) fn services(&self) -> Vec<(Arc<str>, UpstreamStatus)> {
-        self.lock()
-            .services
-            .iter()
-            .map(|(name, service)| (Arc::clone(name), service.status()))
-            .collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

@@ -15,6 +15,10 @@ use tower_chassis_observe::profile::Guard;
 use tower_chassis_router::{BuildErrors, RouteService, Router};
 use tower_layer::Layer;
 
+use self::{
+    reload::{Reload, reload},
+    signals::{Signals, drain_on},
+};
 #[cfg(feature = "profile")]
 use super::plan::ProfilerPlan;
 use super::{
@@ -24,8 +28,6 @@ use super::{
     plan::Plan,
 };
 use crate::admin::Admin;
-use reload::{Reload, reload};
-use signals::{Signals, drain_on};
 
 /// What the command line says.
 #[derive(Clone, Default)]
@@ -213,6 +215,9 @@ pub async fn run(options: Options, say: impl Fn(&str)) -> Result<Ended, RunError
         ));
         say(&format!(
             "  curl {admin}/endpoints                 # weights, breakers, latencies"
+        ));
+        say(&format!(
+            "  open {admin}/                          # the same and what happens, live"
         ));
     }
 
