@@ -53,7 +53,8 @@
 //! [`Template`] what you like.
 //!
 //! What is not known is `-` in text and left out of JSON. What a client sent cannot break a line, begin another
-//! or reach a terminal: quotes, control characters, and those that turn the direction of text are escaped.
+//! or reach a terminal: quotes, control characters, and those that turn the direction of text are escaped. Nor can it fill the
+//! log: of a value 8 KiB are shown.
 //!
 //! # axum
 //! With the feature `axum` the template is axum's `MatchedPath` where our router says nothing. axum tells it to layers of
@@ -83,7 +84,8 @@
 //!
 //! # Secrets
 //! The query is not shown by default, parameters of the path (`;jsessionid=x`) only if they are no secret, other headers than the user agent are not either (but the referer in
-//! [`Format::Combined`], without its query). Where more is asked for, [`redact`] masks what is secret by its name.
+//! [`Format::Combined`], without its query). A header whose value is
+//! [marked](http::HeaderValue::set_sensitive) as sensitive is `***`. Where more is asked for, [`redact`] masks what is secret by its name.
 //!
 //! # Configuration
 //! The [`Format`], the [`Template`] and [`AccessLogConfig`], all live; [`Query`], [`PathShown`] and
@@ -154,7 +156,7 @@ use tower_chassis_core::{
 #[cfg(feature = "log")]
 pub(crate) use self::escape::{is_dangerous, text as escape_text};
 pub use self::excerpt::{ExcerptLayer, ExcerptService, Excerpted};
-pub(crate) use self::{civil::write_rfc3339, escape::json as escape_json};
+pub(crate) use self::{civil::write_rfc3339, escape::json as escape_json, ticket::cut};
 pub use self::{
     excerpt::Excerpt,
     level::Level,
@@ -165,7 +167,7 @@ pub use self::{
 };
 use self::{
     redact::Redact,
-    ticket::{Extra, UNKNOWN},
+    ticket::{Extra, UNKNOWN, kept},
 };
 use crate::{
     route::{Foreign, Route},
@@ -258,7 +260,7 @@ pub enum PathShown {
 
 impl AccessLogLayer {
     /// Gives every line, with its newline, to `sink`: [`stdout`] or a closure. It may say that it has no room for the
-    /// line, see [`Taken`].
+    /// line, see [`Taken`]; if it panics, the line is dropped.
     pub fn new<T: Taken>(
         format: impl Into<Live<Format>>,
         sink: impl Fn(&str) -> T + Send + Sync + 'static,
@@ -428,7 +430,7 @@ impl<B> Start<Request<B>> for AccessLog {
             method: request.method().clone(),
             version: request.version(),
             path: request.uri().path_and_query().cloned(),
-            user_agent: request.headers().get(header::USER_AGENT).cloned(),
+            user_agent: request.headers().get(header::USER_AGENT).map(kept),
             extra: extra.flatten(),
         })
     }

@@ -24,7 +24,7 @@ pub struct AccessLogConfig {
     /// This share of the calls that succeeded has a line, 0 to 1; of all others each has one. 0 logs only what
     /// went wrong. Default 1.
     pub successes: f64,
-    /// A call that took as long as this always has a line. 0 is off, the default.
+    /// A call that took as long as this has a line, at least of the level `warn`, whatever its luck. 0 is off, the default.
     #[cfg_attr(
         feature = "config",
         serde(with = "tower_chassis_core::config::duration")

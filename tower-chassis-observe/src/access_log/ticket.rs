@@ -4,6 +4,7 @@ use std::{
     borrow::Cow,
     cell::Cell,
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -18,6 +19,7 @@ use super::{
     formats::{common, ecs, gcp, otel},
     line::Line,
     policy::{DROPPED, SKIPPED, WRITTEN},
+    redact::MASK,
 };
 use crate::route::Route;
 
@@ -41,6 +43,33 @@ pub struct AccessLogTicket {
 
 pub(super) const UNKNOWN: u64 = u64::MAX;
 
+/// So many bytes of a value that a client has sent are shown: nobody fills a log with one call.
+const LONGEST: usize = 8 * 1024;
+
+/// The beginning of a text that is long.
+pub(crate) fn cut(text: &str) -> &str {
+    if text.len() <= LONGEST {
+        return text;
+    }
+    let mut upto = LONGEST;
+    while !text.is_char_boundary(upto) {
+        upto -= 1;
+    }
+    text.get(..upto).unwrap_or_default()
+}
+
+/// A value of a header as it may be kept: one that is marked as sensitive is a secret, whatever its name.
+pub(super) fn kept(value: &HeaderValue) -> HeaderValue {
+    if value.is_sensitive() {
+        return HeaderValue::from_static(MASK);
+    }
+    match value.as_bytes().get(..LONGEST) {
+        // What is a value, is one up to any place.
+        Some(long) => HeaderValue::from_bytes(long).unwrap_or_else(|_| value.clone()),
+        None => value.clone(),
+    }
+}
+
 /// What only some formats need.
 #[derive(Default)]
 pub(super) struct Extra {
@@ -57,12 +86,12 @@ impl Extra {
         let headers = request.headers();
         match Format::of(format) {
             Format::Common => {}
-            Format::Combined => extra.referer = headers.get(header::REFERER).cloned(),
+            Format::Combined => extra.referer = headers.get(header::REFERER).map(kept),
             Format::Template => {
                 let template = state.setup.template.load();
                 let named = template.headers().filter_map(|name| {
                     let value = headers.get(name)?;
-                    Some((name.clone(), value.clone()))
+                    Some((name.clone(), kept(value)))
                 });
                 extra.headers.extend(named);
             }
@@ -139,8 +168,8 @@ impl AccessLogTicket {
             .filter(|_| self.state.shows(verdict, slow))
             .map(|excerpts| excerpts.shown(&setup.redact));
         let path = match setup.query {
-            Query::Raw => Cow::Borrowed(self.path()),
-            _ => setup.redact.path(self.path()),
+            Query::Raw => Cow::Borrowed(cut(self.path())),
+            _ => setup.redact.path(cut(self.path())),
         };
         let line = Line {
             time: (setup.clock)(),
@@ -148,7 +177,7 @@ impl AccessLogTicket {
             method: self.method.as_str(),
             version: self.version,
             path: &path,
-            query: self.path.as_ref().and_then(PathAndQuery::query),
+            query: self.path.as_ref().and_then(PathAndQuery::query).map(cut),
             show: setup.query,
             shown: setup.path,
             redact: &setup.redact,
@@ -163,13 +192,13 @@ impl AccessLogTicket {
                 UNKNOWN => self.route.slot().received_bytes(),
                 announced => announced,
             },
-            request_id: self.request_id.as_deref(),
+            request_id: self.request_id.as_deref().map(cut),
             trace: self.trace,
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
             referer: extra
                 .and_then(|extra| extra.referer.as_ref())
                 .map(HeaderValue::as_bytes),
-            user: self.route.slot().principal().map(|user| &**user),
+            user: self.route.slot().principal().map(|user| cut(user)),
             headers: extra.map_or(&[], |extra| &extra.headers),
             excerpts: excerpts.as_ref(),
         };
@@ -188,12 +217,13 @@ impl AccessLogTicket {
             Format::Text | Format::Off => line.text(out),
         }
         buffer.push('\n');
-        let taken = (setup.sink)(&buffer, level);
+        // A call that panicked tells it while it unwinds: a second panic would end the process.
+        let taken = catch_unwind(AssertUnwindSafe(|| (setup.sink)(&buffer, level)));
         // A client that sends a huge path does not get to keep the memory.
         if buffer.capacity() <= 16 * 1024 {
             let _ = BUFFER.try_with(|slot| slot.set(buffer));
         }
-        taken
+        taken.unwrap_or_default()
     }
 }
 

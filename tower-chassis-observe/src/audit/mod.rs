@@ -41,7 +41,7 @@
 //! | `principal` | who it came from: what the authentication inside [said](tower_chassis_core::Invocation::set_principal), else what [`AuditLayer::principal`] finds |
 //! | `client` | the address of the client |
 //! | `method`, `route` | the template that matched: of our router, else [axum's](crate::access_log#axum) |
-//! | `path` | only where the policy says so; never the query |
+//! | `path` | only where the policy says so, without its [secret](crate::access_log::redact#what-is-secret) parameters; never the query |
 //! | `class`, `status`, `grpc` | the verdict, at the end of the body |
 //! | `duration_ms`, `received`, `sent` | to the end of the body; bytes of the two bodies |
 //! | `request_id`, `trace_id`, `span_id` | |

@@ -19,7 +19,7 @@ use tower_chassis_core::{
 
 use super::{AuditConfig, AuditPolicy, AuditRecord, AuditSink, record::shown};
 use crate::{
-    access_log::redact::Redact,
+    access_log::{cut, redact::Redact},
     route::{Foreign, Route},
     tally::Tally,
 };
@@ -163,10 +163,10 @@ impl Kept {
             principal,
             client: client.map(|client| client.ip()),
             method: request.method().clone(),
-            path: policy
-                .config()
-                .paths
-                .then(|| request.uri().path().to_owned()),
+            path: policy.config().paths.then(|| {
+                let path = cut(request.uri().path());
+                state.setup.redact.path(path).into_owned()
+            }),
             request_id,
             trace,
             headers,

@@ -719,3 +719,15 @@ fn it_is_read_from_a_configuration() {
     );
     assert!(read.paths && AuditPolicy::try_from(read).is_ok());
 }
+
+#[tokio::test]
+async fn parameters_of_a_path_may_be_secret() {
+    let records = Records::default();
+    let layer = records.layer(policy(|config| config.paths = true));
+    let service = layer.layer(service_fn(|request| Routes::default().call(request)));
+    read(service, get("/users/7;jsessionid=PLANTED;v=1")).await;
+    assert_eq!(
+        records.one().path.as_deref(),
+        Some("/users/7;jsessionid=***;v=1")
+    );
+}

@@ -15,7 +15,9 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_chassis_core::{Carrier, Live, trace::TraceContext};
 use tower_chassis_observe::{
     ObserveLayer,
-    access_log::{AccessLogLayer, AccessLogPolicy, Format, Query},
+    access_log::{
+        AccessLogConfig, AccessLogLayer, AccessLogPolicy, Excerpt, Format, Query, Template,
+    },
     trace::TraceLayer,
 };
 
@@ -362,4 +364,73 @@ async fn fresh_is_the_same_settings_and_sink_and_counts_of_its_own() {
     }
     let line = lines.take();
     assert!(line.starts_with('{') && line.lines().count() == 1, "{line}");
+}
+
+/// In a call that panics a second panic would end the process.
+#[tokio::test]
+async fn a_sink_that_panics_loses_its_line_and_no_call() {
+    let layer = AccessLogLayer::new(Format::Text, |_: &str| -> bool { panic!("planted") });
+    run(&layer, get("/users/7")).await;
+    let handle = layer.handle();
+    assert_eq!((handle.dropped(), handle.in_flight()), (1, 0));
+    let routes = Routes::default();
+    let service = layer.layer(service_fn(move |request| routes.clone().call(request)));
+    let call = tokio::spawn(async { drop(service.oneshot(get("/users/panic")).await) });
+    assert!(call.await.unwrap_err().is_panic());
+    assert_eq!((handle.dropped(), handle.in_flight()), (2, 0));
+}
+
+/// What somebody outside has marked as sensitive is no secret by its name only.
+#[tokio::test]
+async fn what_is_marked_as_sensitive_is_not_shown() {
+    let lines = Lines::default();
+    for format in [
+        Format::Text,
+        Format::Json,
+        Format::Combined,
+        Format::Ecs,
+        Format::Template,
+    ] {
+        let template = Template::parse("{header:x-tenant} {header:referer} {user_agent}").unwrap();
+        let layer = lines.layer(format).template(template);
+        let excerpts = |config: &mut AccessLogConfig| {
+            config.excerpts = Excerpt::All;
+            config.excerpt_headers = vec!["x-tenant".to_owned()];
+        };
+        layer.handle().update(excerpts).unwrap();
+        let mut request = get("/users/7");
+        for name in ["x-tenant", "user-agent", "referer"] {
+            let mut value = HeaderValue::from_static("PLANTED");
+            value.set_sensitive(true);
+            request.headers_mut().insert(name, value);
+        }
+        run(&layer, request).await;
+        let line = lines.take();
+        assert!(line.contains("***"), "{format:?}: {line}");
+        assert!(!line.contains("PLANTED"), "{format:?}: {line}");
+    }
+}
+
+/// Nobody fills the log, or what it is written through, with one call.
+#[tokio::test]
+async fn what_is_long_is_cut() {
+    let lines = Lines::default();
+    for format in [Format::Text, Format::Json, Format::Combined, Format::Gcp] {
+        let layer = lines.layer(format).query(Query::Full);
+        let long = "\u{e9}".repeat(30_000);
+        let mut request = named(&format!(
+            "/users/{}?q={}",
+            "a".repeat(30_000),
+            "b".repeat(30_000)
+        ));
+        for name in ["user-agent", "referer"] {
+            let value = HeaderValue::from_bytes(long.as_bytes()).unwrap();
+            request.headers_mut().insert(name, value);
+        }
+        run(&layer, request).await;
+        let line = lines.take();
+        assert!(line.contains("/users/aaaa"), "{format:?}");
+        // Two values of 8 KiB, twice that for a letter that is escaped as two.
+        assert!(line.len() < 100_000, "{format:?}: {}", line.len());
+    }
 }

@@ -14,6 +14,7 @@ use super::{
     AccessLogPolicy,
     line::Object,
     redact::{Kind, Redact},
+    ticket,
 };
 
 /// Which lines show pieces of headers and bodies.
@@ -109,7 +110,7 @@ fn chosen(policy: &AccessLogPolicy, headers: &HeaderMap) -> Vec<(HeaderName, Hea
     let names = names.filter_map(|name| HeaderName::try_from(name).ok());
     names
         .flat_map(|name| {
-            let values = headers.get_all(&name).iter().cloned();
+            let values = headers.get_all(&name).iter().map(ticket::kept);
             values
                 .map(|value| (name.clone(), value))
                 .collect::<Vec<_>>()
