@@ -31,7 +31,7 @@
 //!
 //! | field | default | |
 //! |---|---|---|
-//! | `path` | `log/chassis.log` | folders that are missing are made |
+//! | `path` | `log/chassis.log` | folders that are missing are made; a relative one stays where it was when the process moves |
 //! | `rotate` | true | off, the file grows |
 //! | `size` | 10 MB | a file that would become larger is rolled |
 //! | `age` | one day | one that became so old is rolled with the next line; 0 is never |
@@ -40,7 +40,8 @@
 //! | `compress` | false | rolled files are compressed (gzip); needs the feature `compress` |
 //!
 //! `chassis.log` is rolled to `chassis-20261121T232155123Z.log`: the time is when it was, in UTC. A file that somebody
-//! else has renamed or deleted (`logrotate`) is noticed within a second, and begun again.
+//! else has renamed or deleted (`logrotate`) is noticed within a second, and begun again. Several processes may write one file, and
+//! one of them rolls it; then it must not be compressed, or what the others write in that second may be lost.
 //!
 //! # Events and metrics
 //! None of its own; [`Output::handle`] counts the lines that were written, lost and failed. What is lost becomes
@@ -64,6 +65,7 @@
 //! * A line for which there is no room is lost: [`Output::line`] says `false`.
 //! * Lines that were being written when the writer failed have failed, up to 64 KiB of them. After a second it is opened again and
 //!   tried again; lines that come meanwhile wait, as far as there is room. Once a minute standard error is told.
+//! * Lines that were written and whose flush failed have failed too, though some of them may have arrived.
 //! * What a writer itself logs on the thread that it writes on is lost, or it would never end.
 //!
 //! Every line that was taken is in the end written or failed, exactly.
@@ -297,7 +299,7 @@ impl fmt::Debug for Output {
 pub struct OutputHandle(Arc<Queue>);
 
 impl OutputHandle {
-    /// How many lines were written.
+    /// How many lines were written. Less than before where a flush has failed, see [what is lost](self#what-is-lost).
     #[must_use]
     pub fn written(&self) -> u64 {
         self.0.counts().written

@@ -11,8 +11,6 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
-
 /// So many bytes are written at once, and kept for the next ones.
 pub(super) const CHUNK: usize = 64 * 1024;
 
@@ -115,6 +113,8 @@ struct State {
     taken: u64,
     written: u64,
     failed: u64,
+    /// So many were written since the last flush.
+    unflushed: u64,
     lost: u64,
     /// How many of those that were written or failed have been flushed.
     flushed: u64,
@@ -156,6 +156,7 @@ impl Queue {
                 taken: 0,
                 written: 0,
                 failed: 0,
+                unflushed: 0,
                 lost: 0,
                 flushed: 0,
                 wanted: 0,
@@ -254,6 +255,7 @@ impl Queue {
         state.lines -= lines;
         state.bytes -= bytes;
         state.written += written as u64;
+        state.unflushed += written as u64;
         state.failed += (lines - written) as u64;
         let keep = state.spare.len() < SPARE && chunk.bytes.capacity() <= CHUNK;
         if keep {
@@ -264,10 +266,19 @@ impl Queue {
         }
     }
 
+    /// What was written since the last flush did not arrive: it has failed.
+    pub(super) fn not_flushed(&self) {
+        let mut state = self.lock();
+        let lines = mem::take(&mut state.unflushed);
+        state.written -= lines;
+        state.failed += lines;
+    }
+
     /// Everything up to this line has arrived, or never will.
     pub(super) fn flushed(&self, upto: u64) {
         let mut state = self.lock();
         state.flushed = upto;
+        state.unflushed = 0;
         let (over, waiters) = mem::take(&mut state.waiters)
             .into_iter()
             .partition(|waiter| waiter.until <= upto);
@@ -311,17 +322,7 @@ impl Queue {
 
     /// Waits on this thread until the writer has ended, if one began; false if it took longer than that.
     pub(super) fn wait_ended(&self, timeout: Duration) -> bool {
-        let until = Instant::now() + timeout;
-        let mut state = self.lock();
-        while state.started && !state.ended {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            let waited = self.arrived.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
+        self.wait_while(self.lock(), timeout, |state| state.started && !state.ended)
     }
 
     /// Whether nothing will come any more.
@@ -375,22 +376,26 @@ impl Queue {
 
     /// Waits on this thread until all that was taken by now has arrived; false if it took longer than that.
     pub(super) fn wait_arrived(&self, timeout: Duration) -> bool {
-        // Who waits as long as can be said waits for a year.
-        let until = Instant::now() + timeout.min(YEAR);
         let mut state = self.lock();
         let wanted = state.taken;
-        while state.flushed < wanted {
-            if state.want(wanted) {
-                self.work.notify_one();
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            let waited = self.arrived.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        if state.flushed < wanted && state.want(wanted) {
+            self.work.notify_one();
         }
-        true
+        self.wait_while(state, timeout, |state| state.flushed < wanted)
+    }
+
+    /// By the clock of the system: that of tokio may stand still. False if it took longer.
+    fn wait_while(
+        &self,
+        state: MutexGuard<'_, State>,
+        timeout: Duration,
+        mut waits: impl FnMut(&State) -> bool,
+    ) -> bool {
+        let waited = self
+            .arrived
+            .wait_timeout_while(state, timeout, |state| waits(state));
+        let (_state, over) = waited.unwrap_or_else(PoisonError::into_inner);
+        !over.timed_out()
     }
 
     pub(super) fn counts(&self) -> Counts {

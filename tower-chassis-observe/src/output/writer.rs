@@ -25,7 +25,7 @@ const FULL: Duration = Duration::from_millis(10);
 const LAST_TRIES: u32 = 50;
 
 /// So often it says on standard error that it cannot write.
-const COMPLAINTS: Duration = Duration::from_secs(60);
+pub(super) const COMPLAINTS: Duration = Duration::from_secs(60);
 
 /// Where lines are written to.
 pub(super) trait Target: Send {
@@ -111,6 +111,7 @@ pub(super) fn run(queue: &Queue, target: &mut dyn Target, complains: bool) {
             }
             Task::Flush(upto) => {
                 if let Err(error) = caught(|| hand.target.flush()) {
+                    queue.not_flushed();
                     hand.complain(&error);
                 }
                 queue.flushed(upto);

@@ -543,3 +543,54 @@ fn a_file_that_cannot_be_opened_says_so_at_once() {
     let policy = RollingPolicy::at("/dev/null/no/such.log");
     assert!(Output::file(policy, Bound::default()).is_err());
 }
+
+/// Under a clock that stands still a second never passes.
+#[test]
+fn a_drop_is_bounded_where_time_stands_still() {
+    let (done, over) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let output = Output::new(Gated::default(), Bound::default());
+            output.line("never");
+            let handle = output.handle();
+            assert!(!handle.flush_blocking(Duration::from_millis(20)));
+            drop(output);
+        });
+        done.send(()).unwrap();
+    });
+    over.recv_timeout(LONG).unwrap();
+}
+
+/// What takes lines into a buffer and cannot pass them on has not written them.
+#[test]
+fn what_cannot_be_flushed_has_failed() {
+    struct Full(Arc<Mutex<bool>>);
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            match *self.0.lock().unwrap() {
+                true => Err(io::ErrorKind::StorageFull.into()),
+                false => Ok(()),
+            }
+        }
+    }
+    let full = Arc::new(Mutex::new(true));
+    let output = Output::new(Full(Arc::clone(&full)), Bound::default());
+    let handle = output.handle();
+    for n in 0..3 {
+        output.line(&format!("{n}"));
+    }
+    assert!(handle.flush_blocking(LONG));
+    assert_eq!((handle.written(), handle.failed()), (0, 3));
+    *full.lock().unwrap() = false;
+    output.line("there is room again");
+    assert!(handle.flush_blocking(LONG));
+    assert_eq!((handle.written(), handle.failed()), (1, 3));
+}

@@ -6,10 +6,11 @@ mod names;
 mod tests;
 
 #[cfg(feature = "compress")]
-use std::{collections::VecDeque, path::PathBuf};
+use std::collections::VecDeque;
 use std::{
-    fs::{self, File, Metadata, OpenOptions},
+    fs::{self, File, Metadata, OpenOptions, TryLockError},
     io::{self, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -19,7 +20,7 @@ pub use self::config::{RollingConfig, RollingPolicy};
 use self::names::{Kind, Names, Rolled, stamp};
 #[cfg(feature = "compress")]
 use super::gzip::{self, Gzip};
-use super::writer::{Target, say};
+use super::writer::{COMPLAINTS, Target, say};
 
 /// So often it looks whether the file is still the one under its name, and so long it waits after it could not roll.
 const LOOK: Duration = Duration::from_secs(1);
@@ -31,6 +32,7 @@ pub(super) struct RollingFile {
     looked: Instant,
     /// It could not be rolled: not before then again.
     hold: Option<Instant>,
+    complained: Option<Instant>,
     /// Rolled files that are still to be compressed.
     #[cfg(feature = "compress")]
     to_compress: VecDeque<PathBuf>,
@@ -51,10 +53,12 @@ struct Current {
 impl RollingFile {
     pub(super) fn open(policy: RollingPolicy) -> io::Result<Self> {
         let mut config = policy.config().clone();
+        // Whatever folder the process goes to.
+        config.path = std::path::absolute(&config.path)?;
         // It is the file that is rolled, not what points to it.
         if let Ok(about) = config.path.symlink_metadata()
             && about.is_symlink()
-            && let Ok(path) = config.path.canonicalize()
+            && let Ok(path) = pointed_to(&config.path)
         {
             config.path = path;
         }
@@ -64,6 +68,7 @@ impl RollingFile {
             current: None,
             looked: Instant::now(),
             hold: None,
+            complained: None,
             #[cfg(feature = "compress")]
             to_compress: VecDeque::new(),
             #[cfg(feature = "compress")]
@@ -109,20 +114,26 @@ impl RollingFile {
         })
     }
 
-    /// Sees to it that the file is the one under its name. Keeps the old one where no other can be opened.
-    fn look(&mut self) {
+    /// Sees to it that the file is the one under its name; whether it is another one now. Keeps the old one where no
+    /// other can be opened.
+    fn look(&mut self) -> bool {
         let here = match (&self.current, fs::metadata(&self.config.path)) {
             (Some(current), Ok(there)) => is_same(&current.file, &there).then_some(there.len()),
             _ => None,
         };
         match (here, &mut self.current) {
             // Somebody may have made it shorter.
-            (Some(len), Some(current)) => current.len = len,
-            _ => {
-                if let Ok(begun) = self.begin() {
-                    self.current = Some(begun);
-                }
+            (Some(len), Some(current)) => {
+                current.len = len;
+                false
             }
+            _ => match self.begin() {
+                Ok(begun) => {
+                    self.current = Some(begun);
+                    true
+                }
+                Err(_) => false,
+            },
         }
     }
 
@@ -137,6 +148,47 @@ impl RollingFile {
         current.regular
             && current.len > 0
             && (old || current.len.saturating_add(line) > self.config.size)
+    }
+
+    /// Rolls it, if that is still due where nobody else does so.
+    fn roll_alone(&mut self, line: u64) -> io::Result<()> {
+        // Of several processes that have the same file one rolls it; the others find the new one. Not every file system
+        // knows locks: there it is rolled without.
+        // A few times: others may be as fast.
+        for _ in 0..8 {
+            if !self.is_due(line) {
+                break;
+            }
+            let lock = self.current.as_ref().map(|current| current.file.try_lock());
+            if let Some(Err(TryLockError::WouldBlock)) = lock {
+                break;
+            }
+            // What is renamed must be what is written to, and locked. A file that is no longer current is closed, and
+            // its lock with it.
+            if self.look() {
+                continue;
+            }
+            let rolled = if self.is_due(line) {
+                self.roll()
+            } else {
+                Ok(())
+            };
+            if let Some(current) = &self.current {
+                _ = current.file.unlock();
+            }
+            return rolled;
+        }
+        Ok(())
+    }
+
+    /// Says that it cannot be rolled, once in a while.
+    fn complain(&mut self, now: Instant, error: &io::Error) {
+        let lately = |at: Instant| now.saturating_duration_since(at) < COMPLAINTS;
+        if !self.complained.is_some_and(lately) {
+            self.complained = Some(now);
+            let path = self.config.path.display();
+            say(format_args!("{path} cannot be rolled: {error}"));
+        }
     }
 
     /// Gives the file another name, and begins a new one.
@@ -225,16 +277,9 @@ impl Target for RollingFile {
             self.hold = None;
         }
         if self.config.rotate && !held && self.is_due(line as u64) {
-            // What is renamed must be what is written to.
-            self.look();
-            if self.is_due(line as u64)
-                && let Err(error) = self.roll()
-            {
+            if let Err(error) = self.roll_alone(line as u64) {
                 self.hold = Some(now + LOOK);
-                say(format_args!(
-                    "{} cannot be rolled: {error}",
-                    self.config.path.display()
-                ));
+                self.complain(now, &error);
             }
         }
         let Some(current) = &self.current else {
@@ -287,6 +332,14 @@ impl Target for RollingFile {
         }
         self.compresses.is_some() || !self.to_compress.is_empty()
     }
+}
+
+/// What a link points to, made if it is not there yet.
+fn pointed_to(link: &Path) -> io::Result<PathBuf> {
+    link.canonicalize().or_else(|_| {
+        OpenOptions::new().append(true).create(true).open(link)?;
+        link.canonicalize()
+    })
 }
 
 #[cfg(unix)]

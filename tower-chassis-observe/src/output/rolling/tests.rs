@@ -177,6 +177,12 @@ fn where_it_cannot_be_rolled_it_grows() {
     line(&mut file, &long('b'));
     line(&mut file, &long('c'));
     assert_eq!(scratch.read().lines().count(), 3);
+    // Said once, and not again for each try.
+    let said = file.complained;
+    assert!(said.is_some());
+    file.hold = Some(Instant::now());
+    line(&mut file, &long('c'));
+    assert!(file.hold.is_some() && file.complained == said);
     file.names = Names::of(&scratch.log());
     file.hold = Some(Instant::now());
     line(&mut file, "d");
@@ -250,4 +256,63 @@ fn what_is_rolled_is_compressed_also_after_a_crash() {
     let whole = fs::read_to_string(scratch.0.join(&names[2])).unwrap();
     assert_eq!(whole, "is whole");
     assert_eq!(text(&names[3]), long('a') + "\n");
+}
+
+/// A relative path is that of the beginning.
+#[cfg(unix)]
+#[test]
+fn it_stays_where_it_was_when_the_process_moves() {
+    let scratch = Scratch::new("moves");
+    let here = std::env::current_dir().unwrap();
+    let up = "../".repeat(here.components().count() - 1);
+    let path = PathBuf::from(format!("{up}{}", &scratch.log().to_str().unwrap()[1..]));
+    let file = RollingFile::open(RollingPolicy::at(path)).unwrap();
+    assert!(file.config.path.is_absolute(), "{:?}", file.config.path);
+    assert!(file.names.dir().is_absolute());
+    assert_eq!(scratch.names(), ["a.log"]);
+}
+
+/// It is made, and rolled, where it points to.
+#[cfg(unix)]
+#[test]
+fn what_points_to_no_file_yet_stays() {
+    let scratch = Scratch::new("dangling");
+    fs::create_dir_all(scratch.0.join("real")).unwrap();
+    std::os::unix::fs::symlink("real/b.log", scratch.log()).unwrap();
+    let mut file = scratch.open(|_| {});
+    line(&mut file, &long('a'));
+    line(&mut file, &long('b'));
+    assert_eq!(scratch.names(), ["a.log", "real"]);
+    assert_eq!(fs::read_dir(scratch.0.join("real")).unwrap().count(), 2);
+}
+
+/// Two processes that have the same file are two of these.
+#[test]
+fn two_that_roll_at_once_lose_no_line() {
+    let scratch = Scratch::new("two");
+    let open = || scratch.open(|config| config.backups = 10_000);
+    let files = [open(), open(), open(), open()];
+    let start = std::sync::Barrier::new(files.len());
+    std::thread::scope(|scope| {
+        for (nth, mut file) in files.into_iter().enumerate() {
+            let start = &start;
+            scope.spawn(move || {
+                start.wait();
+                for n in 0..400 {
+                    line(&mut file, &format!("{nth}-{n} {}", long('x')));
+                }
+            });
+        }
+    });
+    let mut lines = Vec::new();
+    for name in scratch.names() {
+        let text = fs::read_to_string(scratch.0.join(name)).unwrap();
+        lines.extend(
+            text.lines()
+                .map(|line| line.split_once(' ').unwrap().0.to_owned()),
+        );
+    }
+    lines.sort();
+    lines.dedup();
+    assert_eq!(lines.len(), 4 * 400);
 }
