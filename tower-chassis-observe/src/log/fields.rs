@@ -168,8 +168,8 @@ impl Visit for Fields<'_> {
     }
 }
 
-/// The message of a line: as it is, but for what would break the line or reach a terminal.
-fn message(out: &mut String, value: &str) {
+/// A text of a line that has no quotes: as it is, but for what would break the line or reach a terminal.
+pub(super) fn message(out: &mut String, value: &str) {
     for c in value.chars() {
         match c {
             '\n' => out.push_str("\\n"),

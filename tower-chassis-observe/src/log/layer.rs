@@ -9,7 +9,11 @@ use tracing_subscriber::{
     registry::{LookupSpan, SpanRef},
 };
 
-use super::{LogFormat, fields::Fields, handle::State};
+use super::{
+    LogFormat,
+    fields::{Fields, message},
+    handle::State,
+};
 use crate::{
     access_log::{escape_json, write_rfc3339},
     output::Output,
@@ -173,7 +177,7 @@ impl Lines {
         } else {
             _ = write!(line, " {level:>5} ");
         }
-        line.push_str(of.target());
+        message(line, of.target());
         line.push(':');
         event.record(&mut Fields {
             format: self.format,
@@ -193,7 +197,7 @@ impl Lines {
             line.push_str(" spans=");
             for (nth, span) in scope.from_root().enumerate() {
                 line.push_str(if nth == 0 { "" } else { ":" });
-                line.push_str(span.name());
+                message(line, span.name());
                 if let Some(SpanFields(fields)) = span.extensions().get() {
                     _ = write!(line, "{{{}}}", fields.trim_start());
                 }

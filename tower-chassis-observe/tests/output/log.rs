@@ -419,3 +419,16 @@ fn it_is_read_from_a_configuration() {
         (1_000_000, Duration::from_secs(43_200))
     );
 }
+
+/// Names are the programmer's, and any text.
+#[test]
+fn a_name_breaks_no_line() {
+    let mut config = config(LogFormat::Text);
+    config.spans = true;
+    let text = logged(log(config), |_| {
+        let _in = tracing::info_span!("a\nb").entered();
+        tracing::info!(target: "c\nd\u{1b}[31m", "said");
+    });
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(!text.contains('\u{1b}'), "{text:?}");
+}
