@@ -6,18 +6,22 @@ use std::borrow::Cow;
 pub(super) fn address(address: &str) -> Cow<'_, str> {
     let end = address.find(['?', '#']).unwrap_or(address.len());
     let address = address.get(..end).unwrap_or_default();
-    let Some(host) = address.find("//").map(|at| at + 2) else {
+    if !address.contains('@') {
         return Cow::Borrowed(address);
-    };
-    let (scheme, rest) = address.split_at(host);
-    let authority = rest.find('/').unwrap_or(rest.len());
-    match rest
-        .get(..authority)
-        .and_then(|authority| authority.rfind('@'))
-    {
-        Some(at) => Cow::Owned(format!("{scheme}{}", &rest[at + 1..])),
-        None => Cow::Borrowed(address),
     }
+    // There may be several: in a list of links, or one in the path of the other.
+    let mut out = String::with_capacity(address.len());
+    let mut rest = address;
+    while let Some(host) = rest.find("//").map(|at| at + 2) {
+        let (before, after) = rest.split_at(host);
+        let (authority, path) = after.split_at(after.find('/').unwrap_or(after.len()));
+        let host = authority.rfind('@').map_or(0, |at| at + 1);
+        out.push_str(before);
+        out.push_str(&authority[host..]);
+        rest = path;
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
 }
 
 /// `%41` and `+`.

@@ -24,7 +24,12 @@ impl Kind {
             }
         }
         Some(match &*essence {
-            "application/json" => Self::Json,
+            "application/json" | "text/json" => Self::Json,
+            // One document after the other.
+            "application/x-ndjson"
+            | "application/ndjson"
+            | "application/jsonl"
+            | "application/json-seq" => Self::Json,
             other if other.ends_with("+json") => Self::Json,
             "application/x-www-form-urlencoded" => Self::Form,
             "text/plain" => Self::Text,

@@ -21,14 +21,19 @@
 //!
 //! | a name that | |
 //! |---|---|
-//! | holds one of these | `token`, `secret`, `password`, `passwd`, `passphrase`, `passcode`, `apikey`, `accesskey`, `privatekey`, `signingkey`, `signature`, `credential`, `authorization`, `cookie`, `session`, `csrf`, `xsrf`, `jwt`, `assertion` |
+//! | holds one of these | `token`, `secret`, `password`, `passwd`, `passphrase`, `passcode`, `apikey`, `accesskey`, `privatekey`, `signingkey`, `signature`, `credential`, `authorization`, `cookie`, `session`, `csrf`, `xsrf`, `jwt`, `assertion`, `samlresponse`, `codeverifier`, `encryptionkey`, `masterkey`, `sharedkey`, `cardnumber` |
 //! | is one of these | `auth`, `baggage`, `cvc`, `cvv`, `key`, `otp`, `pass`, `pin`, `pwd`, `sid`, `sig` |
+//! | has one of these as a word (`user[pin]`, `cardCvc`) | `cvc`, `cvv`, `otp`, `pin`, `pwd` |
+//! | ends with one of these as a word (`x-auth`) | `auth`, `pass`, `sid`, `sig` |
 //!
 //! [`Redact::and`] adds to the first row. A secret value is [`MASK`], whatever it was; of `Authorization` the scheme stays.
 //! Of headers that hold an address (`Referer`, `Location`, …) the user, the query and the fragment go.
+//! What looks like a JWT (`eyJ…`, with a point) is masked wherever it stands. An address in a value of an address, and so on, is read
+//! too, however often it is encoded.
 //!
 //! # Limits
-//! A secret under a harmless name is not found: `{"name":"password","value":"x"}`, a path of `/reset/{code}`. Show such
+//! A secret under a harmless name is not found: `{"name":"password","value":"x"}`, the `code` of OAuth (add it, if no other
+//! `code` is to be read: `.and(["code"])`), a path of `/reset/{code}`. Show such
 //! paths by their template, and such bodies not at all.
 
 mod decode;
@@ -138,19 +143,21 @@ impl Redact {
         }
     }
 
-    /// A path, of whose parameters (`/a;jsessionid=x/b`) those that are secret are masked.
+    /// A path without what is secret in it: parameters (`/a;jsessionid=x/b`, `/token=x`), the user of an address
+    /// (`/get/https://me:x@host`), what looks like a JWT.
     #[must_use]
     pub fn path<'a>(&self, path: &'a str) -> Cow<'a, str> {
-        if !path.contains(';') {
+        // What most paths do not have; a JWT begins with `eyJ`.
+        let odd = |byte: u8| matches!(byte, b';' | b'=' | b'%' | b'@' | b'J');
+        if !path.bytes().any(odd) {
             return Cow::Borrowed(path);
         }
+        let path = decode::address(path);
         let segments = path
             .split('/')
-            .map(|segment| match segment.split_once(';') {
-                Some((name, parameters)) => {
-                    Cow::Owned(format!("{name};{}", self.query(parameters)))
-                }
-                None => Cow::Borrowed(segment),
+            .map(|segment| match segment.bytes().any(odd) {
+                true => Cow::Owned(self.query(segment)),
+                false => Cow::Borrowed(segment),
             });
         Cow::Owned(segments.collect::<Vec<_>>().join("/"))
     }

@@ -17,6 +17,8 @@ pub(super) struct Scan<'a> {
     copied: usize,
     /// Of brackets.
     depth: u32,
+    /// It ended with the name of a secret, and no value.
+    open: bool,
     out: String,
 }
 
@@ -33,6 +35,7 @@ impl<'a> Scan<'a> {
             at: 0,
             copied: 0,
             depth: 0,
+            open: false,
             out: String::new(),
         }
     }
@@ -76,6 +79,7 @@ impl<'a> Scan<'a> {
                     self.at += 1;
                 }
                 b'/' if self.slice(self.at, self.at + 2) == "//" => self.authority(),
+                b'<' => self.tag(),
                 byte if is_word(byte) => self.word(),
                 _ => self.at += 1,
             }
@@ -112,7 +116,10 @@ impl<'a> Scan<'a> {
             return;
         }
         // A text in a text: a message, or JSON once more.
-        if let Some(inner) = self.redact.scan(&content, self.nested - 1) {
+        let mut inner = Scan::new(self.redact, &content, self.nested - 1);
+        inner.run();
+        let open = inner.open;
+        if let Some(inner) = inner.masked() {
             let mut masked = String::new();
             if quote == b'"' {
                 super::super::escape::json(&mut masked, inner.as_bytes());
@@ -123,21 +130,55 @@ impl<'a> Scan<'a> {
             }
             self.put(begin, end, &masked);
         }
+        // What closed the string may have opened one: `it's my password: 'x'`. Of JSON no value follows a string.
+        let next = self.byte(self.past(end, |byte| byte.is_ascii_whitespace()));
+        if open && !matches!(next, None | Some(b',' | b'}' | b']' | b':' | b'"')) {
+            self.mask_value();
+        }
+    }
+
+    /// `<password type="text">x</password>`.
+    fn tag(&mut self) {
+        let begin = self.at + 1;
+        let end = self.past(begin, |byte| is_word(byte) || byte == b':');
+        self.at = begin;
+        let name = self.slice(begin, end).to_owned();
+        let local = name.rsplit(':').next().unwrap_or_default();
+        let open = self.past(end, |byte| byte != b'>');
+        let is_empty = self.byte(open.saturating_sub(1)) == Some(b'/');
+        if self.byte(open).is_none() || is_empty || !self.redact.is_secret(local) {
+            return;
+        }
+        let value = open + 1;
+        let inside = self.text.get(value..).unwrap_or_default();
+        let len = inside.find(&format!("</{name}"));
+        // Perhaps it was no tag: then up to the next one.
+        let len = len.or_else(|| inside.find('<'));
+        self.put(value, value + len.unwrap_or(inside.len()), MASK);
     }
 
     fn word(&mut self) {
         let begin = self.at;
         let end = self.past(begin, is_word);
         self.at = end;
-        let tag = begin > 0 && self.byte(begin - 1) == Some(b'<') && self.byte(end) == Some(b'>');
-        let word = decoded(self.slice(begin, end)).into_owned();
-        if tag && self.redact.is_secret(&word) {
-            let value = end + 1;
-            let value_end = self.past(value, |byte| byte != b'<');
-            self.put(value, value_end, MASK);
+        let raw = self.slice(begin, end);
+        // Of three parts with points between, in letters that JSON in base64 begins with.
+        let jwt = raw.len() > 20 && raw.starts_with("eyJ") && raw.contains('.');
+        let word = decoded(raw).into_owned();
+        let encoded = word != raw;
+        // A quote that is left over does not part a name from its value.
+        let sign = self.past(end, |byte| matches!(byte, b'"' | b'\''));
+        if self.is_name(&word, sign) {
             return;
         }
-        if self.is_name(&word, end) {
+        // An address in a value of an address.
+        let hides = encoded
+            && match self.nested.checked_sub(1) {
+                Some(nested) => self.redact.scan(&word, nested).is_some(),
+                None => self.redact.is_secret(&word),
+            };
+        if jwt || hides {
+            self.put(begin, end, MASK);
             return;
         }
         // `Bearer eyJ…` in the middle of a text.
@@ -167,7 +208,10 @@ impl<'a> Scan<'a> {
         let begin = self.past(self.at, |byte| byte.is_ascii_whitespace());
         let inside = self.depth > 0;
         let (end, quoted) = match self.byte(begin) {
-            None => return,
+            None => {
+                self.open = true;
+                return;
+            }
             Some(b'"' | b'\'') => (self.end_of_string(begin).1, true),
             Some(b'{' | b'[') => (self.end_of_brackets(begin), true),
             Some(_) => (begin, inside),

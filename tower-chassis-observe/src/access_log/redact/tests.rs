@@ -354,3 +354,139 @@ proptest! {
         prop_assert!(serde_json::from_str::<serde_json::Value>(&shown).is_ok(), "{text} -> {shown}");
     }
 }
+
+#[test]
+fn words_of_a_name() {
+    let redact = Redact::new();
+    for name in [
+        "user[pin]",
+        "card_cvc",
+        "cardCvv",
+        "db-pwd",
+        "dbPwd",
+        "userPIN",
+        "pin_code",
+        "x-auth",
+        "proxy_pass",
+        "connect.sid",
+        "SAMLResponse",
+        "code_verifier",
+    ] {
+        assert!(redact.is_secret(name), "{name}");
+    }
+    for name in [
+        "auth_time",
+        "x-auth-method",
+        "compass",
+        "passenger",
+        "sidebar",
+        "pinned",
+        "sort_key",
+        "idempotency-key",
+        "code",
+    ] {
+        assert!(!redact.is_secret(name), "{name}");
+    }
+}
+
+/// An address in an address, as the page of a login is asked for.
+#[test]
+fn encoded_as_often_as_you_like() {
+    let encode = |text: &str| {
+        let encoded = text.bytes().map(|byte| match byte {
+            byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        });
+        encoded.collect::<String>()
+    };
+    let redact = Redact::new();
+    let mut query = "token=S3CR3T".to_owned();
+    for depth in 0..8 {
+        let shown = redact.query(&query);
+        assert!(!shown.contains("S3CR3T"), "{depth}: {shown}");
+        let shown = redact.text(&query);
+        assert!(!shown.contains("S3CR3T"), "{depth}: {shown}");
+        query = format!("next={}&a=1", encode(&format!("https://a/?{query}")));
+    }
+    assert_eq!(
+        redact.query("next=https%3A%2F%2Fa%2F%253Fpage"),
+        "next=https%3A%2F%2Fa%2F%253Fpage"
+    );
+}
+
+#[test]
+fn paths_that_hold_more_than_names() {
+    let redact = Redact::new();
+    for (path, shown) in [
+        ("/cb/token=S3CR3T/x", "/cb/token=***/x"),
+        ("/a%3Bsid%3DS3CR3T/x", "/***/x"),
+        ("/get/https://u:S3CR3T@h/x", "/get/https://h/x"),
+        (
+            "/verify/eyJhbGciOiJub25lIn0.eyJzdWIiOiJTM0NSM1QifQ.S3CR3T",
+            "/verify/***",
+        ),
+        ("/a=1/b@c/J%20/eyJ", "/a=1/b@c/J%20/eyJ"),
+    ] {
+        assert_eq!(redact.path(path), shown);
+    }
+    let links = "<https://a/x>; rel=next, <https://u:S3CR3T@b/y>";
+    let shown = redact.header("link", links.as_bytes());
+    assert_eq!(
+        String::from_utf8_lossy(&shown),
+        "<https://a/x>; rel=next, <https://b/y>"
+    );
+}
+
+#[test]
+fn texts_that_are_not_well_formed() {
+    let redact = Redact::new();
+    for (text, seen) in [
+        ("it's my password: 'S3CR3T'", "it's"),
+        ("it's my password: ' S3CR3T'", "it's"),
+        (r#"5" disk, password: "S3CR3T""#, "disk"),
+        (r#"5" disk "password":"S3CR3T""#, "disk"),
+        (r#"{"a":1} "b" c" token: "S3CR3T"#, "a"),
+        (
+            "<ns:Password Type=\"#text\">S3CR3T</ns:Password><a>b</a>",
+            "<a>b</a>",
+        ),
+        (
+            "<password><![CDATA[S3CR3T]]></password><a>b</a>",
+            "<a>b</a>",
+        ),
+        (
+            "<secrets><a>S3CR3T</a><b>S3CR3T</b></secrets> after",
+            "after",
+        ),
+        ("Vec<Token>S3CR3T <b>after", "<b>after"),
+        ("<a><token/>after", "after"),
+        (
+            "id eyJhbGciOiJub25lIn0.eyJzdWIiOiJTM0NSM1QifQ.S3CR3T after",
+            "after",
+        ),
+        (
+            r#"{"id":"eyJhbGciOiJub25lIn0.eyJzdWIiOiJTM0NSM1QifQ.S3CR3T","b":1}"#,
+            r#""b":1}"#,
+        ),
+        (
+            r#"{"redirect":"https://a/?n=https%3A%2F%2Fb%3Ftoken%3DS3CR3T"}"#,
+            "redirect",
+        ),
+    ] {
+        let shown = redact.text(text);
+        assert!(!shown.contains("S3CR3T"), "{shown}");
+        assert!(shown.contains(seen), "{shown}");
+    }
+    // Whole, it stays what it is.
+    let whole = r#"{"label":"Your password:","a":["token:", "b"],"c":{"d":"pin="} }"#;
+    assert_eq!(redact.text(whole), whole);
+}
+
+#[test]
+fn documents_one_after_the_other() {
+    let body = b"{\"token\":\"x\"}\n{\"token\":\"y\"}\n";
+    for kind in ["application/x-ndjson", "application/jsonl", "text/json"] {
+        let shown = Redact::new().body(kind, body).unwrap();
+        assert_eq!(shown, "{\"token\":\"***\"}\n{\"token\":\"***\"}\n");
+    }
+}
