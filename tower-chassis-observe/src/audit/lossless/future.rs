@@ -6,6 +6,7 @@ use std::{
     thread,
 };
 
+use pin_project_lite::pin_project;
 use tokio::{
     sync::mpsc::{OwnedPermit, Sender, error::SendError},
     time::{Instant, Sleep, sleep_until},
@@ -33,31 +34,55 @@ pub(super) type Settled<S, Req, J> = <J as Settle<
 /// A call that is made.
 type Called<S, Req, J> = ResponseFuture<<S as Service<Req>>::Future, Option<LosslessTicket>, J>;
 
-/// The future of a [`LosslessAudit`](super::LosslessAudit). The call is in a box: 24 bytes for the layers outside.
-#[must_use = "futures do nothing unless polled"]
-pub struct LosslessAuditFuture<S: Service<Req>, Req, J>(State<S, Req, J>);
+pin_project! {
+    /// The future of a [`LosslessAudit`](super::LosslessAudit): 32 bytes around that of the service. What waits for its place
+    /// is in a box.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct LosslessAuditFuture<S: Service<Req>, Req, J> {
+        #[pin]
+        state: State<S, Req, J>,
+    }
+}
 
-enum State<S: Service<Req>, Req, J> {
-    Called(Pin<Box<Called<S, Req, J>>>),
-    Later(Box<Later<S, Req, J>>),
-    Refused { grpc: bool },
-    Over,
+pin_project! {
+    #[project = StateNow]
+    enum State<S: Service<Req>, Req, J> {
+        Called {
+            #[pin]
+            called: Called<S, Req, J>,
+        },
+        Later {
+            later: Pin<Box<Later<S, Req, J>>>,
+        },
+        Refused {
+            grpc: bool,
+        },
+        Over,
+    }
 }
 
 impl<S: Service<Req>, Req, J> LosslessAuditFuture<S, Req, J> {
-    pub(super) fn called(called: Called<S, Req, J>) -> Self {
-        Self(State::Called(Box::pin(called)))
+    pub(super) const fn called(called: Called<S, Req, J>) -> Self {
+        Self {
+            state: State::Called { called },
+        }
     }
 
     #[cold]
     pub(super) fn later(later: Later<S, Req, J>) -> Self {
-        Self(State::Later(Box::new(later)))
+        Self {
+            state: State::Later {
+                later: Box::pin(later),
+            },
+        }
     }
 
     #[cold]
     pub(super) fn refused(shared: &Shared, grpc: bool) -> Self {
         report(shared);
-        Self(State::Refused { grpc })
+        Self {
+            state: State::Refused { grpc },
+        }
     }
 }
 
@@ -78,32 +103,33 @@ where
         <J as Refusal<Settled<S, Req, J>, S::Error>>::Error,
     >;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
         loop {
-            let answered = match &mut self.0 {
-                State::Called(called) => ready!(called.as_mut().poll(cx)),
-                State::Later(later) => match ready!(later.poll_begin(cx)) {
+            let answered = match state.as_mut().project() {
+                StateNow::Called { called } => ready!(called.poll(cx)),
+                StateNow::Later { later } => match ready!(later.as_mut().poll_begin(cx)) {
                     Begun::Called(called) => {
-                        self.0 = State::Called(Box::pin(called));
+                        state.set(State::Called { called });
                         continue;
                     }
                     Begun::Failed(answer) => answer,
                     Begun::Refused { grpc } => {
-                        self.0 = State::Refused { grpc };
+                        state.set(State::Refused { grpc });
                         continue;
                     }
                 },
-                State::Refused { grpc } => {
+                StateNow::Refused { grpc } => {
                     let grpc = *grpc;
-                    self.0 = State::Over;
+                    state.set(State::Over);
                     return Poll::Ready(J::refused(
                         Rejection::new(Kind::Overloaded, "audit"),
                         grpc,
                     ));
                 }
-                State::Over => return Poll::Pending,
+                StateNow::Over => return Poll::Pending,
             };
-            self.0 = State::Over;
+            state.set(State::Over);
             return Poll::Ready(match answered {
                 Ok(response) => Ok(J::response(response)),
                 Err(error) => Err(J::error(error)),
@@ -114,9 +140,9 @@ where
 
 impl<S: Service<Req>, Req, J> fmt::Debug for LosslessAuditFuture<S, Req, J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match &self.0 {
-            State::Called(_) => "called",
-            State::Later(_) => "waiting",
+        let state = match &self.state {
+            State::Called { .. } => "called",
+            State::Later { .. } => "waiting",
             State::Refused { .. } => "refused",
             State::Over => "over",
         };
@@ -147,12 +173,15 @@ pub(super) fn begin<S: Service<Req>, Req, J>(
 
 type Place = Pin<Box<dyn Future<Output = Result<OwnedPermit<AuditRecord>, SendError<()>>> + Send>>;
 
-/// A call that is not made yet.
-pub(super) struct Later<S, Req, J> {
-    turn: Turn,
-    /// The service for it is readied when it has its place.
-    call: Option<Call<S, Req, J>>,
-    shared: Shared,
+pin_project! {
+    /// A call that is not made yet.
+    pub(super) struct Later<S, Req, J> {
+        #[pin]
+        turn: Turn,
+        // The service for it is readied when it has its place.
+        call: Option<Call<S, Req, J>>,
+        shared: Shared,
+    }
 }
 
 struct Call<S, Req, J> {
@@ -161,17 +190,24 @@ struct Call<S, Req, J> {
     settle: J,
 }
 
-enum Turn {
-    Waits {
-        place: Place,
-        /// None before the first Pending.
-        sleep: Option<Pin<Box<Sleep>>>,
-        until: Instant,
-        kept: Option<Box<Kept>>,
-        grpc: bool,
-    },
-    /// It has its place, or needs none.
-    Came(Option<LosslessTicket>),
+pin_project! {
+    #[project = TurnNow]
+    enum Turn {
+        Waits {
+            // A future of tokio's without a name.
+            place: Place,
+            // None before the first Pending.
+            #[pin]
+            sleep: Option<Sleep>,
+            until: Instant,
+            kept: Option<Box<Kept>>,
+            grpc: bool,
+        },
+        // It has its place, or needs none.
+        Came {
+            ticket: Option<LosslessTicket>,
+        },
+    }
 }
 
 /// How a call begins.
@@ -192,7 +228,7 @@ impl<S, Req, J> Later<S, Req, J> {
             settle,
         });
         Self {
-            turn: Turn::Came(None),
+            turn: Turn::Came { ticket: None },
             call,
             shared: shared.clone(),
         }
@@ -200,7 +236,7 @@ impl<S, Req, J> Later<S, Req, J> {
 
     pub(super) fn readying(self, ticket: Option<LosslessTicket>) -> Self {
         Self {
-            turn: Turn::Came(ticket),
+            turn: Turn::Came { ticket },
             ..self
         }
     }
@@ -226,47 +262,53 @@ impl<S, Req, J> Later<S, Req, J> {
 
     /// Once; after that it pends.
     fn poll_begin(
-        &mut self,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Begun<Called<S, Req, J>, Result<Settled<S, Req, J>, S::Error>>>
     where
         S: Service<Req>,
         J: Settle<S::Response, S::Error>,
     {
-        if let Turn::Waits {
+        let mut this = self.project();
+        if let TurnNow::Waits {
             place,
-            sleep,
+            mut sleep,
             until,
             kept,
             grpc,
-        } = &mut self.turn
+        } = this.turn.as_mut().project()
         {
             let place = match place.as_mut().poll(cx) {
                 Poll::Ready(place) => place.ok(),
                 Poll::Pending => {
-                    let sleep = sleep.get_or_insert_with(|| Box::pin(sleep_until(*until)));
-                    ready!(sleep.as_mut().poll(cx));
+                    if sleep.is_none() {
+                        sleep.set(Some(sleep_until(*until)));
+                    }
+                    if let Some(sleep) = sleep.as_pin_mut() {
+                        ready!(sleep.poll(cx));
+                    }
                     None
                 }
             };
             let (Some(place), Some(kept)) = (place, kept.take()) else {
                 let grpc = *grpc;
-                self.call = None;
-                self.turn = Turn::Came(None);
-                report(&self.shared);
+                *this.call = None;
+                this.turn.set(Turn::Came { ticket: None });
+                report(this.shared);
                 return Poll::Ready(Begun::Refused { grpc });
             };
-            self.turn = Turn::Came(Some(LosslessTicket { kept, place }));
+            let ticket = Some(LosslessTicket { kept, place });
+            this.turn.set(Turn::Came { ticket });
         }
-        let Turn::Came(ticket) = &mut self.turn else {
+        let TurnNow::Came { ticket } = this.turn.project() else {
             return Poll::Pending;
         };
-        let Some(call) = &mut self.call else {
+        let Some(call) = this.call.as_mut() else {
             return Poll::Pending;
         };
         let ready = ready!(call.inner.poll_ready(cx));
         let ticket = ticket.take();
-        let Some(mut call) = self.call.take() else {
+        let Some(mut call) = this.call.take() else {
             return Poll::Pending;
         };
         Poll::Ready(match ready {
