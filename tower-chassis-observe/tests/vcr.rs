@@ -513,3 +513,163 @@ async fn a_call_that_is_dropped_is_not_recorded() {
     );
     assert!(cassette.is_empty());
 }
+
+/// A wire whose answers come after as many milliseconds as the path says.
+fn in_its_time() -> Wire {
+    BoxCloneSyncService::new(service_fn(async |request: Request<Body>| {
+        let path = request.uri().path().to_owned();
+        let wait = path[1..].parse().unwrap();
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        Ok(Response::new(Body::from(path)))
+    }))
+}
+
+/// The order is that in which calls were made, not that in which they were answered.
+#[tokio::test(start_paused = true)]
+async fn calls_that_overtake_each_other_are_kept_in_their_order() {
+    let tape = Tape::new("overtaking.json");
+    let recorder = VcrLayer::new(tape.open(Mode::Record)).in_order();
+    let both = async |layer: &VcrLayer, wire: fn() -> Wire| {
+        let (slow, fast) = tokio::join!(
+            ask(layer, wire(), get("http://x/50")),
+            ask(layer, wire(), get("http://x/1"))
+        );
+        (slow.unwrap().2, fast.unwrap().2)
+    };
+    let recorded = both(&recorder, in_its_time).await;
+    drop(recorder);
+    let player = VcrLayer::new(tape.open(Mode::Replay)).in_order();
+    assert_eq!(both(&player, nobody).await, recorded);
+}
+
+/// Half a cassette would be replayed for ever.
+#[tokio::test]
+async fn a_test_that_panics_leaves_no_half_a_cassette() {
+    let tape = Tape::new("panicked.json");
+    let recorder = VcrLayer::new(tape.open(Mode::Auto));
+    let test = tokio::spawn(async move {
+        ask(&recorder, counting(Arc::default()), get("http://x/1"))
+            .await
+            .unwrap();
+        panic!("planted");
+    });
+    assert!(test.await.unwrap_err().is_panic());
+    assert!(!tape.0.exists());
+}
+
+#[tokio::test]
+async fn what_is_no_answer_is_no_cassette() {
+    let tape = Tape::new("odd.json");
+    for response in [
+        r#"{"status": 99}"#,
+        r#"{"status": 1000}"#,
+        r#"{"status": 200, "headers": [["a b", "c"]]}"#,
+        r#"{"status": 200, "headers": [["a", "c\n"]]}"#,
+    ] {
+        let request = r#"{"method": "GET", "url": "/"}"#;
+        let text = format!(
+            r#"{{"version": 1, "episodes": [{{"request": {request}, "response": {response}}}]}}"#
+        );
+        fs::write(&tape.0, text).unwrap();
+        let error = Cassette::open(&tape.0, Mode::Replay).unwrap_err();
+        assert!(error.to_string().contains("is no cassette"), "{error}");
+    }
+}
+
+/// Where the type is not told, or is told wrongly, or is not the only secret.
+#[tokio::test]
+async fn a_secret_has_many_places() {
+    let tape = Tape::new("places.json");
+    let recorder = VcrLayer::new(tape.open(Mode::Record));
+    let bodies: [(Option<&str>, &[u8]); 5] = [
+        (None, br#"{"password":"planted"}"#),
+        (
+            Some("application/json"),
+            b"{\"password\":\"planted\",\"a\":\"caf\xe9\"}",
+        ),
+        (
+            Some("application/x-ndjson"),
+            b"{\"token\":\"planted\"}\n{\"token\":\"planted\"}\n",
+        ),
+        (Some("text/json"), br#"{"password":"planted"}"#),
+        (Some("application/json"), b"\xff\xfe no text"),
+    ];
+    for (kind, body) in bodies {
+        let mut request = Request::post("http://x/a;jsessionid=planted/b");
+        if let Some(kind) = kind {
+            request = request.header("content-type", kind);
+        }
+        let mut marked = http::HeaderValue::from_static("planted");
+        marked.set_sensitive(true);
+        request = request.header("x-own", marked);
+        let request = request.body(Body::from(body)).unwrap();
+        let wire = service_fn(async |_: Request<Body>| Ok(Response::new(Body::from("ok"))));
+        ask(&recorder, BoxCloneSyncService::new(wire), request)
+            .await
+            .unwrap();
+    }
+    drop(recorder);
+    let text = tape.text();
+    assert!(!text.contains("planted"), "{text}");
+    assert!(
+        text.contains("base64"),
+        "what has no secret is as it was: {text}"
+    );
+}
+
+/// A call that passes is made as if there were no cassette.
+#[tokio::test]
+async fn a_call_that_passes_is_as_small_as_it_was() {
+    type Inner = std::future::Ready<Result<Response<Body>, BoxError>>;
+    fn outer<S: Service<Request<Body>>>(_: &S) -> usize {
+        size_of::<S::Future>()
+    }
+    let tape = Tape::new("passes.json");
+    let wire = |_: Request<Body>| -> Inner { std::future::ready(Ok(Response::default())) };
+    let service = ServiceBuilder::new()
+        .layer(VcrLayer::new(tape.open(Mode::Pass)))
+        .service(service_fn(wire));
+    assert!(
+        outer(&service) <= size_of::<Inner>() + 8,
+        "{}",
+        outer(&service)
+    );
+    service.oneshot(get("http://x/1")).await.unwrap();
+    assert!(!tape.0.exists());
+}
+
+/// Dropped at any poll, recorded or replayed.
+#[tokio::test]
+async fn a_call_that_is_dropped_at_any_poll_leaves_the_cassette_whole() {
+    use std::{
+        future::Future,
+        pin::pin,
+        task::{Context, Waker},
+    };
+    let slow = || {
+        BoxCloneSyncService::new(service_fn(async |request: Request<Body>| {
+            tokio::task::yield_now().await;
+            request.into_body().collect().await?;
+            tokio::task::yield_now().await;
+            Ok::<_, BoxError>(Response::new(Body::from("answer")))
+        }))
+    };
+    let tape = Tape::new("any-poll.json");
+    let cassette = tape.open(Mode::Record);
+    let recorder = VcrLayer::new(cassette.clone());
+    for polls in 0..3 {
+        let mut call = pin!(ask(&recorder, slow(), get("http://x/1")));
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..polls {
+            assert!(call.as_mut().poll(&mut cx).is_pending());
+        }
+    }
+    assert!(cassette.is_empty());
+    ask(&recorder, slow(), get("http://x/1")).await.unwrap();
+    assert_eq!(cassette.len(), 1);
+    cassette.save().unwrap();
+    let player = VcrLayer::new(tape.open(Mode::Replay));
+    drop(ask(&player, nobody(), get("http://x/1")));
+    let answer = ask(&player, nobody(), get("http://x/1")).await.unwrap();
+    assert_eq!(answer.2, "answer");
+}

@@ -6,6 +6,7 @@ use std::{
     io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -44,19 +45,33 @@ struct Inner {
 
 #[derive(Default)]
 struct Tape {
-    episodes: Vec<Episode>,
-    used: Vec<bool>,
+    /// In the order in which they were made.
+    takes: Vec<Take>,
+    /// So many were made.
+    made: u64,
     dirty: bool,
 }
 
-#[derive(Serialize, Deserialize)]
+struct Take {
+    number: u64,
+    episode: Arc<Episode>,
+    used: bool,
+}
+
+#[derive(Deserialize)]
 struct Document {
     version: u32,
     episodes: Vec<Episode>,
 }
 
+#[derive(Serialize)]
+struct Saved<'a> {
+    version: u32,
+    episodes: Vec<&'a Episode>,
+}
+
 /// A call and what it came to.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Episode {
     pub(super) request: Recorded,
@@ -106,17 +121,21 @@ impl Fields {
         )
     }
 
-    /// Those that a header can be made of: somebody may have changed the file.
     pub(super) fn headers(&self) -> HeaderMap {
-        let made = self.0.iter().filter_map(|(name, value)| {
+        let mut headers = HeaderMap::new();
+        // All of them: a file in which one is none is no cassette.
+        for (name, value) in self.made().flatten() {
+            headers.append(name, value);
+        }
+        headers
+    }
+
+    /// None for what is no header: somebody may have changed the file.
+    fn made(&self) -> impl Iterator<Item = Option<(HeaderName, HeaderValue)>> {
+        self.0.iter().map(|(name, value)| {
             let name: HeaderName = name.parse().ok()?;
             Some((name, HeaderValue::from_bytes(&value.0).ok()?))
-        });
-        let mut headers = HeaderMap::new();
-        made.for_each(|(name, value)| {
-            headers.append(name, value);
-        });
-        headers
+        })
     }
 }
 
@@ -209,6 +228,16 @@ impl fmt::Debug for Recorded {
 }
 
 impl RecordedResponse {
+    /// What of it cannot be answered.
+    fn fault(&self) -> Option<&'static str> {
+        if StatusCode::from_u16(self.status).is_err() {
+            return Some("a status is none");
+        }
+        let odd = |fields: &Fields| fields.made().any(|field| field.is_none());
+        let odd = odd(&self.headers) || self.trailers.as_ref().is_some_and(odd);
+        odd.then_some("a header is none")
+    }
+
     pub(super) fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.status).unwrap_or_default()
     }
@@ -233,9 +262,14 @@ impl Cassette {
             Mode::Replay => read(&path)?,
             _ => Vec::new(),
         };
+        let takes = episodes.into_iter().zip(0..).map(|(episode, number)| Take {
+            number,
+            episode: Arc::new(episode),
+            used: false,
+        });
         let tape = Mutex::new(Tape {
-            used: vec![false; episodes.len()],
-            episodes,
+            takes: takes.collect(),
+            made: 0,
             dirty: mode == Mode::Record,
         });
         Ok(Self(Arc::new(Inner { path, mode, tape })))
@@ -250,7 +284,7 @@ impl Cassette {
     /// How many calls it has.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.tape().episodes.len()
+        self.0.tape().takes.len()
     }
 
     /// Whether it has none.
@@ -263,8 +297,8 @@ impl Cassette {
     #[must_use]
     pub fn unused(&self) -> Vec<Recorded> {
         let tape = self.0.tape();
-        let left = tape.left().map(|(_, episode)| episode.request.clone());
-        left.collect()
+        let left = tape.left();
+        left.map(|(_, episode)| episode.request.clone()).collect()
     }
 
     /// Writes what was recorded by now. Nothing in other modes.
@@ -275,10 +309,23 @@ impl Cassette {
         self.0.save()
     }
 
-    pub(super) fn record(&self, episode: Episode) {
+    /// The number of a call that is made now.
+    pub(super) fn make(&self) -> u64 {
         let mut tape = self.0.tape();
-        tape.episodes.push(episode);
-        tape.used.push(true);
+        tape.made += 1;
+        tape.made
+    }
+
+    /// Keeps a call that is over, at its place among those that were made.
+    pub(super) fn record(&self, number: u64, episode: Episode) {
+        let mut tape = self.0.tape();
+        let at = tape.takes.partition_point(|take| take.number < number);
+        let take = Take {
+            number,
+            episode: Arc::new(episode),
+            used: true,
+        };
+        tape.takes.insert(at, take);
         tape.dirty = true;
     }
 
@@ -288,26 +335,25 @@ impl Cassette {
         asked: &Recorded,
         matcher: &dyn Matcher,
         in_order: bool,
-    ) -> Result<Episode, VcrError> {
+    ) -> Result<Arc<Episode>, VcrError> {
         loop {
             // A matcher is not ours, so it is not called under the lock.
-            let left: Vec<(usize, Recorded)> = {
+            let left: Vec<(usize, Arc<Episode>)> = {
                 let tape = self.0.tape();
-                let left = tape.left().map(|(at, one)| (at, one.request.clone()));
+                let left = tape.left().map(|(at, one)| (at, Arc::clone(one)));
                 left.take(if in_order { 1 } else { usize::MAX }).collect()
             };
-            let found = left.iter().find(|(_, one)| matcher.matches(one, asked));
+            let mut found = left.iter();
+            let found = found.find(|(_, one)| matcher.matches(&one.request, asked));
             let Some((at, _)) = found else {
-                let left: Vec<_> = left.iter().map(|(at, one)| (*at, one)).collect();
+                let left: Vec<_> = left.iter().map(|(at, one)| (*at, &one.request)).collect();
                 return Err(VcrError::unmatched(asked, &left, self.len()));
             };
             let mut tape = self.0.tape();
             // Another call may have been faster.
-            if let Some(used) = tape.used.get_mut(*at).filter(|used| !**used) {
-                *used = true;
-                if let Some(episode) = tape.episodes.get(*at) {
-                    return Ok(episode.clone());
-                }
+            if let Some(take) = tape.takes.get_mut(*at).filter(|take| !take.used) {
+                take.used = true;
+                return Ok(Arc::clone(&take.episode));
             }
         }
     }
@@ -324,10 +370,9 @@ impl fmt::Debug for Cassette {
 }
 
 impl Tape {
-    fn left(&self) -> impl Iterator<Item = (usize, &Episode)> {
-        let used = self.used.iter();
-        let both = self.episodes.iter().zip(used).enumerate();
-        both.filter_map(|(at, (episode, used))| (!used).then_some((at, episode)))
+    fn left(&self) -> impl Iterator<Item = (usize, &Arc<Episode>)> {
+        let takes = self.takes.iter().enumerate();
+        takes.filter_map(|(at, take)| (!take.used).then_some((at, &take.episode)))
     }
 }
 
@@ -337,17 +382,19 @@ impl Inner {
     }
 
     fn save(&self) -> Result<(), VcrError> {
-        let document = {
+        let episodes: Vec<_> = {
             let mut tape = self.tape();
             if !std::mem::take(&mut tape.dirty) {
                 return Ok(());
             }
-            Document {
-                version: VERSION,
-                episodes: tape.episodes.clone(),
-            }
+            let takes = tape.takes.iter();
+            takes.map(|take| Arc::clone(&take.episode)).collect()
         };
-        let written = write(&self.path, &document);
+        let saved = Saved {
+            version: VERSION,
+            episodes: episodes.iter().map(|episode| &**episode).collect(),
+        };
+        let written = write(&self.path, &saved);
         if written.is_err() {
             self.tape().dirty = true;
         }
@@ -357,6 +404,10 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        // Half a cassette would be replayed for ever.
+        if thread::panicking() {
+            return;
+        }
         if let Err(error) = self.save() {
             tracing::error!(target: "tower_chassis::vcr", %error, "a cassette is lost");
         }
@@ -381,11 +432,16 @@ fn read(path: &Path) -> Result<Vec<Episode>, VcrError> {
     if document.version != VERSION {
         return Err(Reason::Version(path.to_owned(), document.version).into());
     }
+    let mut answers = document.episodes.iter();
+    if let Some(fault) = answers.find_map(|episode| episode.response.as_ref()?.fault()) {
+        let fault = serde::de::Error::custom(fault);
+        return Err(Reason::NotACassette(path.to_owned(), fault).into());
+    }
     Ok(document.episodes)
 }
 
 /// To a second file in the same folder first: what is there is whole at any time.
-fn write(path: &Path, document: &Document) -> io::Result<()> {
+fn write(path: &Path, document: &Saved<'_>) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }

@@ -7,18 +7,20 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header, request::Parts};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use tower_chassis_core::{Body, BoxError, boxed::BoxFuture};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header, request::Parts, response,
+};
+use http_body_util::{BodyExt, Collected, Full, LengthLimitError, Limited, combinators::Collect};
+use tower_chassis_core::{Body, BoxError};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    Cassette, Matcher, Mode, Recorded, SameRequest, VcrError,
+    Cassette, Matcher, Mode, Recorded, SameRequest, VcrError, VcrFuture,
     cassette::{Episode, Fields, RecordedResponse, Text},
     error::Reason,
 };
-use crate::access_log::redact::Redact;
+use crate::access_log::redact::{MASK, Redact};
 
 /// Records the calls of a client, or answers them. See the [module](super).
 #[derive(Clone)]
@@ -111,9 +113,8 @@ pub struct Vcr<S> {
 
 impl<S, B, R> Service<Request<B>> for Vcr<S>
 where
-    S: Service<Request<Body>, Response = Response<R>> + Clone + Send + 'static,
+    S: Service<Request<Body>, Response = Response<R>> + Clone,
     S::Error: Into<BoxError>,
-    S::Future: Send,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
     R: http_body::Body<Data = Bytes> + Send + 'static,
@@ -121,8 +122,7 @@ where
 {
     type Response = Response<Body>;
     type Error = BoxError;
-    // A layer for tests, which reads whole bodies.
-    type Future = BoxFuture<'static, Result<Response<Body>, BoxError>>;
+    type Future = VcrFuture<S, B, R>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         if self.layer.cassette.mode() != Mode::Replay {
@@ -132,38 +132,32 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let layer = self.layer.clone();
-        match layer.cassette.mode() {
-            Mode::Pass => {
-                let answer = self.inner.call(request.map(Body::new));
-                Box::pin(async move { Ok(answer.await.map_err(Into::into)?.map(Body::new)) })
-            }
-            Mode::Replay => Box::pin(layer.replay(request)),
+        match self.layer.cassette.mode() {
+            Mode::Pass => VcrFuture::pass(self.inner.call(request.map(Body::new))),
+            Mode::Replay => VcrFuture::taped(self.layer.clone(), None, request),
             Mode::Record | Mode::Auto => {
                 // The instance that was readied is the one that is called.
                 let clone = self.inner.clone();
                 let inner = std::mem::replace(&mut self.inner, clone);
-                Box::pin(layer.record(inner, request))
+                VcrFuture::taped(self.layer.clone(), Some(inner), request)
             }
         }
     }
 }
 
+/// A body to its end, and its trailers.
+pub(super) type Whole = (Bytes, Option<HeaderMap>);
+
 impl VcrLayer {
-    async fn replay<B>(self, request: Request<B>) -> Result<Response<Body>, BoxError>
-    where
-        B: http_body::Body<Data = Bytes>,
-        B::Error: Into<BoxError>,
-    {
-        let (head, body) = request.into_parts();
-        let (body, _) = self.whole(body).await?;
-        let asked = self.recorded(&head, &body);
+    /// What the cassette answers.
+    pub(super) fn replay(&self, asked: &Recorded) -> Result<Response<Body>, BoxError> {
         let Settings {
             matcher, in_order, ..
         } = &*self.settings;
-        let episode = self.cassette.take(&asked, &**matcher, *in_order)?;
-        let Some(recorded) = episode.response else {
-            return Err(VcrError::from(Reason::Failed(episode.error.unwrap_or_default())).into());
+        let episode = self.cassette.take(asked, &**matcher, *in_order)?;
+        let Some(recorded) = &episode.response else {
+            let error = episode.error.clone().unwrap_or_default();
+            return Err(VcrError::from(Reason::Failed(error)).into());
         };
         let trailers = recorded.trailers.as_ref().map(Fields::headers);
         let mut response = Response::new(with_trailers(recorded.body.0.clone(), trailers));
@@ -172,77 +166,68 @@ impl VcrLayer {
         Ok(response)
     }
 
-    async fn record<S, B, R>(
-        self,
-        mut inner: S,
-        request: Request<B>,
-    ) -> Result<Response<Body>, BoxError>
-    where
-        S: Service<Request<Body>, Response = Response<R>>,
-        S::Error: Into<BoxError>,
-        B: http_body::Body<Data = Bytes>,
-        B::Error: Into<BoxError>,
-        R: http_body::Body<Data = Bytes> + Send + 'static,
-        R::Error: Into<BoxError>,
-    {
-        let (head, body) = request.into_parts();
-        let (body, trailers) = self.whole(body).await?;
-        let recorded = self.recorded(&head, &body);
-        let request = Request::from_parts(head, with_trailers(body, trailers));
-        let failed = |error: String| Episode {
-            request: recorded.clone(),
-            response: None,
-            error: Some(self.settings.redact.text(&error).into_owned()),
-        };
-        let response = match inner.call(request).await {
-            Ok(response) => response,
-            Err(error) => {
-                let error = error.into();
-                self.cassette.record(failed(error.to_string()));
-                return Err(error);
-            }
-        };
-        let (head, body) = response.into_parts();
-        let (body, trailers) = match self.whole(body).await {
-            Ok(whole) => whole,
-            Err(error) => {
-                self.cassette.record(failed(error.to_string()));
-                return Err(error);
-            }
-        };
-        let kind = media_type(&head.headers);
-        self.cassette.record(Episode {
-            request: recorded.clone(),
-            response: Some(RecordedResponse {
-                status: head.status.as_u16(),
-                headers: self.fields(&head.headers, &body),
-                body: self.text(kind, &body),
-                trailers: trailers
-                    .as_ref()
-                    .map(|trailers| self.fields(trailers, &body)),
-            }),
-            error: None,
-        });
-        Ok(Response::from_parts(head, with_trailers(body, trailers)))
+    /// Begins to record a call; its number.
+    pub(super) fn make(&self) -> u64 {
+        self.cassette.make()
     }
 
-    /// The body to its end, and its trailers.
-    async fn whole<B>(&self, body: B) -> Result<(Bytes, Option<HeaderMap>), BoxError>
+    /// Records a call that failed.
+    pub(super) fn failed(&self, (number, request): (u64, Recorded), error: &BoxError) {
+        let error = self.settings.redact.text(&error.to_string()).into_owned();
+        let episode = Episode {
+            request,
+            response: None,
+            error: Some(error),
+        };
+        self.cassette.record(number, episode);
+    }
+
+    /// Records what was answered.
+    pub(super) fn answered(
+        &self,
+        (number, request): (u64, Recorded),
+        head: &response::Parts,
+        (body, trailers): &Whole,
+    ) {
+        let response = RecordedResponse {
+            status: head.status.as_u16(),
+            headers: self.fields(&head.headers, body),
+            body: self.text(media_type(&head.headers), body),
+            trailers: trailers
+                .as_ref()
+                .map(|trailers| self.fields(trailers, body)),
+        };
+        let episode = Episode {
+            request,
+            response: Some(response),
+            error: None,
+        };
+        self.cassette.record(number, episode);
+    }
+
+    /// A body that is read to its end, unless it is too long.
+    pub(super) fn collect<B>(&self, body: B) -> Collect<Limited<B>>
     where
-        B: http_body::Body<Data = Bytes>,
+        B: http_body::Body,
         B::Error: Into<BoxError>,
     {
-        let limit = self.settings.body_limit;
-        let whole = Limited::new(body, limit).collect().await;
+        Limited::new(body, self.settings.body_limit).collect()
+    }
+
+    /// What came of that.
+    pub(super) fn whole(
+        &self,
+        whole: Result<Collected<Bytes>, BoxError>,
+    ) -> Result<Whole, BoxError> {
         let whole = whole.map_err(|error| match error.is::<LengthLimitError>() {
-            true => VcrError::from(Reason::TooLarge(limit)).into(),
+            true => VcrError::from(Reason::TooLarge(self.settings.body_limit)).into(),
             false => error,
         })?;
         let trailers = whole.trailers().cloned();
         Ok((whole.to_bytes(), trailers))
     }
 
-    fn recorded(&self, head: &Parts, body: &Bytes) -> Recorded {
+    pub(super) fn recorded(&self, head: &Parts, body: &Bytes) -> Recorded {
         Recorded {
             method: head.method.as_str().to_owned(),
             url: self.url(&head.uri, &head.headers),
@@ -253,7 +238,7 @@ impl VcrLayer {
 
     /// Without the user; the host may be in a header.
     fn url(&self, uri: &Uri, headers: &HeaderMap) -> String {
-        let path = uri.path();
+        let path = self.settings.redact.path(uri.path());
         let query = uri.query().map(|query| self.settings.redact.query(query));
         let query = query.map(|query| format!("?{query}")).unwrap_or_default();
         if self.settings.any_origin {
@@ -280,16 +265,27 @@ impl VcrLayer {
         };
         let kept = headers.iter().filter(|(name, _)| kept(name));
         Fields::new(kept.map(|(name, value)| {
-            let shown = self.settings.redact.header(name.as_str(), value.as_bytes());
-            (name.as_str().to_owned(), shown.into_owned())
+            let shown = match value.is_sensitive() {
+                true => MASK.into(),
+                false => {
+                    let redact = &self.settings.redact;
+                    redact.header(name.as_str(), value.as_bytes()).into_owned()
+                }
+            };
+            (name.as_str().to_owned(), shown)
         }))
     }
 
     fn text(&self, kind: &str, body: &Bytes) -> Text {
-        let whole = str::from_utf8(body).is_ok();
-        let redacted = whole
-            .then(|| self.settings.redact.body(kind, body))
-            .flatten();
+        // Who does not say what it is mostly means JSON, if it looks like it.
+        let json = || matches!(body.trim_ascii_start().first(), Some(b'{' | b'['));
+        let kind = match kind {
+            "" if json() => "application/json",
+            kind => kind,
+        };
+        // What is no text and has no secret that can be found stays as it is.
+        let redacted = self.settings.redact.body(kind, body);
+        let redacted = redacted.filter(|text| *text != String::from_utf8_lossy(body));
         Text(redacted.map_or_else(|| body.clone(), Bytes::from))
     }
 }
@@ -301,7 +297,7 @@ fn media_type(headers: &HeaderMap) -> &str {
         .unwrap_or_default()
 }
 
-fn with_trailers(body: Bytes, trailers: Option<HeaderMap>) -> Body {
+pub(super) fn with_trailers(body: Bytes, trailers: Option<HeaderMap>) -> Body {
     match trailers {
         Some(trailers) => {
             Body::new(Full::new(body).with_trailers(async move { Some(Ok(trailers)) }))

@@ -43,18 +43,19 @@
 //! # Which call is which
 //! A call is answered by the first recorded one that [matches](Matcher) and was not used yet: method, URL and body are
 //! the same, headers do not matter. So calls that run at once find theirs in any order, and equal calls theirs in the
-//! order in which they were recorded. [`in_order`](VcrLayer::in_order) asks for the order of all. An error for what
+//! order in which they were made. [`in_order`](VcrLayer::in_order) asks for the order of all. An error for what
 //! nothing matches tells the nearest recorded call and what differs. [`Cassette::unused`] tells what nobody asked for.
 //!
 //! # Secrets
 //! Nothing is kept before it was [redacted](crate::access_log::redact): headers, queries, the user in a URL, members of
 //! JSON and fields of forms, of requests and of answers. What is asked in a replay is redacted in the same way before it
-//! is compared, and the answers have `***` where there was a secret. Bodies of other types are kept as they are:
-//! read a cassette before you publish it.
+//! is compared, and the answers have `***` where there was a secret. Bodies of other types are kept as they are, and
+//! compressed ones too unless a layer inside decompresses them: read a cassette before you publish it.
 //!
 //! # The file
 //! JSON, indented, for people to read and change; `.json.gz` is compressed (feature `compress`). Written as a whole by
-//! [`Cassette::save`] and when its last clone goes, to a second file that is renamed: a crash leaves the old one.
+//! [`Cassette::save`] and when its last clone goes, to a second file that is renamed: a crash leaves the old one. A clone that goes
+//! in a panic writes nothing, so a test that fails leaves no half a cassette; [`Cassette::save`] writes it all the same.
 //!
 //! # Order
 //! In a client. Inside of retries and hedges each attempt is recorded, outside only their result; inside what puts
@@ -68,16 +69,18 @@
 //!
 //! # Cost
 //! Bodies are read to their ends, up to a [limit](VcrLayer::body_limit), before they go on: this is for tests. A body that
-//! never ends cannot be recorded, nor can an upgraded connection.
+//! never ends cannot be recorded, nor can an upgraded connection. A call that passes costs nothing, nor does it allocate.
 
 mod cassette;
 mod error;
+mod future;
 mod layer;
 mod matcher;
 
 pub use self::{
     cassette::{Cassette, Mode, Recorded},
     error::VcrError,
+    future::VcrFuture,
     layer::{Vcr, VcrLayer},
     matcher::{Matcher, SameRequest},
 };
