@@ -94,14 +94,14 @@ pub(super) fn common(out: &mut String, value: &[u8], bare: bool) {
 /// Controls (a terminal obeys those of C0 and C1), breaks of lines, and what turns the direction of text.
 pub(crate) fn is_dangerous(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ATTEMPTS: [(&[u8], &str); 11] = [
+    const ATTEMPTS: [(&[u8], &str); 12] = [
         (b"/users/7", "/users/7"),
         (b"", r#""""#),
         (b"-", r#""-""#),
@@ -121,6 +121,7 @@ mod tests {
             "grün \u{202e}gpj.exe\u{2028}".as_bytes(),
             r#""grün \u{202e}gpj.exe\u{2028}""#,
         ),
+        ("a\u{61c}b".as_bytes(), r#""a\u{61c}b""#),
         (b"caf\xe9\xff", r#""caf\xe9\xff""#),
     ];
 
