@@ -673,3 +673,32 @@ async fn a_call_that_is_dropped_at_any_poll_leaves_the_cassette_whole() {
     let answer = ask(&player, nobody(), get("http://x/1")).await.unwrap();
     assert_eq!(answer.2, "answer");
 }
+
+/// A client that goes where it is sent comes to the same place again.
+#[tokio::test]
+async fn where_an_answer_points_to_is_where_it_pointed_to() {
+    let tape = Tape::new("pages.json");
+    let wire = || {
+        BoxCloneSyncService::new(service_fn(async |_: Request<Body>| {
+            let response = Response::builder()
+                .header(
+                    "location",
+                    "http://me:planted@x/a;sid=planted?page=2&token=planted#planted",
+                )
+                .header("link", "<http://x/a?page=3>; rel=\"next\"");
+            Ok::<_, BoxError>(response.body(Body::empty())?)
+        }))
+    };
+    let recorder = VcrLayer::new(tape.open(Mode::Record));
+    ask(&recorder, wire(), get("http://x/a?page=1"))
+        .await
+        .unwrap();
+    drop(recorder);
+    assert!(!tape.text().contains("planted"), "{}", tape.text());
+    let player = VcrLayer::new(tape.open(Mode::Replay));
+    let answer = ask(&player, nobody(), get("http://x/a?page=1"))
+        .await
+        .unwrap();
+    assert_eq!(answer.1["location"], "http://x/a;sid=***?page=2&token=***");
+    assert_eq!(answer.1["link"], "<http://x/a?page=3>; rel=\"next\"");
+}

@@ -265,12 +265,14 @@ impl VcrLayer {
         };
         let kept = headers.iter().filter(|(name, _)| kept(name));
         Fields::new(kept.map(|(name, value)| {
-            let shown = match value.is_sensitive() {
-                true => MASK.into(),
-                false => {
-                    let redact = &self.settings.redact;
-                    redact.header(name.as_str(), value.as_bytes()).into_owned()
+            let redact = &self.settings.redact;
+            let shown = match (name, value.to_str()) {
+                _ if value.is_sensitive() => MASK.into(),
+                // A client goes there.
+                (&header::LOCATION | &header::CONTENT_LOCATION | &header::LINK, Ok(text)) => {
+                    redact.followed(text).into_bytes()
                 }
+                _ => redact.header(name.as_str(), value.as_bytes()).into_owned(),
             };
             (name.as_str().to_owned(), shown)
         }))

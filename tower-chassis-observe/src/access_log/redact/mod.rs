@@ -171,6 +171,17 @@ impl Redact {
         }
     }
 
+    /// An address to be followed: without its user and its fragment, the query without secrets.
+    pub(crate) fn followed(&self, text: &str) -> String {
+        let (whole, _) = text.split_once('#').unwrap_or((text, ""));
+        let mut out = self.address(whole).into_owned();
+        if let Some((_, query)) = whole.split_once('?') {
+            out.push('?');
+            out.push_str(&self.query(query));
+        }
+        out
+    }
+
     /// A JSON document, also one that is cut off or broken, or any text of `name: value` and `name=value`.
     #[must_use]
     pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
