@@ -136,7 +136,10 @@ impl Kept {
             return None;
         }
         let principal = state.setup.principal.as_ref();
-        let principal = principal.and_then(|find| find(request.headers(), request.extensions()));
+        let principal = principal.and_then(|find| {
+            let find = || find(request.headers(), request.extensions());
+            catch_unwind(AssertUnwindSafe(find)).unwrap_or_default()
+        });
         let foreign = Foreign::of(request.extensions());
         let invocation = request.invocation_mut();
         let route = Route::new(invocation.route_slot(), foreign);

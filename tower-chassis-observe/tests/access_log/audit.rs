@@ -732,3 +732,14 @@ async fn parameters_of_a_path_may_be_secret() {
         Some("/users/7;jsessionid=***;v=1")
     );
 }
+
+#[tokio::test]
+async fn who_asks_is_not_known_where_finding_out_panics() {
+    let records = Records::default();
+    let layer = records
+        .layer(AuditPolicy::default())
+        .principal(|_, _| panic!("planted"));
+    let service = layer.layer(service_fn(|request| Routes::default().call(request)));
+    assert!(read(service, get("/users/7")).await);
+    assert_eq!(records.one().principal, None);
+}

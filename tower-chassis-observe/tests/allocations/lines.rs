@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    future::Future,
+    future::{Future, Ready, ready},
     io,
     pin::pin,
     task::{Context, Waker},
@@ -10,10 +10,10 @@ use std::{
 };
 
 use http::{Request, Response};
-use tower::{Layer, Service, service_fn};
+use tower::{Layer, Service, service_fn, util::ServiceFn};
 use tower_chassis_core::Body;
 use tower_chassis_observe::{
-    audit::{AuditLayer, AuditPolicy, AuditRecord, AuditRule},
+    audit::{AuditLayer, AuditPolicy, AuditRecord, AuditRule, LosslessAuditLayer},
     log::{Log, LogConfig, LogFormat},
     output::{Bound, Output},
 };
@@ -74,14 +74,31 @@ fn a_call_that_is_not_audited() {
             ..AuditRule::default()
         }];
     });
-    let layer = AuditLayer::new(policy.unwrap(), |_: AuditRecord| true);
-    let mut service = layer.layer(service_fn(|_: Request<()>| {
-        std::future::ready(Ok::<_, Infallible>(Response::new(Body::empty())))
-    }));
+    let policy = policy.unwrap();
+    let layer = AuditLayer::new(policy.clone(), |_: AuditRecord| true);
+    assert_eq!(of_calls(&output, layer), 0);
+    let (places, _records) = tokio::sync::mpsc::channel(1);
+    assert_eq!(
+        of_calls(&output, LosslessAuditLayer::new(policy, places)),
+        0
+    );
+}
+
+/// How many allocations 10,000 calls make.
+fn of_calls<L>(output: &Output, layer: L) -> usize
+where
+    L: Layer<Plain>,
+    L::Service: Service<Request<()>>,
+{
+    let plain: Plain = service_fn(|_| ready(Ok(Response::new(Body::empty()))));
+    let mut service = layer.layer(plain);
     let mut cx = Context::from_waker(Waker::noop());
     let call = || {
+        assert!(service.poll_ready(&mut cx).is_ready());
         let future = pin!(service.call(Request::new(())));
         assert!(future.poll(&mut cx).is_ready());
     };
-    assert_eq!(allocations(&output, call), 0);
+    allocations(output, call)
 }
+
+type Plain = ServiceFn<fn(Request<()>) -> Ready<Result<Response<Body>, Infallible>>>;

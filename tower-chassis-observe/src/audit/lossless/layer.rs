@@ -62,7 +62,8 @@ impl<J> LosslessAuditLayer<J> {
     }
 
     /// Says who a call comes from, where nothing further in
-    /// [has found out](tower_chassis_core::Invocation::set_principal). To be said before the layer is used.
+    /// [has found out](tower_chassis_core::Invocation::set_principal). If it panics, nobody knows. To be said before the
+    /// layer is used.
     pub fn principal(
         self,
         find: impl Fn(&HeaderMap, &Extensions) -> Option<Arc<str>> + Send + Sync + 'static,
