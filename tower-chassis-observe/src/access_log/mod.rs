@@ -94,13 +94,42 @@
 //! | field | default | |
 //! |---|---|---|
 //! | `successes` | 1 | the share of the calls that succeeded (class `success`) that has a line; what went wrong always has one |
-//! | `slow` | 0: off | a call that took as long as this always has a line |
+//! | `slow` | 0: off | a call that took as long as this has a line, of at least the level `warn`, and is `slow` in it |
 //! | `level` | `debug` | lines of less than this level are left out |
 //! | `skip` | none | routes whose successes have no line (`/livez`, `/static/*`), unless they were slow |
 //! | `excerpts` | off | which lines show pieces of headers and bodies, with an [`ExcerptLayer`] inside |
 //! | `excerpt_bytes` | 1,024 | how much of a body, up to 65,536 |
 //! | `excerpt_types` | none | types of bodies besides JSON, forms and plain text |
 //! | `excerpt_headers` | `content-type`, `origin` | |
+//!
+//! A log of what went wrong or was slow, with one success of a hundred:
+//!
+//! ```
+//! use std::{convert::Infallible, time::Duration};
+//!
+//! use http::{Request, Response};
+//! use tower::{Layer, ServiceExt, service_fn};
+//! use tower_chassis_core::Body;
+//! use tower_chassis_observe::access_log::{AccessLogLayer, Format};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() {
+//! let log = AccessLogLayer::new(Format::Text, |line: &str| {
+//!     assert!(line.contains("status=200") && line.contains("level=warn") && line.ends_with("slow=true\n"));
+//! });
+//! let changed = log.handle().update(|config| {
+//!     config.successes = 0.01;
+//!     config.slow = Duration::from_millis(500);
+//! });
+//! assert!(changed.is_ok());
+//! let service = log.layer(service_fn(async |_: Request<()>| {
+//!     tokio::time::sleep(Duration::from_secs(1)).await;
+//!     Ok::<_, Infallible>(Response::new(Body::empty()))
+//! }));
+//! drop(service.oneshot(Request::new(())).await);
+//! assert_eq!(log.handle().written(), 1);
+//! # }
+//! ```
 //!
 //! # Events and metrics
 //! None of its own; [`AccessLogLayer::handle`] counts the lines that were written, left out and dropped.
