@@ -276,11 +276,12 @@ impl Target for RollingFile {
         if !held {
             self.hold = None;
         }
-        if self.config.rotate && !held && self.is_due(line as u64) {
-            if let Err(error) = self.roll_alone(line as u64) {
-                self.hold = Some(now + LOOK);
-                self.complain(now, &error);
-            }
+        if self.config.rotate
+            && !held
+            && let Err(error) = self.roll_alone(line as u64)
+        {
+            self.hold = Some(now + LOOK);
+            self.complain(now, &error);
         }
         let Some(current) = &self.current else {
             self.current = Some(self.begin()?);
