@@ -6,6 +6,9 @@
 //! connection broke before a head arrived. A request body that failed by itself keeps its
 //! own rejection (413, 408), so that the client's fault is not the service's.
 //!
+//! A user and a password in the URI are not sent, not logged, and do not make a pool of their own; who wants them sent
+//! says `Authorization`.
+//!
 //! # Cost
 //! One box per call, in the pool; [`Client::with_pool`] takes another one.
 
@@ -27,7 +30,7 @@ use std::{
 
 use bytes::Bytes;
 use connector::Counted;
-use http::{Request, Response, Version};
+use http::{Request, Response, Uri, Version, uri::Authority};
 use hyper::body::Incoming;
 use hyper_util::{
     client::legacy,
@@ -170,8 +173,28 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> P::Future {
         *request.version_mut() = self.version;
+        forget_user(request.uri_mut());
         self.pool.call(request.map(Body::new))
     }
+}
+
+/// Takes user and password out of an address. They are never sent, and hyper would log them with its pool.
+fn forget_user(uri: &mut Uri) {
+    let host = uri.authority().map(without_user);
+    let Some(Ok(host)) = host.flatten().map(str::parse) else {
+        return;
+    };
+    let mut parts = uri.clone().into_parts();
+    parts.authority = Some(host);
+    if let Ok(forgot) = Uri::from_parts(parts) {
+        *uri = forgot;
+    }
+}
+
+/// Host and port, where there is a user before them.
+fn without_user(authority: &Authority) -> Option<&str> {
+    let (_, host) = authority.as_str().rsplit_once('@')?;
+    Some(host)
 }
 
 type Inner = legacy::Client<Counted, Body>;

@@ -4,6 +4,7 @@ use http::{HeaderValue, Request, Uri, header, uri};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::without_user;
 use crate::Endpoint;
 
 /// Aims requests at an endpoint: its scheme and authority take the place of what the URI has.
@@ -47,7 +48,8 @@ impl OriginLayer {
             let asked = request
                 .uri()
                 .authority()
-                .and_then(|a| HeaderValue::from_str(a.as_str()).ok());
+                .map(|asked| without_user(asked).unwrap_or(asked.as_str()))
+                .and_then(|asked| HeaderValue::from_str(asked).ok());
             request
                 .headers_mut()
                 .insert(header::HOST, asked.unwrap_or_else(|| self.host.clone()));
@@ -127,5 +129,8 @@ mod tests {
             "h2.example"
         );
         assert_eq!(aim(false, Request::get("/")).1, "10.0.0.1:81");
+        // RFC 9110, 4.2.4: nobody else is to have them.
+        let asked = Request::get("http://ann:secret@h2.example:8/a");
+        assert_eq!(aim(false, asked).1, "h2.example:8");
     }
 }
