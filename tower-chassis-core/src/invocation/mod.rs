@@ -33,7 +33,7 @@ pub use self::{
 const REMEMBERED: usize = 4;
 
 /// What is known of a call while it runs. A clone (a retry's copy) shares the route and the tried endpoints.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Invocation {
     start: Instant,
     deadline: Option<Deadline>,
@@ -81,6 +81,26 @@ impl Shared {
             #[cfg(feature = "server")]
             answered: AtomicBool::new(false),
         }
+    }
+}
+
+// Without what baggage holds: it is in no log.
+impl fmt::Debug for Invocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Invocation")
+            .field("start", &self.start)
+            .field("deadline", &self.deadline)
+            .field("service", &self.service)
+            .field("subset", &self.subset)
+            .field("client", &self.client)
+            .field("request_id", &self.request_id)
+            .field("trace", &self.trace)
+            .field("trace_state", &self.trace_state)
+            .field("has_baggage", &self.baggage.is_some())
+            .field("attempt", &self.attempt)
+            .field("caller_attempt", &self.caller_attempt)
+            .field("shared", &self.shared)
+            .finish()
     }
 }
 
