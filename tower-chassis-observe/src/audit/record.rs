@@ -39,7 +39,7 @@ pub struct AuditRecord {
     pub method: Method,
     /// The template of the route that matched.
     pub route: Option<Arc<str>>,
-    /// The path, where the policy says so. Without the query.
+    /// The path, where the policy says so. Without the query, and without parameters (`;jsessionid=x`) that are secret.
     pub path: Option<String>,
     /// How it ended.
     pub verdict: Verdict,

@@ -14,8 +14,6 @@ use std::{
 /// So many bytes are written at once, and kept for the next ones.
 pub(super) const CHUNK: usize = 64 * 1024;
 
-const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
 /// So many empty chunks are kept.
 const SPARE: usize = 4;
 

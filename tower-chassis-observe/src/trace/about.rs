@@ -1,6 +1,6 @@
 //! What a span tells of its call.
 
-use std::{fmt, net::IpAddr};
+use std::{borrow::Cow, fmt, net::IpAddr};
 
 use http::{HeaderValue, Method, Request, Version, header, uri::Scheme};
 use tower_chassis_core::{
@@ -9,6 +9,7 @@ use tower_chassis_core::{
 
 use super::sink::{Attribute, SpanKind};
 use crate::{
+    access_log::redact::Redact,
     fault::{Fault, Outcome, grpc_name},
     method::KnownMethod,
     metrics::server_of,
@@ -118,8 +119,8 @@ impl About {
         self.grpc = is_grpc(request.headers());
         self.version = version(request.version());
         self.scheme = known(request.uri().scheme());
-        self.words
-            .fill([request.uri().path(), host, agent, original]);
+        let path = without_secrets(request.uri().path());
+        self.words.fill([&path, host, agent, original]);
     }
 
     /// All of it, for another place; here is nothing then that holds memory.
@@ -302,6 +303,15 @@ impl fmt::Display for Name<'_> {
             Some(template) => write!(f, " {template}"),
             None => Ok(()),
         }
+    }
+}
+
+/// A path without parameters that are secret: `;jsessionid=x`.
+fn without_secrets(path: &str) -> Cow<'_, str> {
+    // Most have no parameters.
+    match path.contains(';') {
+        true => Cow::Owned(Redact::new().path(path).into_owned()),
+        false => Cow::Borrowed(path),
     }
 }
 

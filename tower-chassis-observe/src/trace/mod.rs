@@ -72,7 +72,7 @@
 //! | `http.route` | the template, of a server's: our router's, or axum's (feature `axum`) |
 //! | `http.response.status_code` | |
 //! | `http.request.resend_count` | of a client's further attempts: 1, 2 … |
-//! | `url.scheme`, `url.path`, `url.full` (a client's) | no query, no password: they hold secrets |
+//! | `url.scheme`, `url.path`, `url.full` (a client's) | no query, no password, no parameter of the path (`;jsessionid=x`) that is [secret](crate::access_log::redact#what-is-secret) |
 //! | `server.address`, `server.port` | from the URI, else `Host`; a client without either: its service |
 //! | `client.address` | of a server's: the peer, or what a layer that trusts its proxies found |
 //! | `user_agent.original`, `network.protocol.version` | the version of a client's only where its request asks for another than 1.1: the connection decides |
