@@ -219,8 +219,9 @@ impl fmt::Debug for OtlpConfig {
     }
 }
 
+/// None of these may have a user or a query, but a `Debug` shows also what was not checked.
 fn without_user(endpoint: &str) -> &str {
-    if endpoint.contains('@') {
+    if endpoint.contains(['@', '?']) {
         "***"
     } else {
         endpoint
