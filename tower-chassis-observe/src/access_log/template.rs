@@ -203,7 +203,7 @@ impl Template {
                     let mut headers = line.headers.iter();
                     match headers.find(|(header, _)| header == name) {
                         Some((_, value)) => {
-                            let value = line.redact.header(name.as_str(), value.as_bytes());
+                            let value = line.redact.value(name, value);
                             escape::common(out, &value, false);
                         }
                         None => out.push('-'),

@@ -133,13 +133,9 @@ impl AuditRecord {
 
 /// A header as it may be shown.
 pub(super) fn shown(redact: &Redact, name: &HeaderName, value: &HeaderValue) -> HeaderValue {
-    let masked = || HeaderValue::from_static(MASK);
-    if value.is_sensitive() {
-        return masked();
-    }
-    match redact.header(name.as_str(), value.as_bytes()) {
-        Cow::Borrowed(_) => value.clone(),
+    match redact.value(name, value) {
+        Cow::Borrowed(shown) if shown == value.as_bytes() => value.clone(),
         // What was put in its place is text.
-        Cow::Owned(shown) => HeaderValue::from_maybe_shared(shown).unwrap_or_else(|_| masked()),
+        shown => HeaderValue::from_bytes(&shown).unwrap_or(HeaderValue::from_static(MASK)),
     }
 }

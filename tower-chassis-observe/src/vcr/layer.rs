@@ -236,7 +236,7 @@ impl VcrLayer {
         }
     }
 
-    /// Without the user; the host may be in a header.
+    /// Without the user, and without what is secret; the host may be in a header.
     fn url(&self, uri: &Uri, headers: &HeaderMap) -> String {
         let path = self.settings.redact.path(uri.path());
         let query = uri.query().map(|query| self.settings.redact.query(query));
@@ -272,7 +272,7 @@ impl VcrLayer {
                 (&header::LOCATION | &header::CONTENT_LOCATION | &header::LINK, Ok(text)) => {
                     redact.followed(text).into_bytes()
                 }
-                _ => redact.header(name.as_str(), value.as_bytes()).into_owned(),
+                _ => redact.value(name, value).into_owned(),
             };
             (name.as_str().to_owned(), shown)
         }))

@@ -130,7 +130,7 @@ impl Half {
     fn shown(self, redact: &Redact) -> ShownHalf {
         let mut headers: Vec<(HeaderName, Vec<u8>)> = Vec::new();
         for (name, value) in self.headers {
-            let value = redact.header(name.as_str(), value.as_bytes());
+            let value = redact.value(&name, &value);
             match headers.last_mut() {
                 Some((last, values)) if *last == name => {
                     values.extend_from_slice(b", ");

@@ -27,6 +27,7 @@
 //! | ends with one of these as a word (`x-auth`) | `auth`, `pass`, `sid`, `sig` |
 //!
 //! [`Redact::and`] adds to the first row. A secret value is [`MASK`], whatever it was; of `Authorization` the scheme stays.
+//! A value that its `HeaderValue` calls sensitive is masked whatever its name.
 //! Of headers that hold an address (`Referer`, `Location`, …) the user, the query and the fragment go.
 //! What looks like a JWT (`eyJ…`, with a point) is masked wherever it stands. An address in a value of an address, and so on, is read
 //! too, however often it is encoded.
@@ -44,6 +45,8 @@ mod scan;
 mod tests;
 
 use std::{borrow::Cow, sync::Arc};
+
+use http::{HeaderName, HeaderValue};
 
 pub(super) use self::kind::{Kind, essence};
 use self::{
@@ -112,6 +115,14 @@ impl Redact {
         match self.scan(&text, NESTED) {
             Some(text) => Cow::Owned(text.into_bytes()),
             None => Cow::Borrowed(value),
+        }
+    }
+
+    /// A header as it came, which may be marked as a secret.
+    pub(crate) fn value<'a>(&self, name: &HeaderName, value: &'a HeaderValue) -> Cow<'a, [u8]> {
+        match value.is_sensitive() {
+            true => Cow::Borrowed(MASK.as_bytes()),
+            false => self.header(name.as_str(), value.as_bytes()),
         }
     }
 
