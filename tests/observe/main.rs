@@ -5,5 +5,7 @@ mod app;
 mod asks;
 mod clients;
 mod ends;
+#[cfg(all(feature = "log", feature = "otlp", feature = "redis"))]
+mod secrets;
 mod seen;
 mod servers;
