@@ -114,7 +114,7 @@ impl fmt::Debug for AccessLogTicket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Without the query: it holds secrets.
         f.debug_struct("AccessLogTicket")
-            .field("path", &self.path())
+            .field("path", &self.state.setup.redact.path(self.path()))
             .finish_non_exhaustive()
     }
 }
