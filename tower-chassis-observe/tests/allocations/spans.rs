@@ -23,7 +23,8 @@ impl SpanSink for Forgets {
     fn ended(&self, span: FinishedSpan) {
         let mut count = 0;
         span.attributes(&mut |_, _| count += 1);
-        assert!(count > 3);
+        // A client that does not say its version has three.
+        assert!(count >= 3);
     }
 }
 
