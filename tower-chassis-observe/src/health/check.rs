@@ -59,8 +59,8 @@ impl Check {
     /// use tower_chassis_observe::health::{Check, Health};
     ///
     /// # let discover = StaticDiscover::new();
-    /// # let make = |_: &_| tower::service_fn(async |_: Request<()>| Ok::<_, BoxError>(Response::new(())));
-    /// let (balance, worker) = Balance::new(discover.watch("shop"), make, Picker::default());
+    /// # let endpoint = tower::service_fn(async |_: Request<()>| Ok::<_, BoxError>(Response::new(())));
+    /// let (balance, worker) = Balance::new(discover.watch("shop"), move |_| endpoint.clone(), Picker::default());
     /// let shop = balance.handle();
     /// let health = Health::new().ready("shop", Check::upstream(move || shop.available()));
     /// # drop((worker, health));
