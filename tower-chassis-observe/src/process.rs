@@ -1,6 +1,21 @@
 //! What the process takes from the system, by the names that Prometheus's own clients use.
 //!
-//! Read from `/proc/self`: on Linux, elsewhere nothing is recorded. An example is at [`runtime`](crate::runtime).
+//! Read from `/proc/self`: on Linux, elsewhere nothing is recorded.
+//!
+//! # Example
+//! ```
+//! use tower_chassis_observe::{process, prometheus::Prometheus};
+//!
+//! let prometheus = Prometheus::new();
+//! let recorder = prometheus.recorder();
+//! // Read before each page.
+//! let page = prometheus.service().before(move || process::sample(recorder.clone()));
+//! # let _ = page;
+//! process::sample(prometheus.recorder());
+//! # if cfg!(target_os = "linux") {
+//! assert!(prometheus.render().contains("process_open_fds"));
+//! # }
+//! ```
 //!
 //! # Telemetry
 //! | metric | kind |

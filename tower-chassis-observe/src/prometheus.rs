@@ -17,6 +17,9 @@
 //! # let _ = layer;
 //! # }
 //! ```
+//! What is not counted as it happens is read [before](MetricsService::before) each page: bulkheads, connections and health by
+//! [`events::sample`](crate::events::sample), [`runtime`](crate::runtime), [`process`](crate::process).
+//!
 //! Without the service: [`render`](Prometheus::render) gives the text, to be served as [`CONTENT_TYPE`].
 //!
 //! Names are Prometheus's: `http.server.request.duration` is `http_server_request_duration_seconds`, counters end in

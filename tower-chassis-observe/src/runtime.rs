@@ -9,7 +9,7 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
 //! let recorder = RecorderHandle::global();
-//! // Before each rendering, or every ten seconds.
+//! // Before each page (`MetricsService::before`), or every ten seconds.
 //! runtime::sample(&tokio::runtime::Handle::current(), recorder.clone());
 //! process::sample(recorder);
 //! # }
