@@ -81,11 +81,13 @@
 //!
 //! # Events and metrics
 //! Refusals of [`LosslessAuditLayer`] are reported to its [`Events`](tower_chassis_core::Events);
-//! [`AuditLayer::handle`] counts records.
+//! [`AuditLayer::handle`] counts records. What is lost becomes `chassis_telemetry_lost_total` where somebody says so now and
+//! then: [`lost`](crate::events::lost) with [`Signal::Audit`](crate::events::Signal::Audit), `.absolute(handle.lost())`.
 //!
 //! # Order
 //! Outside `RescueLayer`, the router and the authentication; inside the layers that name the client, the request and its
-//! trace.
+//! trace. [`LosslessAuditLayer`] refuses, and no rescue is outside of it there: it
+//! [answers by itself](LosslessAuditLayer::respond), and what it refuses is in no record.
 //!
 //! # Cancellation
 //! A call that is dropped has its record, `cancelled`; so has one that panicked. One that is dropped while it waits for its
