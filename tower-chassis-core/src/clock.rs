@@ -1,7 +1,7 @@
 //! One reading of the clock for all layers that a call enters at once.
 //!
 //! A layer's `call` runs the `call` of the layer inside it, all in one synchronous span, so they may share
-//! a reading: the outermost takes it inside [`entered`], the others find it. On the way out nothing is shared: a
+//! a reading: the first that asks takes it inside [`entered`], the others find it; where none asks there is none. On the way out nothing is shared: a
 //! future may finish a call and compute for long in the same poll, so each position reads the clock itself, and
 //! layers of one position are fused (a tuple of [`Observe`](crate::settle::Observe)rs).
 //!
@@ -15,8 +15,18 @@ use std::{cell::Cell, marker::PhantomData};
 
 use tokio::time::Instant;
 
+/// What is known of the time.
+#[derive(Clone, Copy, Debug)]
+enum Reading {
+    /// There is no way in.
+    None,
+    /// There is one, and nobody has asked yet.
+    Unread,
+    At(Instant),
+}
+
 thread_local! {
-    static NOW: Cell<Option<Instant>> = const { Cell::new(None) };
+    static NOW: Cell<Reading> = const { Cell::new(Reading::None) };
 }
 
 /// A way in, for as long as it lives. Made by [`enter`] or [`enter_at`].
@@ -24,24 +34,34 @@ thread_local! {
 /// A guard and no closure, so that a layer can make its future where its caller wants to have it, and need not move it.
 #[derive(Debug)]
 pub struct Entered {
-    now: Instant,
-    outer: Option<Instant>,
+    outer: Reading,
     /// It ends on the thread that it began on.
     thread: PhantomData<*const ()>,
 }
 
 impl Entered {
-    /// The time at which the outermost way in around it began.
+    /// The time of this way in: that at which it was first asked for, here or further out.
+    #[inline]
     #[must_use]
-    pub const fn now(&self) -> Instant {
-        self.now
+    pub fn now(&self) -> Instant {
+        match NOW.get() {
+            Reading::At(now) => now,
+            _ => {
+                let now = now();
+                NOW.set(Reading::At(now));
+                now
+            }
+        }
     }
 }
 
 impl Drop for Entered {
     #[inline]
     fn drop(&mut self) {
-        NOW.set(self.outer);
+        // What was read in here is true for the rest of the way in around it.
+        if !matches!(self.outer, Reading::Unread) {
+            NOW.set(self.outer);
+        }
     }
 }
 
@@ -50,12 +70,10 @@ impl Drop for Entered {
 #[must_use = "it ends when it is dropped"]
 pub fn enter() -> Entered {
     let outer = NOW.get();
-    let now = outer.unwrap_or_else(now);
-    if outer.is_none() {
-        NOW.set(Some(now));
+    if matches!(outer, Reading::None) {
+        NOW.set(Reading::Unread);
     }
     Entered {
-        now,
         outer,
         thread: PhantomData,
     }
@@ -66,24 +84,23 @@ pub fn enter() -> Entered {
 #[must_use = "it ends when it is dropped"]
 pub fn enter_at(now: Instant) -> Entered {
     Entered {
-        now,
-        outer: NOW.replace(Some(now)),
+        outer: NOW.replace(Reading::At(now)),
         thread: PhantomData,
     }
 }
 
-/// Runs `call` with the time at which the outermost way in around it began.
+/// Runs `call` with the time of the way in around it, or of a new one.
 #[inline]
 pub fn entered<R>(call: impl FnOnce(Instant) -> R) -> R {
     let entered = enter();
-    call(entered.now)
+    call(entered.now())
 }
 
 /// Runs `call` with a reading that was taken just now, in the same poll.
 #[inline]
 pub fn entered_at<R>(now: Instant, call: impl FnOnce(Instant) -> R) -> R {
-    let entered = enter_at(now);
-    call(entered.now)
+    let _entered = enter_at(now);
+    call(now)
 }
 
 /// Reads the clock. Layers read it here, so that a test can count it.
@@ -126,8 +143,24 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_first_reads_it_and_where_nobody_asks_nobody_does() {
+        let before = readings();
+        drop(enter());
+        assert_eq!(readings(), before);
+        let outer = enter();
+        let first = enter().now();
+        // One that knows better is of no account outside.
+        let later = first + std::time::Duration::from_secs(1);
+        assert_eq!(enter_at(later).now(), later);
+        assert_eq!((enter().now(), outer.now()), (first, first));
+        assert_eq!(readings(), before + 1);
+        drop(outer);
+        assert!(matches!(NOW.get(), Reading::None));
+    }
+
+    #[test]
     fn a_panic_leaves_no_stale_time() {
         let panicked = catch_unwind(AssertUnwindSafe(|| entered(|_| panic!("planted"))));
-        assert!(panicked.is_err() && NOW.get().is_none());
+        assert!(panicked.is_err() && matches!(NOW.get(), Reading::None));
     }
 }

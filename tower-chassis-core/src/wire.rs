@@ -19,7 +19,8 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::{
-    Kind, Rejection, clock,
+    Kind, Rejection,
+    clock::{self, Entered},
     refusal::{IsGrpc, Refusal},
     settle::{Held, Observe, ResponseFuture, Settle},
 };
@@ -33,6 +34,11 @@ pub trait Start<Req> {
     type Ticket: Observe;
     /// A call begins. May write into the request (an id, a trace context).
     fn start(&self, request: &mut Req, now: Instant) -> Self::Ticket;
+    /// The same, of one that need not know the time of every call: it asks where it does. What calls it calls this.
+    #[inline]
+    fn start_on_entry(&self, request: &mut Req, entry: &Entered) -> Self::Ticket {
+        self.start(request, entry.now())
+    }
 }
 
 macro_rules! start_tuple {
@@ -42,6 +48,10 @@ macro_rules! start_tuple {
             fn start(&self, request: &mut Req, now: Instant) -> Self::Ticket {
                 // Held while a later one, which may panic, starts.
                 let started = ($(Held::new(self.$field.start(request, now)),)+);
+                ($(started.$field.release(),)+)
+            }
+            fn start_on_entry(&self, request: &mut Req, entry: &Entered) -> Self::Ticket {
+                let started = ($(Held::new(self.$field.start_on_entry(request, entry)),)+);
                 ($(started.$field.release(),)+)
             }
         }
@@ -112,7 +122,7 @@ where
 
     fn call(&mut self, mut request: Req) -> Self::Future {
         let entered = clock::enter();
-        let ticket = self.policy.start(&mut request, entered.now());
+        let ticket = self.policy.start_on_entry(&mut request, &entered);
         Held::new(ticket).call(|| self.inner.call(request), self.settle.clone())
     }
 }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::{
     clock, upgrade,
-    verdict::{Auto, ByFn, Classify, Verdict},
+    verdict::{Auto, ByFn, Classify, ClassifyEnd, Verdict},
 };
 
 pub(crate) use self::held::Held;
@@ -42,6 +42,11 @@ pub trait Observe: Send + 'static {
     fn within<R>(&mut self, poll: impl FnOnce() -> R) -> R {
         poll()
     }
+    /// Whether it wants to hear how the call ends. For one that does not nobody judges the call, unless it is left: it is
+    /// there [around the polls](Self::within), has no head, and its `done` comes with a verdict that says nothing.
+    fn listens(&self) -> bool {
+        true
+    }
     /// The time that `head` and `done` are told. One that looks at no time may give any, and spare the reading.
     fn now(&self) -> Instant {
         clock::now()
@@ -62,6 +67,9 @@ pub trait Observe: Send + 'static {
 }
 
 impl Observe for () {
+    fn listens(&self) -> bool {
+        false
+    }
     fn done(self, _: Verdict, _: Instant) {}
 }
 
@@ -82,6 +90,10 @@ impl<O: Observe> Observe for Option<O> {
             Some(observer) => observer.within(poll),
             None => poll(),
         }
+    }
+    #[inline]
+    fn listens(&self) -> bool {
+        self.as_ref().is_some_and(O::listens)
     }
     #[inline]
     fn now(&self) -> Instant {
@@ -112,6 +124,9 @@ macro_rules! observe_tuple {
             }
             fn within<R>(&mut self, poll: impl FnOnce() -> R) -> R {
                 observe_tuple!(@within self, poll, $first $($rest)*)
+            }
+            fn listens(&self) -> bool {
+                $(self.$field.listens())||+
             }
             fn done(self, verdict: Verdict, now: Instant) {
                 // Whoever comes after one that panics hears the same.
@@ -206,6 +221,10 @@ impl<Res, Err, C: Classify<Res, Err>> Settle<Res, Err> for UntilHead<C> {
     #[inline]
     fn settle<G: Observe>(&self, result: Result<Res, Err>, guard: G) -> Result<Res, Err> {
         let now = guard.now();
+        if !guard.listens() {
+            guard.done(UNHEARD, now);
+            return result;
+        }
         // Held while a classifier, which may panic, has the say.
         let guard = Held::new(guard);
         let verdict = match &result {
@@ -226,6 +245,9 @@ impl<B: Body, Err, C: Classify<Response<B>, Err>> Settle<Response<B>, Err> for U
         guard: G,
     ) -> Result<Self::Response<G>, Err> {
         let now = guard.now();
+        if !guard.listens() {
+            return self.unheard(result, guard, now);
+        }
         let mut guard = Held::new(guard);
         match result {
             Ok(mut response) => {
@@ -243,6 +265,37 @@ impl<B: Body, Err, C: Classify<Response<B>, Err>> Settle<Response<B>, Err> for U
             Err(error) => {
                 let verdict = self.0.error(&error);
                 guard.release().done_at_head(verdict, now);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// What they are told who do not listen.
+const UNHEARD: Verdict = Verdict::SUCCESS;
+
+impl<C: ClassifyEnd> UntilEnd<C> {
+    /// For a guard that is there around the polls alone.
+    fn unheard<B: Body, Err, G: Observe>(
+        &self,
+        result: Result<Response<B>, Err>,
+        guard: G,
+        now: Instant,
+    ) -> Result<Response<Watched<B, G, C>>, Err>
+    where
+        C: Clone,
+    {
+        match result {
+            Ok(mut response) if upgrade::is_switch(&response) => {
+                upgrade::park(&mut response, guard, UNHEARD);
+                Ok(response.map(Watched::done))
+            }
+            Ok(response) => {
+                let classify = self.0.clone();
+                Ok(response.map(|body| Watched::new(body, guard, classify, None, UNHEARD, now)))
+            }
+            Err(error) => {
+                guard.done(UNHEARD, now);
                 Err(error)
             }
         }

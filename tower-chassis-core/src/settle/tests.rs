@@ -57,6 +57,71 @@ async fn a_timeout_above_tells_the_guards_below() {
     assert_eq!(log.classes(), [Class::Timeout]);
 }
 
+/// Counts the polls that it is around, and how often it was let go.
+#[derive(Clone, Default)]
+struct Beside(Arc<Mutex<(u32, u32)>>);
+impl Observe for Beside {
+    fn listens(&self) -> bool {
+        false
+    }
+    fn head(&mut self, verdict: Verdict, _: Instant) {
+        panic!("told {verdict:?}");
+    }
+    fn within<R>(&mut self, poll: impl FnOnce() -> R) -> R {
+        self.0.lock().unwrap().0 += 1;
+        poll()
+    }
+    fn done(self, _: Verdict, _: Instant) {
+        self.0.lock().unwrap().1 += 1;
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_listen_is_around_the_polls_and_nobody_judges() {
+    #[derive(Clone)]
+    struct Never;
+    impl ClassifyEnd for Never {
+        fn end(&self, _: Verdict, _: crate::verdict::End<'_>) -> Verdict {
+            panic!("judges the end")
+        }
+    }
+    impl<Res, Err> Classify<Res, Err> for Never {
+        fn head(&self, _: &Res) -> Verdict {
+            panic!("judges the head")
+        }
+        fn error(&self, _: &Err) -> Verdict {
+            panic!("judges the error")
+        }
+    }
+    let beside = Beside::default();
+    let seen = || *beside.0.lock().unwrap();
+    let call = |answer| std::future::ready(answer);
+    let to_the_end =
+        |answer| ResponseFuture::new(call(answer), (beside.clone(), None::<Log>), UntilEnd(Never));
+    let answered = to_the_end(answer(200, "hello")).await.unwrap();
+    assert_eq!(seen(), (1, 0));
+    assert_eq!(
+        answered.into_body().collect().await.unwrap().to_bytes(),
+        "hello"
+    );
+    assert!(seen().0 > 1);
+    assert_eq!(seen().1, 1);
+    // Left, with an error, and judged at the head.
+    drop(to_the_end(answer(200, "hello")).await.unwrap());
+    assert_eq!(seen().1, 2);
+    let failed = std::future::ready(Err::<Res, _>("planted"));
+    let failed = ResponseFuture::new(failed, beside.clone(), UntilEnd(Never));
+    assert!(failed.await.is_err());
+    let headed = ResponseFuture::new(call(answer(500, "")), beside.clone(), UntilHead(Never));
+    assert_eq!(headed.await.unwrap().status(), 500);
+    assert_eq!(seen().1, 4);
+    drop(to_the_end(answer(200, "")));
+    assert_eq!(seen().1, 5);
+    // One of them that listens is enough.
+    assert!((beside.clone(), Log::default()).listens());
+    assert!(Some(Log::default()).listens() && !None::<Log>.listens() && !().listens());
+}
+
 #[tokio::test]
 async fn until_end_waits_for_the_body() {
     let log = Log::default();

@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-use super::{Held, Observe};
+use super::{Held, Observe, UNHEARD};
 use crate::{
     Verdict,
     verdict::{ClassifyEnd, End, Ending},
@@ -78,6 +78,9 @@ impl<G: Observe, C: ClassifyEnd> Watch<G, C> {
 
     fn end_at(&mut self, end: End<'_>, now: Instant) {
         if let Some(guard) = self.guard.take() {
+            if !guard.listens() {
+                return guard.done(UNHEARD, now);
+            }
             let guard = Held::new(guard);
             let verdict = match &self.ending {
                 Some(ending) => ending.end(end),
