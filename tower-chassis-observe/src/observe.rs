@@ -2,6 +2,7 @@
 
 use tokio::time::Instant;
 use tower_chassis_core::{
+    clock::Entered,
     settle::{UntilEnd, UntilHead},
     verdict::{Auto, ByFn},
     wire::{Observed, Start},
@@ -106,6 +107,9 @@ impl<Req, P: Start<Req>, J> Start<Req> for ObserveLayer<P, J> {
     fn start(&self, request: &mut Req, now: Instant) -> P::Ticket {
         self.parts.start(request, now)
     }
+    fn start_on_entry(&self, request: &mut Req, entry: &Entered) -> P::Ticket {
+        self.parts.start_on_entry(request, entry)
+    }
 }
 
 /// The layer of one policy for HTTP: it judges until the end of the body by default, and is itself a part for
@@ -124,6 +128,14 @@ macro_rules! observer_layer {
                 now: ::tokio::time::Instant,
             ) -> Self::Ticket {
                 self.policy.start(request, now)
+            }
+            #[inline]
+            fn start_on_entry(
+                &self,
+                request: &mut ::http::Request<B>,
+                entry: &::tower_chassis_core::clock::Entered,
+            ) -> Self::Ticket {
+                self.policy.start_on_entry(request, entry)
             }
         }
     };

@@ -515,9 +515,13 @@ impl SpanSink for OtlpSpans {
         }
     }
 
-    fn within(&self, at: &TraceContext, state: Option<&Arc<str>>, poll: &mut dyn FnMut()) {
+    fn surrounds(&self) -> bool {
         // Only for an application that has spans of its own.
-        if self.0.provider.get().is_some() {
+        self.0.provider.get().is_some()
+    }
+
+    fn within(&self, at: &TraceContext, state: Option<&Arc<str>>, poll: &mut dyn FnMut()) {
+        if self.surrounds() {
             processor::within(at, state.map(|state| &**state), poll);
         } else {
             poll();

@@ -276,8 +276,13 @@ impl About {
         told("server.address", address);
         told("network.protocol.version", self.version);
         told("user_agent.original", self.agent());
-        if let Some(client) = self.client {
-            told("client.address", Some(&client.to_string()));
+        match self.client {
+            Some(IpAddr::V4(client)) => {
+                let mut room = [0; 15];
+                told("client.address", Some(dotted(client.octets(), &mut room)));
+            }
+            Some(client) => told("client.address", Some(&client.to_string())),
+            None => {}
         }
         if let Some(port) = port {
             each("server.port", Attribute::Int(port.into()));
@@ -321,16 +326,45 @@ fn text_of(value: &HeaderValue) -> Option<&str> {
 
 /// The host and the port of an authority; neither user nor password.
 fn split(authority: &str) -> (&str, Option<u16>) {
-    let host = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host);
+    // From behind, byte by byte: it is short.
+    let (mut from, mut colon, mut colons) = (0, None, 0);
+    for (at, byte) in authority.bytes().enumerate().rev() {
+        if byte == b'@' {
+            from = at + 1;
+            break;
+        }
+        if byte == b':' {
+            colon = colon.or(Some(at));
+            colons += 1;
+        }
+    }
+    let host = authority.get(from..).unwrap_or_default();
     // The last colon, if it is not one of an address of IPv6.
-    match host.rsplit_once(':') {
-        Some((name, port)) if name.ends_with(']') || !name.contains(':') => {
-            (name, port.parse().ok())
+    match colon.and_then(|colon| host.split_at_checked(colon - from)) {
+        Some((name, port)) if name.ends_with(']') || colons == 1 => {
+            (name, port.get(1..).and_then(|port| port.parse().ok()))
         }
         _ => (host, None),
     }
+}
+
+/// An address of IPv4 in its usual form, written into `room`.
+fn dotted(octets: [u8; 4], room: &mut [u8; 15]) -> &str {
+    let mut bytes = octets.iter().enumerate().flat_map(|(at, octet)| {
+        let digits = [octet / 100, octet / 10 % 10, octet % 10];
+        let first = digits.iter().position(|digit| *digit > 0).unwrap_or(2);
+        let dot = (at > 0).then_some(b'.');
+        let digits = digits.into_iter().skip(first).map(|digit| b'0' + digit);
+        dot.into_iter().chain(digits)
+    });
+    let mut end = 0;
+    for (place, byte) in room.iter_mut().zip(&mut bytes) {
+        *place = byte;
+        end += 1;
+    }
+    room.get(..end)
+        .and_then(|text| str::from_utf8(text).ok())
+        .unwrap_or_default()
 }
 
 fn default_port(scheme: &str) -> Option<u16> {
@@ -443,6 +477,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn addresses() {
+        for octets in [[0, 0, 0, 0], [127, 0, 0, 1], [10, 200, 3, 40], [255; 4]] {
+            assert_eq!(
+                dotted(octets, &mut [0; 15]),
+                IpAddr::from(octets).to_string()
+            );
+        }
+    }
+
+    #[test]
     fn words_are_copied_and_cut() {
         for (texts, kept) in [
             (["", "", "", ""], [0; 4]),
@@ -521,7 +565,9 @@ mod tests {
             ("a:", ("a", None)),
             ("a:x", ("a", None)),
             ("u:p@a:1", ("a", Some(1))),
+            ("u:p@a", ("a", None)),
             ("u@p@a", ("a", None)),
+            ("a:65536", ("a", None)),
             ("[::1]", ("[::1]", None)),
             ("[::1]:8", ("[::1]", Some(8))),
             ("::1", ("::1", None)),

@@ -4,7 +4,9 @@ use std::cell::OnceCell;
 
 use http::Request;
 use tokio::time::Instant;
-use tower_chassis_core::{Carrier, Invocation, Live, settle::UntilEnd, verdict::Auto, wire::Start};
+use tower_chassis_core::{
+    Carrier, Invocation, Live, clock::Entered, settle::UntilEnd, verdict::Auto, wire::Start,
+};
 use tracing::{Span, field};
 
 use super::{
@@ -12,7 +14,7 @@ use super::{
     baggage,
     current::{self, Scope},
     policy::{TraceHandle, TracePolicy},
-    propagation::Incoming,
+    propagation::{self, Incoming},
     sink::SpanKind,
     span::{Place, TraceTicket, places},
     tracer::Tracer,
@@ -83,6 +85,20 @@ impl<B> Start<Request<B>> for ClientTrace {
     type Ticket = Option<TraceTicket>;
 
     fn start(&self, request: &mut Request<B>, now: Instant) -> Self::Ticket {
+        self.begin(request, || now)
+    }
+
+    fn start_on_entry(&self, request: &mut Request<B>, entry: &Entered) -> Self::Ticket {
+        self.begin(request, || entry.now())
+    }
+}
+
+impl ClientTrace {
+    fn begin<B>(
+        &self,
+        request: &mut Request<B>,
+        now: impl FnOnce() -> Instant,
+    ) -> Option<TraceTicket> {
         let tracer = &self.tracer;
         if !tracer.shared.begin() {
             return None;
@@ -109,9 +125,7 @@ impl<B> Start<Request<B>> for ClientTrace {
         }
         Some(TraceTicket::new(scope, open))
     }
-}
 
-impl ClientTrace {
     /// The call that this one is made for, and the id of its request.
     fn parent_of<B>(&self, request: &Request<B>) -> (Incoming, Option<std::sync::Arc<str>>) {
         let invocation = request.invocation();
@@ -124,6 +138,9 @@ impl ClientTrace {
             let named = named.or(here.request_id);
             return (Incoming::local(here.context, here.state), named);
         }
+        if !propagation::tells(request.headers()) {
+            return (Incoming::default(), named);
+        }
         (self.tracer.propagation.read(request.headers()), named)
     }
 
@@ -133,7 +150,7 @@ impl ClientTrace {
         request: &Request<B>,
         scope: &Scope,
         parent: &Incoming,
-        now: Instant,
+        now: impl FnOnce() -> Instant,
     ) -> Option<Box<Place>> {
         let tracer = &self.tracer;
         let place = OnceCell::new();
@@ -154,7 +171,7 @@ impl ClientTrace {
             tell();
         }
         let mut place = place.into_inner()?;
-        place.open(tracer, scope, parent, span, None, now);
+        place.open(tracer, scope, parent, span, None, now());
         Some(place)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use tower_chassis_core::trace::TraceContext;
 
 use super::{b3, w3c};
@@ -117,6 +117,23 @@ impl Propagation {
     }
 }
 
+/// Among so many headers a look at each is sooner done than what looking one of ours up by its hash takes.
+const FEW: usize = 16;
+
+/// Whether there may be a header that tells of a trace, or baggage. Most requests have none.
+pub(super) fn tells(headers: &HeaderMap) -> bool {
+    let ours = |name: &HeaderName| {
+        let name = name.as_str();
+        match name.len() {
+            2 => name == "b3",
+            7 => name == "baggage",
+            11 => name == "traceparent",
+            _ => name.starts_with("x-b3-"),
+        }
+    };
+    headers.keys_len() > FEW || headers.keys().any(ours)
+}
+
 impl Default for Propagation {
     fn default() -> Self {
         Self::w3c()
@@ -165,7 +182,7 @@ mod tests {
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
-            let name = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
             headers.append(name, value.parse().unwrap());
         }
         headers

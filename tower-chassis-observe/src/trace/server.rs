@@ -4,7 +4,9 @@ use std::cell::OnceCell;
 
 use http::{Request, uri::Scheme};
 use tokio::time::Instant;
-use tower_chassis_core::{Carrier, Live, settle::UntilEnd, verdict::Auto, wire::Start};
+use tower_chassis_core::{
+    Carrier, Live, clock::Entered, settle::UntilEnd, verdict::Auto, wire::Start,
+};
 use tracing::{Span, field};
 
 use super::{
@@ -12,7 +14,7 @@ use super::{
     baggage,
     current::Scope,
     policy::{TraceHandle, TracePolicy},
-    propagation::Incoming,
+    propagation::{self, Incoming},
     sink::SpanKind,
     span::{Place, TraceTicket, places},
     tracer::Tracer,
@@ -94,13 +96,31 @@ impl<B> Start<Request<B>> for Trace {
     type Ticket = Option<TraceTicket>;
 
     fn start(&self, request: &mut Request<B>, now: Instant) -> Self::Ticket {
+        self.begin(request, || now)
+    }
+
+    fn start_on_entry(&self, request: &mut Request<B>, entry: &Entered) -> Self::Ticket {
+        self.begin(request, || entry.now())
+    }
+}
+
+impl Trace {
+    fn begin<B>(
+        &self,
+        request: &mut Request<B>,
+        now: impl FnOnce() -> Instant,
+    ) -> Option<TraceTicket> {
         let tracer = &self.tracer;
         if !tracer.shared.begin() {
             return None;
         }
-        let mut parent = tracer.propagation.read(request.headers());
+        let told = propagation::tells(request.headers());
+        let mut parent = match told {
+            true => tracer.propagation.read(request.headers()),
+            false => Incoming::default(),
+        };
         let context = tracer.next(&parent, SpanKind::Server)?;
-        let baggage = match tracer.baggage {
+        let baggage = match tracer.baggage && told {
             true => baggage::read(request.headers()),
             false => None,
         };
@@ -117,16 +137,14 @@ impl<B> Start<Request<B>> for Trace {
         let open = self.open(request, &scope, &parent, now);
         Some(TraceTicket::new(scope, open))
     }
-}
 
-impl Trace {
     /// The span, where somebody takes it.
     fn open<B>(
         &self,
         request: &mut Request<B>,
         scope: &Scope,
         parent: &Incoming,
-        now: Instant,
+        now: impl FnOnce() -> Instant,
     ) -> Option<Box<Place>> {
         let tracer = &self.tracer;
         let place = OnceCell::new();
@@ -149,7 +167,7 @@ impl Trace {
         }
         let mut place = place.into_inner()?;
         let route = Some(Route::of(request));
-        place.open(tracer, scope, parent, span, route, now);
+        place.open(tracer, scope, parent, span, route, now());
         Some(place)
     }
 }

@@ -34,6 +34,12 @@ pub trait SpanSink: Send + Sync + 'static {
     /// A span is over.
     fn ended(&self, span: FinishedSpan);
 
+    /// Whether it is to be there [around the polls](Self::within) of a call now. It is by default; one that does nothing
+    /// there spares every poll something.
+    fn surrounds(&self) -> bool {
+        true
+    }
+
     /// Runs a poll of a call whose span is `at`: for what wants to make it the current one of another library. The poll
     /// is run once, also where this does not run it.
     fn within(&self, at: &TraceContext, state: Option<&Arc<str>>, poll: &mut dyn FnMut()) {

@@ -27,9 +27,11 @@ use super::{
 use crate::route::Route;
 
 /// What [`Trace`](super::Trace) and [`ClientTrace`](super::ClientTrace) hold for the length of a call.
+///
+/// Two pointers, because it is moved often.
 pub struct TraceTicket {
-    scope: Option<Scope>,
-    /// Not here but behind a pointer, because the ticket is moved often, and most calls have none.
+    scope: Option<Box<Scope>>,
+    /// Most calls have none.
     place: Option<Box<Place>>,
 }
 
@@ -122,9 +124,9 @@ fn record(span: &Span, about: &About) {
 }
 
 impl TraceTicket {
-    pub(super) const fn new(scope: Scope, place: Option<Box<Place>>) -> Self {
+    pub(super) fn new(scope: Scope, place: Option<Box<Place>>) -> Self {
         Self {
-            scope: Some(scope),
+            scope: Some(scope.boxed()),
             place,
         }
     }
@@ -158,9 +160,13 @@ impl Observe for TraceTicket {
             }
         };
         match &open.sink {
-            Some(sink) => through(&**sink, open, poll),
-            None => poll(),
+            Some(sink) if sink.surrounds() => through(&**sink, open, poll),
+            _ => poll(),
         }
+    }
+
+    fn listens(&self) -> bool {
+        self.place.is_some()
     }
 
     fn now(&self) -> Instant {
@@ -172,6 +178,9 @@ impl Observe for TraceTicket {
     }
 
     fn done(self, verdict: Verdict, now: Instant) {
+        if let Some(scope) = self.scope {
+            Scope::give(scope);
+        }
         if let Some(place) = self.place {
             place.ended(verdict, now);
         }
@@ -238,7 +247,7 @@ mod tests {
 
     #[test]
     fn sizes() {
-        assert_eq!(size_of::<Option<TraceTicket>>(), 80);
+        assert_eq!(size_of::<Option<TraceTicket>>(), 24);
         assert!(
             size_of::<FinishedSpan>() <= 432,
             "{}",

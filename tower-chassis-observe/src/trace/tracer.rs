@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use tower_chassis_core::{Live, trace::TraceContext};
-use tracing::Span;
+use tracing::{Level, Span, level_filters::LevelFilter};
 
 use super::{
     policy::{Shared, TraceHandle, TracePolicy},
@@ -55,10 +55,13 @@ impl Tracer {
 
     /// The span of a call, in the trace that it came with or in a new one.
     pub(super) fn next(&self, incoming: &Incoming, kind: SpanKind) -> Option<TraceContext> {
-        let span = fastrand::u64(1..).to_be_bytes();
+        let span = random().to_be_bytes();
         let context = match &incoming.parent {
             Some(parent) => parent.child(span)?,
-            None => TraceContext::new(fastrand::u128(1..).to_be_bytes(), span, true)?,
+            None => {
+                let id = u128::from(random()) << 64 | u128::from(random());
+                TraceContext::new(id.to_be_bytes(), span, true)?
+            }
         };
         let trace = context.trace_id();
         let sampled = match (&self.sampler, incoming.sampled) {
@@ -76,8 +79,12 @@ impl Tracer {
     }
 
     /// Whether a call has a span for who listens to `tracing`.
+    ///
+    /// Where there is no subscriber `tracing` itself does not only find out that: with its feature `log`, which axum and
+    /// others turn on for everybody, it asks for all fields first.
     pub(super) fn wants(&self, context: &TraceContext) -> bool {
-        context.is_sampled() || (self.sampler.is_none() && self.shared.every())
+        Level::INFO <= LevelFilter::current()
+            && (context.is_sampled() || (self.sampler.is_none() && self.shared.every()))
     }
 
     /// Whether a sink takes the span of a call. Says so where nobody does and somebody should.
@@ -92,6 +99,14 @@ impl Tracer {
     /// Where the span of a call goes.
     pub(super) fn sink_for(&self, context: &TraceContext) -> Option<&Arc<dyn SpanSink>> {
         self.sink.as_ref().filter(|_| context.is_sampled())
+    }
+}
+
+/// A number that is not 0.
+fn random() -> u64 {
+    match fastrand::u64(..) {
+        0 => 1,
+        random => random,
     }
 }
 
