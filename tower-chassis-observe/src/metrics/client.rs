@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Request;
 use tokio::time::Instant;
 use tower_chassis_core::{
-    Carrier, Invocation, Live, Verdict,
+    Carrier, Invocation, Live, Verdict, clock,
     settle::{Observe, UntilEnd},
     verdict::Auto,
     wire::Start,
@@ -161,6 +161,12 @@ impl Observe for ClientTicket {
         self.progress.data(bytes);
     }
 
+    fn now(&self) -> Instant {
+        // What takes until the end of the body is a call of gRPC.
+        let settled = self.progress.settled().filter(|_| self.rpc.is_none());
+        settled.unwrap_or_else(clock::now)
+    }
+
     fn done(self, verdict: Verdict, now: Instant) {
         let answered = self.progress.response();
         self.over(verdict, now, answered);
@@ -194,7 +200,7 @@ impl ClientTicket {
             values[REQUEST] = progress.request(0).map(|bytes| bytes as f64);
             values[RESPONSE] = answered.map(|bytes| bytes as f64);
         }
-        if values != Values::default() {
+        if values.iter().any(Option::is_some) {
             peer.record(method, outcome, values);
         }
         if measured.active() {

@@ -47,6 +47,11 @@ impl Progress {
         self.head = u64::try_from(head).unwrap_or(NONE - 1).min(NONE - 1);
     }
 
+    /// When it began, if the rest takes no time that is asked for: there was a head.
+    pub(super) fn settled(&self) -> Option<Instant> {
+        (self.head != NONE).then_some(self.start)
+    }
+
     pub(super) fn data(&mut self, bytes: usize) {
         self.answered = self.answered.saturating_add(bytes as u64);
     }

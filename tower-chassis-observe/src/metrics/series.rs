@@ -40,6 +40,7 @@ type Slot = [OnceLock<Histogram>; 3];
 
 impl Series {
     /// Records what there is of `values`, in the histograms that `make` makes for this outcome.
+    #[inline]
     pub(crate) fn record(
         &self,
         outcome: Outcome,

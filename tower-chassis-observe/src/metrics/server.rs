@@ -6,10 +6,10 @@ use std::{
 };
 
 use http::{Method, Request, Version, uri::Scheme};
-use metrics::{Gauge, Label};
+use metrics::{Gauge, Histogram, Label};
 use tokio::time::Instant;
 use tower_chassis_core::{
-    Live, Verdict,
+    Live, Verdict, clock,
     settle::{Observe, UntilEnd},
     verdict::{Auto, is_grpc},
     wire::Start,
@@ -206,6 +206,28 @@ impl State {
         }
     }
 
+    #[cold]
+    fn histogram(
+        &self,
+        metric: usize,
+        line: Line,
+        template: Option<&str>,
+        outcome: Outcome,
+    ) -> Histogram {
+        let mut labels = line.labels();
+        let version = VERSIONS.get(usize::from(line.version)).copied();
+        labels.push(Label::from_static_parts(
+            "network_protocol_version",
+            version.unwrap_or_default(),
+        ));
+        labels.push(match template {
+            Some(template) => Label::new("http_route", template.to_owned()),
+            None => Label::from_static_parts("http_route", "unmatched"),
+        });
+        push_outcome(&mut labels, outcome);
+        self.recorder.histogram(METRICS[metric], labels)
+    }
+
     fn record(&self, route: &Route, line: Line, outcome: Outcome, values: Values) {
         let record = |methods: &Methods, template: Option<&str>| {
             let Some(series) = methods
@@ -215,21 +237,7 @@ impl State {
                 return;
             };
             series.record(outcome, values, |metric| {
-                let mut labels = line.labels();
-                let version = VERSIONS
-                    .get(usize::from(line.version))
-                    .copied()
-                    .unwrap_or_default();
-                labels.push(Label::from_static_parts(
-                    "network_protocol_version",
-                    version,
-                ));
-                labels.push(match template {
-                    Some(template) => Label::new("http_route", template.to_owned()),
-                    None => Label::from_static_parts("http_route", "unmatched"),
-                });
-                push_outcome(&mut labels, outcome);
-                self.recorder.histogram(METRICS[metric], labels)
+                self.histogram(metric, line, template, outcome)
             });
         };
         if let Some(template) = route.foreign() {
@@ -329,6 +337,12 @@ impl Observe for ServerTicket {
         self.progress.data(bytes);
     }
 
+    fn now(&self) -> Instant {
+        // What takes until the end of the body is a call of gRPC.
+        let settled = self.progress.settled().filter(|_| self.rpc.is_none());
+        settled.unwrap_or_else(clock::now)
+    }
+
     fn done(self, verdict: Verdict, now: Instant) {
         let answered = self.progress.response();
         self.over(verdict, now, answered);
@@ -369,7 +383,7 @@ impl ServerTicket {
             values[REQUEST] = progress.request(received).map(|bytes| bytes as f64);
             values[RESPONSE] = answered.map(|bytes| bytes as f64);
         }
-        if values != Values::default() {
+        if values.iter().any(Option::is_some) {
             state.record(&route, line, outcome, values);
         }
         if measured.active() {
