@@ -184,7 +184,9 @@ async fn metrics_tell_of_the_process_and_of_what_they_are() {
     bounded(LIMIT, async {
         let dir = Dir::new();
         let gateway = Gateway::demo(&dir).await;
-        ask(&Client::new(gateway.address), "/", 20).await;
+        // Kept: its connection is counted while it is open.
+        let client = Client::new(gateway.address);
+        ask(&client, "/", 20).await;
         let page = gateway.admin_get("/metrics").await.text();
         for series in [
             "chassis_runtime_workers ",
@@ -221,6 +223,7 @@ async fn metrics_tell_of_the_process_and_of_what_they_are() {
                 "{name} is not described"
             );
         }
+        drop(client);
     })
     .await;
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     load::Client,
-    process::{Dir, Gateway, Process, Upstream, bounded, quiet_port},
+    process::{Dir, Gateway, Process, Upstream, bounded, eventually, quiet_port},
 };
 
 /// Fails where what waits is not sent before the process ends, where a retry is no span of its own, or a secret is shown.
@@ -96,13 +96,45 @@ async fn a_collector_that_is_not_there_is_told_of() {
         let answer = Client::new(gateway.address).get("/").await.unwrap();
         assert_eq!(answer.status, 200);
         let lost = "chassis_telemetry_lost_total{signal=\"span\"}";
-        crate::process::eventually("the spans that are lost are counted", SOON, async || {
+        eventually("the spans that are lost are counted", SOON, async || {
             (super::value(&gateway, lost).await == Some(2.0)).then_some(())
         })
         .await;
         // And nobody waits for it at the end for long.
         gateway.process.signal("INT");
         assert_eq!(gateway.process.ended(SOON).await, Some(0));
+    })
+    .await;
+}
+
+/// Fails where the share of traces that are recorded needs a restart, or what callers have decided is not kept.
+#[tokio::test]
+async fn sampling_changes_while_it_runs() {
+    bounded(LIMIT, async {
+        let dir = Dir::new();
+        let upstream = Upstream::start(&dir, "v1", "a").await;
+        let yaml = |ratio: &str| {
+            let head = format!("log: {{ access: off }}\ntrace: {{ ratio: {ratio} }}\n");
+            file(&head, "", &[upstream.address.port()])
+        };
+        let gateway = Gateway::start(&dir, &yaml("0")).await;
+        let client = Client::new(gateway.address);
+        let flags = async |sent: &[(&str, &str)]| {
+            let got = client.get_with("/headers", sent).await.unwrap().json();
+            let header = got["traceparent"].as_str().unwrap_or_default().to_owned();
+            header.rsplit_once('-').map(|(_, flags)| flags.to_owned())
+        };
+        let sampled = [(
+            "traceparent",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        )];
+        assert_eq!(flags(&[]).await.as_deref(), Some("00"));
+        assert_eq!(flags(&sampled).await.as_deref(), Some("01"));
+        super::rewrite(&dir, &gateway, 2, &yaml("1")).await;
+        eventually("new traces are recorded", SOON, async || {
+            (flags(&[]).await.as_deref() == Some("01")).then_some(())
+        })
+        .await;
     })
     .await;
 }
