@@ -283,6 +283,26 @@ async fn every_fault_of_a_file_is_told_at_once() {
             said.stderr
         );
 
+        // So have those of OpenTelemetry's variables, where they are read.
+        let sends = dir.write("sends.yaml", &format!("otlp: {{}}\n{GOOD}"));
+        for (name, value) in [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
+            ("OTEL_TRACES_SAMPLER_ARG", "7"),
+        ] {
+            let env = [
+                (name, value),
+                ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+            ];
+            for (file, code) in [(&sends, 1), (&good, 0)] {
+                let said = run(&["check", "--config", file.to_str().unwrap()], &env).await;
+                assert_eq!(said.code, Some(code), "{name}: {said:?}");
+                // A value that may be a secret is not shown, the name is.
+                let told = said.stderr.contains(name) || said.stderr.contains("otlp.endpoint");
+                assert_eq!(told, code == 1, "{said:?}");
+            }
+        }
+
         // What cannot be read is not guessed at.
         let text = BAD.replace("  max_head: lots", "  max_head: @lots");
         let syntax = dir.write("syntax.yaml", &text);

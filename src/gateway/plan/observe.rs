@@ -76,7 +76,15 @@ pub(super) fn observe_plan(
             "is that of log.file too; a file is for one of them",
         );
     }
-    let trace = valid(check, "trace", TracePolicy::try_from(model.trace.clone()));
+    let mut trace = model.trace.clone();
+    if model.otlp.is_some() {
+        // As the rest of what OpenTelemetry's variables say: for whoever sends spans, and over the file.
+        match trace.clone().read_env() {
+            Ok(read) => trace = read,
+            Err(invalid) => check.fault("trace", invalid.to_string()),
+        }
+    }
+    let trace = valid(check, "trace", TracePolicy::try_from(trace));
     let otlp = model.otlp.as_ref().map(|config| otlp(check, config));
     let profiler = model
         .admin
