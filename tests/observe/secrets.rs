@@ -22,6 +22,7 @@ use hyper_util::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    time::Instant,
 };
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_chassis::{
@@ -32,7 +33,7 @@ use tower_chassis::{
     },
     boxed::BoxFuture,
     breaker::{BreakerLayer, BreakerPolicy},
-    client::{Client, ClientPolicy},
+    client::{Client, ClientConfig, ClientPolicy},
     config::Secret,
     endpoint::Endpoint,
     events,
@@ -51,6 +52,7 @@ use tower_chassis::{
     router::{Router, any_service},
     server::{Address, Drain, Server, ServerPolicy},
     trace::{ClientTraceLayer, TraceLayer},
+    wire::Start,
 };
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -407,7 +409,7 @@ async fn server(said: &Said, otlp: &Otlp, prometheus: &Prometheus, events: &Even
     said.show("metrics", &metrics);
     said.show("audit", &audit);
     let key = |request: &Request<Body>| request.headers().get("x-api-key").cloned();
-    let limit = RateLimitLayer::new(RateLimitPolicy::new(0.001, 3).unwrap())
+    let limit = RateLimitLayer::new(RateLimitPolicy::new(0.001, 4).unwrap())
         .keyed(key)
         .named("orders")
         .events(events.clone());
@@ -423,13 +425,18 @@ async fn server(said: &Said, otlp: &Otlp, prometheus: &Prometheus, events: &Even
         )
         .build()
         .unwrap();
+    let parts = (trace, logs, (metrics, audit));
     let service = ServiceBuilder::new()
-        .layer(ObserveLayer::new((trace, logs, (metrics.0, audit))))
+        .layer(ObserveLayer::new(parts.clone()))
         .layer(ExcerptLayer::new())
         .layer(RescueLayer::new())
         .layer(limit)
         .service(router);
     said.show("service", &service);
+    // What a call holds.
+    let ticket = parts.start(&mut request("x"), Instant::now());
+    said.show("ticket", &ticket);
+    drop(ticket);
     let server = Server::new(ServerPolicy::default()).events("orders", events.clone());
     let bound = server.listen("127.0.0.1:0").bind().await.unwrap();
     let [Address::Tcp(address)] = bound.addresses()[..] else {
@@ -459,6 +466,26 @@ async fn ask(address: SocketAddr, content_type: &str, body: &str) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     answer
+}
+
+/// A call of gRPC, on HTTP/2.
+async fn call(address: SocketAddr) -> StatusCode {
+    let mut config = ClientConfig::default();
+    config.http2 = true;
+    let client = Client::new(&ClientPolicy::try_from(config).unwrap());
+    let mut call = request(&address.to_string());
+    let headers = call.headers_mut();
+    headers.remove("x-note");
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/grpc"),
+    );
+    let token = base64(secret("metadata").as_bytes());
+    headers.insert("x-token-bin", HeaderValue::try_from(token).unwrap());
+    let answer = client.oneshot(call).await.unwrap();
+    let status = answer.status();
+    answer.into_body().collect().await.unwrap();
+    status
 }
 
 fn request(to: &str) -> Request<Body> {
@@ -534,6 +561,8 @@ async fn planted_secrets_are_in_no_output() {
     );
     let answer = ask(address, "application/x-www-form-urlencoded", &form()).await;
     assert!(answer.starts_with("HTTP/1.1 500"), "{answer}");
+
+    assert_eq!(call(address).await, 200);
 
     // What is called: that, again until it is refused, and where nobody listens.
     let tape = std::env::temp_dir().join(format!("chassis-secrets-{}.json", std::process::id()));
