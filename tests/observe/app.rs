@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::TryFutureExt;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
-use http_body::Frame;
+use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
@@ -88,6 +88,14 @@ async fn answer(mut request: Request<Body>) -> Result<Response<Body>, BoxError> 
             status(200, Body::full(body))
         }
         "streams" => frames(Last::End),
+        "tells-its-length" => {
+            let mut answer = frames(Last::End)?;
+            answer
+                .headers_mut()
+                .insert(header::CONTENT_LENGTH, 4.into());
+            Ok(answer)
+        }
+        "knows-its-length" => Ok(Response::new(Body::new(Known(Frames::then(Last::End))))),
         "breaks" => frames(Last::Breaks),
         "stalls" => frames(Last::Stalls),
         "panics-in-body" => frames(Last::Panics),
@@ -185,5 +193,25 @@ impl http_body::Body for Frames {
                 Poll::Ready(Some(Ok(Frame::trailers(trailers))))
             }
         }
+    }
+}
+
+/// Knows how much is left, and does not say when that is nothing.
+struct Known(Frames);
+
+impl http_body::Body for Known {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.0).poll_frame(cx)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let left = self.0.frames.iter().map(Bytes::len).sum::<usize>();
+        SizeHint::with_exact(left as u64)
     }
 }

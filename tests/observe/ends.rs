@@ -300,7 +300,7 @@ const TIMEOUT: &str =
     r#"{"type":"about:blank","title":"Gateway Timeout","status":504,"detail":"timeout"}"#;
 
 #[rustfmt::skip]
-const ROWS: [Row; 31] = [
+const ROWS: [Row; 33] = [
     http("success", "plain", Some(200), None, GOOD, 5),
     http("not found", "missing", Some(404), None, WRONG, 2),
     http("answers 500", "broken", Some(500), Some("500"), BAD, 2),
@@ -314,6 +314,8 @@ const ROWS: [Row; 31] = [
     http("100 Continue", "echo", Some(200), None, GOOD, 5).method("POST", "hello").stays(Stays::Asks)
         .wire(Wire::One, NO_CONTINUE),
     http("a stream that ends", "streams", Some(200), None, GOOD, 4),
+    http("a stream whose length is in a header", "tells-its-length", Some(200), None, GOOD, 4),
+    http("a body that knows its length", "knows-its-length", Some(200), None, GOOD, 4),
     http("a stream that breaks", "breaks", Some(200), OTHER, BAD, 4),
     http("a panic before the head", "panics", Some(500), Some("500"), BAD, INTERNAL.len() as u64),
     no_head(http("a panic that nobody catches", "panics-outside", None, OTHER, BAD, 0).bare()),

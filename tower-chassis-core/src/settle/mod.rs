@@ -12,7 +12,7 @@ mod watched;
 
 use std::convert::Infallible;
 
-use http::Response;
+use http::{Response, header};
 use http_body::Body;
 use tokio::time::Instant;
 
@@ -260,7 +260,9 @@ impl<B: Body, Err, C: Classify<Response<B>, Err>> Settle<Response<B>, Err> for U
                     return Ok(response.map(Watched::done));
                 }
                 let classify = self.0.clone();
-                Ok(response.map(|body| Watched::new(body, guard, classify, ending, head, now)))
+                let length = length_of(&response);
+                Ok(response
+                    .map(|body| Watched::new(body, length, guard, classify, ending, head, now)))
             }
             Err(error) => {
                 let verdict = self.0.error(&error);
@@ -292,7 +294,8 @@ impl<C: ClassifyEnd> UntilEnd<C> {
             }
             Ok(response) => {
                 let classify = self.0.clone();
-                Ok(response.map(|body| Watched::new(body, guard, classify, None, UNHEARD, now)))
+                Ok(response
+                    .map(|body| Watched::new(body, None, guard, classify, None, UNHEARD, now)))
             }
             Err(error) => {
                 guard.done(UNHEARD, now);
@@ -300,6 +303,14 @@ impl<C: ClassifyEnd> UntilEnd<C> {
             }
         }
     }
+}
+
+/// How long a body is, by what it says, else by its header.
+fn length_of<B: Body>(response: &Response<B>) -> Option<u64> {
+    response.body().size_hint().exact().or_else(|| {
+        let told = response.headers().get(header::CONTENT_LENGTH)?;
+        told.to_str().ok()?.parse().ok()
+    })
 }
 
 /// A service that never answers has no body to wait for.

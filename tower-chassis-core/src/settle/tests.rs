@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::StatusCode;
-use http_body::Frame;
+use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 
 use super::*;
@@ -351,4 +351,75 @@ fn an_observer_that_panics_on_the_way_out_of_a_panic_is_none_more() {
             .poll(&mut Context::from_waker(std::task::Waker::noop()));
     };
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(poll)).is_err());
+}
+
+/// What a server takes of a body whose length it knows: its frames, and not its end.
+#[tokio::test]
+async fn a_body_is_over_with_the_last_of_the_bytes_that_were_told() {
+    struct Hinted(Ends<Infallible>, SizeHint);
+    impl Body for Hinted {
+        type Data = bytes::Bytes;
+        type Error = Infallible;
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<bytes::Bytes>, Infallible>>> {
+            Pin::new(&mut self.0).poll_frame(cx)
+        }
+        fn size_hint(&self) -> SizeHint {
+            self.1.clone()
+        }
+    }
+    let of = SizeHint::with_exact;
+    for (hint, header, content_type, read, class) in [
+        (of(4), None, "text/plain", 2, Class::Success),
+        (of(4), None, "text/plain", 1, Class::Cancelled),
+        (of(4), None, "text/plain", 0, Class::Success),
+        (SizeHint::new(), Some("4"), "text/plain", 2, Class::Success),
+        (
+            SizeHint::new(),
+            Some("4"),
+            "text/plain",
+            1,
+            Class::Cancelled,
+        ),
+        (
+            SizeHint::new(),
+            Some("5"),
+            "text/plain",
+            2,
+            Class::Cancelled,
+        ),
+        (
+            SizeHint::new(),
+            Some("x"),
+            "text/plain",
+            2,
+            Class::Cancelled,
+        ),
+        (SizeHint::new(), None, "text/plain", 2, Class::Cancelled),
+        // Its trailers are to come.
+        (of(4), None, "application/grpc", 2, Class::Cancelled),
+    ] {
+        let log = Log::default();
+        let mut response = Response::builder().header("content-type", content_type);
+        if let Some(length) = header {
+            response = response.header("content-length", length);
+        }
+        let frames = ["cd", "ab"].map(|text| Ok(Frame::data(text.into())));
+        let body = Hinted(Ends(frames.into()), hint);
+        let inner = std::future::ready(Ok::<_, Infallible>(response.body(body).unwrap()));
+        let settle = UntilEnd::<Auto>::default();
+        let answer = ResponseFuture::new(inner, log.clone(), settle).await;
+        let mut body = answer.unwrap().into_body();
+        for _ in 0..read {
+            body.frame().await.unwrap().unwrap();
+        }
+        drop(body);
+        assert_eq!(
+            log.classes(),
+            [class],
+            "{read} of {header:?} {content_type}"
+        );
+    }
 }

@@ -23,7 +23,12 @@ struct Watch<G: Observe, C: ClassifyEnd> {
     ending: Option<Ending>,
     head: Verdict,
     left: Left,
+    /// Bytes that are yet to come; [`UNTOLD`] if nobody said how many there are.
+    rest: u64,
 }
+
+/// More than ever pass.
+const UNTOLD: u64 = u64::MAX;
 
 /// How a body is left if it is dropped now.
 #[derive(Clone, Copy, Debug)]
@@ -52,8 +57,11 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             let Some(watch) = this.watch else { return };
-            // hyper drops a body of known length after its last data frame, and that of a HEAD unpolled.
-            if !matches!(watch.left, Left::Panicked) && this.inner.is_end_stream() {
+            // hyper drops a body of known length after its last data frame, and that of a HEAD unpolled. What is known, by
+            // the body or by a header, is not always known to `is_end_stream`.
+            let complete = watch.rest == 0 && matches!(watch.left, Left::Midway);
+            let ended = complete || this.inner.is_end_stream();
+            if ended && !matches!(watch.left, Left::Panicked) {
                 watch.left = Left::Clean;
             }
         }
@@ -103,9 +111,10 @@ impl<G: Observe, C: ClassifyEnd> Drop for Watch<G, C> {
 }
 
 impl<B: Body, G: Observe, C: ClassifyEnd> Watched<B, G, C> {
-    /// A body whose head was judged at `now`.
+    /// A body whose head was judged at `now`, and told `length`.
     pub(super) fn new(
         inner: B,
+        length: Option<u64>,
         guard: G,
         classify: C,
         ending: Option<Ending>,
@@ -118,6 +127,8 @@ impl<B: Body, G: Observe, C: ClassifyEnd> Watched<B, G, C> {
             ending,
             head,
             left: Left::Unread,
+            // Trailers are to come after it.
+            rest: length.filter(|_| !head.is_unsaid()).unwrap_or(UNTOLD),
         };
         if inner.is_end_stream() {
             watch.end_at(End::Clean, now);
@@ -162,7 +173,11 @@ where
         match &frame {
             Some(Ok(frame)) => {
                 if let (Some(data), Some(watch)) = (frame.data_ref(), this.watch.as_mut()) {
-                    watch.guard.data(data.remaining());
+                    let bytes = data.remaining();
+                    if watch.rest != UNTOLD {
+                        watch.rest = watch.rest.saturating_sub(bytes as u64);
+                    }
+                    watch.guard.data(bytes);
                 } else if let Some(trailers) = frame.trailers_ref()
                     && let Some(mut watch) = this.watch.take()
                 {

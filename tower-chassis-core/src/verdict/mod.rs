@@ -189,6 +189,11 @@ impl Verdict {
         }
     }
 
+    /// A gRPC head that does not say how the call ended: the trailers will.
+    pub(crate) const fn is_unsaid(self) -> bool {
+        matches!(self.protocol, Protocol::GrpcHead)
+    }
+
     /// How long the service asked to wait (`Retry-After`, else `RateLimit`, or `grpc-retry-pushback-ms`).
     #[must_use]
     pub const fn retry_after(self) -> Option<Duration> {
@@ -306,7 +311,7 @@ fn default_end(head: Verdict, end: &End<'_>) -> Verdict {
     if !head.is_success() {
         return head;
     }
-    let unsaid = head.protocol == Protocol::GrpcHead;
+    let unsaid = head.is_unsaid();
     match end {
         // gRPC says how a call went in its trailers; to end without them is UNKNOWN.
         End::Trailers(trailers) if unsaid => {
