@@ -283,8 +283,8 @@ async fn check(row: &Row) -> Vec<String> {
         ]),
     }
     let text = prometheus.render();
-    let (spans, told) = (spans.0.lock().unwrap(), told.borrow().len());
-    let spans: Vec<_> = spans.iter().map(span).collect();
+    let told = told.borrow().len();
+    let spans: Vec<_> = spans.0.lock().unwrap().iter().map(span).collect();
     let mut wrong = Vec::new();
     let mut differs = |what: &str, got: String, expected: String| {
         if got != expected {

@@ -1,6 +1,7 @@
 //! Secrets in every place where a call can have one, and none of them in any output.
 
 use std::{
+    collections::BTreeMap,
     fmt::Debug,
     fs, io,
     net::SocketAddr,
@@ -322,17 +323,18 @@ async fn collector(said: Said, says_no: Arc<AtomicBool>) -> SocketAddr {
 }
 
 fn otlp_config(endpoint: String) -> OtlpConfig {
-    let mut config = OtlpConfig::default();
-    config.endpoint = Some(endpoint);
-    config.protocol = Protocol::HttpProtobuf;
     let bearer = format!("Bearer {}", secret("collector"));
-    config
-        .headers
-        .insert("authorization".into(), bearer.clone());
-    let mut traces = SignalConfig::default();
-    traces.headers.insert("authorization".into(), bearer);
-    config.traces = traces;
-    config
+    let headers = BTreeMap::from([("authorization".to_owned(), bearer)]);
+    OtlpConfig {
+        endpoint: Some(endpoint),
+        protocol: Protocol::HttpProtobuf,
+        headers: headers.clone(),
+        traces: SignalConfig {
+            headers,
+            ..SignalConfig::default()
+        },
+        ..OtlpConfig::default()
+    }
 }
 
 fn access_log(format: Format, said: &Said) -> AccessLogLayer {
