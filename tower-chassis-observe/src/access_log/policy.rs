@@ -235,7 +235,7 @@ impl AccessLogHandle {
         self.0.0.tally.sum(WRITTEN)
     }
 
-    /// How many lines the sink has not taken: it was full, and [said so](super::Taken).
+    /// How many lines the sink has not taken: it was full, and [said so](super::Taken), or it panicked.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.0.0.tally.sum(DROPPED)
