@@ -185,7 +185,9 @@ use tower_chassis_core::{
 #[cfg(feature = "log")]
 pub(crate) use self::escape::{is_dangerous, text as escape_text};
 pub use self::excerpt::{ExcerptLayer, ExcerptService, Excerpted};
-pub(crate) use self::{civil::write_rfc3339, escape::json as escape_json, ticket::cut};
+pub(crate) use self::{
+    civil::write_rfc3339, escape::json as escape_json, ticket::cut, ticket::kept as kept_header,
+};
 pub use self::{
     excerpt::Excerpt,
     level::Level,

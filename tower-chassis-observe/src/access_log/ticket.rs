@@ -59,7 +59,7 @@ pub(crate) fn cut(text: &str) -> &str {
 }
 
 /// A value of a header as it may be kept: one that is marked as sensitive is a secret, whatever its name.
-pub(super) fn kept(value: &HeaderValue) -> HeaderValue {
+pub(crate) fn kept(value: &HeaderValue) -> HeaderValue {
     if value.is_sensitive() {
         return HeaderValue::from_static(MASK);
     }

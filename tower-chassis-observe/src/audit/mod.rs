@@ -45,7 +45,7 @@
 //! | `class`, `status`, `grpc` | the verdict, at the end of the body |
 //! | `duration_ms`, `received`, `sent` | to the end of the body; bytes of the two bodies |
 //! | `request_id`, `trace_id`, `span_id` | |
-//! | `headers` | of the request, those that the policy names, without what is [secret](crate::access_log::redact#what-is-secret) |
+//! | `headers` | of the request, those that the policy names, 8 KiB of each at the most, without what is [secret](crate::access_log::redact#what-is-secret) |
 //!
 //! # Where records go
 //! An [`AuditSink`]: an [`Output`](crate::output::Output) (lines of JSON in a file that rolls), a channel of tokio, a

@@ -16,7 +16,7 @@ use tower_chassis_core::{
 
 use crate::{
     access_log::{
-        escape_json,
+        escape_json, kept_header,
         redact::{MASK, Redact},
         write_rfc3339,
     },
@@ -133,6 +133,8 @@ impl AuditRecord {
 
 /// A header as it may be shown.
 pub(super) fn shown(redact: &Redact, name: &HeaderName, value: &HeaderValue) -> HeaderValue {
+    // A record waits in memory.
+    let value = &kept_header(value);
     match redact.value(name, value) {
         Cow::Borrowed(shown) if shown == value.as_bytes() => value.clone(),
         // What was put in its place is text.

@@ -743,3 +743,16 @@ async fn who_asks_is_not_known_where_finding_out_panics() {
     assert!(read(service, get("/users/7")).await);
     assert_eq!(records.one().principal, None);
 }
+
+/// A record waits in memory: nobody makes it as large as he likes.
+#[tokio::test]
+async fn a_long_header_is_cut() {
+    let records = Records::default();
+    let layer = records.layer(policy(|config| config.headers = vec!["x-note".to_owned()]));
+    let service = layer.layer(service_fn(|request| Routes::default().call(request)));
+    let mut request = get("/users/7");
+    let long = HeaderValue::from_str(&"a".repeat(100_000)).unwrap();
+    request.headers_mut().insert("x-note", long);
+    assert!(read(service, request).await);
+    assert_eq!(records.one().headers[0].1.len(), 8 * 1024);
+}
