@@ -107,7 +107,7 @@ fn a_client_holds_no_more() {
     let registry = Arc::new(Registry::new());
     let observe = ObserveLayer::new((
         ClientTraceLayer::new(),
-        ClientMetricsLayer::new().recorder(registry.clone()),
+        ClientMetricsLayer::new().recorder(registry),
     ));
     let grown = grown(observe.layer(service_fn(serve)));
     assert!(grown <= SLACK, "{grown} bytes");
