@@ -21,7 +21,9 @@ use tower_chassis_resilience::{
 };
 use tower_chassis_router::rules::TrafficPolicy;
 
-pub(in crate::gateway) use self::observe::{ObservePlan, ProfilerPlan, Target};
+#[cfg(feature = "profile")]
+pub(in crate::gateway) use self::observe::ProfilerPlan;
+pub(in crate::gateway) use self::observe::{ObservePlan, Target};
 use self::{doubtful::Doubtful, observe::observe_plan, routes::routes, service::service_plan};
 use super::model::Model;
 

@@ -21,6 +21,10 @@ pub(in crate::gateway) struct ObservePlan {
     pub(in crate::gateway) access: AccessPlan,
     pub(in crate::gateway) trace: TracePolicy,
     pub(in crate::gateway) otlp: Option<OtlpPolicy>,
+    #[cfg_attr(
+        not(feature = "profile"),
+        expect(dead_code, reason = "a file that asks for it is refused")
+    )]
     pub(in crate::gateway) profiler: Option<ProfilerPlan>,
 }
 
