@@ -224,16 +224,16 @@ fn coalesced_calls_move_between_tasks() {
     }
 }
 
-/// A call waits in a box of its own.
+/// A recorded call may be moved if the inner one may; a cassette needs no more than `Send` of it.
 #[test]
-fn calls_in_boxes() {
+fn calls_that_are_recorded() {
     is! {
         LosslessAuditLayer: Send & Sync & Clone & Unpin;
         Of<LosslessAuditLayer, ()>: Send & Sync & Clone & Unpin;
         Of<LosslessAuditLayer, Unshared>: Send & !Sync & Clone & Unpin;
         Of<LosslessAuditLayer, Unsent>: !Send & !Sync & Clone & Unpin;
         Call<LosslessAuditLayer, ()>: Send & !Clone & Unpin;
-        Call<LosslessAuditLayer, Pinned>: Unpin;
+        Call<LosslessAuditLayer, Pinned>: !Unpin;
         Call<LosslessAuditLayer, Unsent>: !Send & !Sync;
         VcrLayer: Send & Sync & Clone & Unpin;
         Of<VcrLayer, ()>: Send & Sync & Clone & Unpin;
