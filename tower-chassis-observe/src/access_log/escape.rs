@@ -38,6 +38,22 @@ const fn is_plain(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
 }
 
+/// A JSON string of a text, with its quotes.
+pub(super) fn json_str(out: &mut String, value: &str) {
+    out.push('"');
+    json_str_inside(out, value);
+    out.push('"');
+}
+
+/// A piece of one. What is a text need not be looked at again to be one.
+pub(super) fn json_str_inside(out: &mut String, value: &str) {
+    if value.bytes().all(is_plain) {
+        out.push_str(value);
+    } else {
+        json_inside(out, value.as_bytes());
+    }
+}
+
 /// A JSON string, with its quotes.
 pub(crate) fn json(out: &mut String, value: &[u8]) {
     out.push('"');

@@ -327,7 +327,10 @@ impl<'a> Object<'a> {
     }
 
     pub(super) fn text(&mut self, key: &str, value: Option<&str>) {
-        self.bytes(key, value.map(str::as_bytes));
+        if let Some(value) = value {
+            self.key(key);
+            escape::json_str(self.out, value);
+        }
     }
 
     pub(super) fn bytes(&mut self, key: &str, value: Option<&[u8]>) {
@@ -342,7 +345,7 @@ impl<'a> Object<'a> {
         self.key(key);
         self.out.push('"');
         for piece in pieces {
-            escape::json_inside(self.out, piece.as_bytes());
+            escape::json_str_inside(self.out, piece);
         }
         self.out.push('"');
     }
