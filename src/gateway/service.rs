@@ -222,7 +222,7 @@ impl Upstream {
             self.await_balancer(&endpoints);
         }
         self.traffic.set(plan.traffic)?;
-        self.publish(Arc::clone(&endpoints));
+        self.publish(endpoints.clone());
         let applied = self.status.balance.endpoints();
         self.status.forget_all_but(|id| {
             has(&endpoints, id) || applied.iter().any(|status| status.endpoint.id() == id)
@@ -232,7 +232,7 @@ impl Upstream {
 
     fn publish(&self, endpoints: discover::Snapshot) {
         self.endpoints.send_if_modified(|current| {
-            let changed = **current != *endpoints;
+            let changed = *current != endpoints;
             if changed {
                 *current = endpoints;
             }

@@ -11,7 +11,7 @@ use std::{
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use super::{Discover, Snapshot, StaticDiscover};
+use super::{Board, Discover, Snapshot};
 use crate::{
     Endpoint,
     boxed::BoxFuture,
@@ -37,7 +37,7 @@ pub struct FileDiscover(Arc<Source>);
 
 struct Source {
     path: PathBuf,
-    services: StaticDiscover,
+    services: Board,
     named: Mutex<BTreeSet<String>>,
     /// Closed when the last clone is gone.
     alive: watch::Sender<()>,
@@ -71,7 +71,7 @@ impl FileDiscover {
         let watch = watch_file(&path, DEBOUNCE);
         let source = Arc::new(Source {
             path,
-            services: StaticDiscover::new(),
+            services: Board::new(Snapshot::unknown()),
             named: Mutex::default(),
             alive: watch::Sender::new(()),
         });
@@ -134,11 +134,11 @@ impl Source {
         check.finish().map_err(LoadError::Faults)?;
         let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
         for gone in named.iter().filter(|name| !read.contains_key(*name)) {
-            self.services.set(gone, []);
+            self.services.set(gone, Snapshot::unknown());
         }
         *named = read.keys().cloned().collect();
         for (name, endpoints) in read {
-            self.services.set(&name, endpoints);
+            self.services.set(&name, Snapshot::sure(endpoints));
         }
         Ok(())
     }
