@@ -8,7 +8,7 @@ use tower_chassis_core::{
     live::{Invalid, Validate},
 };
 
-use super::pick::{Candidates, PeakEwma, Pick, Rng, RoundRobin};
+use super::pick::{Candidates, Members, PeakEwma, Pick, Rng, RoundRobin};
 
 /// The settings of a balancer, as they are written in a configuration.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -72,7 +72,6 @@ impl Validate for BalancePolicy {}
 #[derive(Debug)]
 pub struct Picker {
     algorithm: Arc<AtomicU8>,
-    peak_ewma: PeakEwma,
     round_robin: RoundRobin,
 }
 
@@ -92,7 +91,6 @@ impl Picker {
         });
         Self {
             algorithm,
-            peak_ewma: PeakEwma::new(),
             round_robin: RoundRobin::new(),
         }
     }
@@ -105,10 +103,14 @@ impl Default for Picker {
 }
 
 impl Pick for Picker {
+    type Table = ();
+
+    fn table(&self, _: &Members<'_>) {}
+
     fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
         match self.algorithm.load(Ordering::Relaxed) {
-            ROUND_ROBIN => self.round_robin.pick(candidates, rng),
-            _ => self.peak_ewma.pick(candidates, rng),
+            ROUND_ROBIN => self.round_robin.pick_in(candidates, rng),
+            _ => PeakEwma::pick_in(candidates, rng),
         }
     }
 }

@@ -90,7 +90,7 @@ pub(super) struct Attempt<S> {
 
 impl<S: Clone> Attempt<S> {
     pub(super) fn new(
-        snapshot: &Snapshot<S>,
+        snapshot: &Snapshot<S, impl Sized>,
         index: usize,
         invocation: Option<&Invocation>,
         now: Instant,
@@ -115,6 +115,7 @@ pin_project! {
     pub struct ResponseFuture<S, Req, P, J>
     where
         S: Service<Req>,
+        P: Pick,
     {
         settle: J,
         grpc: bool,
@@ -125,7 +126,10 @@ pin_project! {
 
 pin_project! {
     #[project = StageProj]
-    enum Stage<S, Req, F, P, J> {
+    enum Stage<S, Req, F, P, J>
+    where
+        P: Pick,
+    {
         Chosen { chosen: Option<(Attempt<S>, Req)> },
         Waiting { waiting: Box<Waiting<S, P>>, request: Option<Req> },
         Called { #[pin] future: settle::ResponseFuture<F, Ticket, J> },
@@ -133,7 +137,7 @@ pin_project! {
     }
 }
 
-impl<S: Service<Req>, Req, P, J> ResponseFuture<S, Req, P, J> {
+impl<S: Service<Req>, Req, P: Pick, J> ResponseFuture<S, Req, P, J> {
     pub(super) fn new(request: Req, attempt: Attempt<S>, settle: J) -> Self {
         Self {
             settle,
@@ -156,7 +160,7 @@ impl<S: Service<Req>, Req, P, J> ResponseFuture<S, Req, P, J> {
     }
 }
 
-impl<S: Service<Req>, Req, P, J> fmt::Debug for ResponseFuture<S, Req, P, J> {
+impl<S: Service<Req>, Req, P: Pick, J> fmt::Debug for ResponseFuture<S, Req, P, J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stage = match &self.stage {
             Stage::Chosen { .. } => "chosen",
@@ -213,8 +217,7 @@ where
                     }
                 }
                 StageProj::Waiting { waiting, request } => {
-                    let invocation = request.as_ref().and_then(Carrier::invocation);
-                    match ready!(waiting.poll::<Req>(cx, invocation)) {
+                    match ready!(waiting.poll(cx, request.as_ref())) {
                         Turn::Ready(attempt, outcome) => {
                             let Some(request) = request.take() else {
                                 return Poll::Pending;

@@ -124,7 +124,7 @@ pub use config::{Algorithm, BalanceConfig, BalancePolicy, Picker};
 pub use future::{ResponseFuture, Ticket};
 pub use handle::{BalanceHandle, EndpointStatus};
 pub use load::Load;
-pub use pick::{Candidates, PeakEwma, Pick, Rng, RoundRobin};
+pub use pick::{Candidates, Members, PeakEwma, Pick, Rng, RoundRobin};
 pub use service::Balance;
 pub use snapshot::MakeEndpoint;
 pub use worker::Worker;

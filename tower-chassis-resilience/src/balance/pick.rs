@@ -1,23 +1,101 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tower_chassis_core::{
-    Invocation,
+    Carrier, Endpoint, Invocation,
     invocation::{OnEmpty, Subset},
 };
 
 use super::{Load, snapshot::Plan};
 
 /// Chooses an endpoint. Plain, shared by all calls, asked by `&self`: lock-free state only.
+///
+/// ```
+/// use tower_chassis_resilience::balance::{Candidates, Members, Pick, Rng};
+///
+/// /// The first that may be called.
+/// struct First;
+///
+/// impl Pick for First {
+///     type Table = ();
+///
+///     fn table(&self, _: &Members<'_>) {}
+///
+///     fn pick(&self, candidates: &Candidates<'_>, _: &mut Rng) -> Option<usize> {
+///         (0..candidates.len()).find(|index| candidates.is_candidate(*index))
+///     }
+/// }
+/// ```
 pub trait Pick: Send + Sync + 'static {
+    /// What is made once for a set of endpoints, away from calls: a ring, a cycle. `()` for nothing.
+    type Table: Send + Sync + 'static;
+
+    /// Makes the table of a set. Called by the worker when the set changed, or the picker [did](Self::changes).
+    fn table(&self, members: &Members<'_>) -> Self::Table;
+
     /// The index of a [candidate](Candidates::is_candidate), or nothing if there is none.
-    fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize>;
+    fn pick(&self, candidates: &Candidates<'_, Self::Table>, rng: &mut Rng) -> Option<usize>;
+
+    /// A hash of what the picker goes by in a request, to be found at [`Candidates::hash`]. A call that waits is asked
+    /// again. Default: none.
+    fn hash(&self, call: &dyn Carrier) -> Option<u64> {
+        let _ = call;
+        None
+    }
+
+    /// How the picker sees a candidate, the lowest first, for people who ask why. Default: it cannot tell.
+    fn score(&self, candidates: &Candidates<'_, Self::Table>, index: usize) -> Option<f64> {
+        let _ = (candidates, index);
+        None
+    }
+
+    /// Says when tables must be made anew although the endpoints are the same. Default: never.
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        None
+    }
+}
+
+/// The endpoints of a set, by index, for the table of a picker.
+#[derive(Clone, Copy, Debug)]
+pub struct Members<'a>(&'a Plan);
+
+impl<'a> Members<'a> {
+    pub(super) const fn new(plan: &'a Plan) -> Self {
+        Self(plan)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.entries.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.entries.is_empty()
+    }
+
+    /// The endpoint at an index.
+    #[must_use]
+    pub fn endpoint(&self, index: usize) -> Option<&'a Endpoint> {
+        self.0.endpoints.get(index)
+    }
+
+    /// The weight at an index, as it counts: 0 for who only takes what others cannot, and 1 for all where all have 0.
+    #[must_use]
+    pub fn weight(&self, index: usize) -> u32 {
+        self.0.entries.get(index).map_or(0, |entry| entry.weight)
+    }
 }
 
 /// The endpoints of a set, by index, and which of them may take this call.
 #[derive(Debug)]
-pub struct Candidates<'a> {
+pub struct Candidates<'a, T = ()> {
     plan: &'a Plan,
+    table: &'a T,
+    hash: Option<u64>,
     subset: Option<&'a Subset>,
     /// The call, where the endpoints that it tried are to be left out.
     untried: Option<&'a Invocation>,
@@ -30,7 +108,7 @@ pub struct Candidates<'a> {
 /// How often two endpoints are drawn before all of them are looked at.
 const DRAWS: usize = 4;
 
-impl Candidates<'_> {
+impl<T> Candidates<'_, T> {
     /// How many endpoints the set has, candidates or not.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -41,6 +119,24 @@ impl Candidates<'_> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.plan.entries.is_empty()
+    }
+
+    /// The table that the picker made of this set.
+    #[must_use]
+    pub const fn table(&self) -> &T {
+        self.table
+    }
+
+    /// The hash of the request, if the picker makes one and the request has what it is made of.
+    #[must_use]
+    pub const fn hash(&self) -> Option<u64> {
+        self.hash
+    }
+
+    /// The endpoint at an index, candidate or not.
+    #[must_use]
+    pub fn endpoint(&self, index: usize) -> Option<&Endpoint> {
+        self.plan.endpoints.get(index)
     }
 
     /// When the call picks.
@@ -162,7 +258,7 @@ impl PeakEwma {
         Self(())
     }
 
-    fn score(candidates: &Candidates<'_>, index: usize) -> f32 {
+    pub(super) fn cost<T>(candidates: &Candidates<'_, T>, index: usize) -> f32 {
         let Some(load) = candidates.load(index) else {
             return f32::INFINITY;
         };
@@ -175,10 +271,8 @@ impl PeakEwma {
         };
         latency * (1.0 + pending / candidates.share(index))
     }
-}
 
-impl Pick for PeakEwma {
-    fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
+    pub(super) fn pick_in<T>(candidates: &Candidates<'_, T>, rng: &mut Rng) -> Option<usize> {
         let (first, second) = candidates.draw_two(rng)?;
         let Some(second) = second else {
             return Some(first);
@@ -192,9 +286,23 @@ impl Pick for PeakEwma {
         let second_is_better = match (stale(first), stale(second)) {
             (true, false) => false,
             (false, true) => true,
-            _ => Self::score(candidates, second) * CLEARLY < Self::score(candidates, first),
+            _ => Self::cost(candidates, second) * CLEARLY < Self::cost(candidates, first),
         };
         Some(if second_is_better { second } else { first })
+    }
+}
+
+impl Pick for PeakEwma {
+    type Table = ();
+
+    fn table(&self, _: &Members<'_>) {}
+
+    fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
+        Self::pick_in(candidates, rng)
+    }
+
+    fn score(&self, candidates: &Candidates<'_>, index: usize) -> Option<f64> {
+        Some(f64::from(Self::cost(candidates, index)))
     }
 }
 
@@ -220,8 +328,12 @@ impl RoundRobin {
     }
 }
 
-impl Pick for RoundRobin {
-    fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
+impl RoundRobin {
+    pub(super) fn pick_in<T>(
+        &self,
+        candidates: &Candidates<'_, T>,
+        rng: &mut Rng,
+    ) -> Option<usize> {
         let count = u32::try_from(candidates.len())
             .ok()
             .filter(|count| *count > 0)?;
@@ -234,6 +346,16 @@ impl Pick for RoundRobin {
         }
         // Others took the turns, or few may take this call.
         candidates.draw_one(None, rng)
+    }
+}
+
+impl Pick for RoundRobin {
+    type Table = ();
+
+    fn table(&self, _: &Members<'_>) {}
+
+    fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
+        self.pick_in(candidates, rng)
     }
 }
 
@@ -275,9 +397,10 @@ impl Plan {
     ///
     /// Asks first for those that have weight and were not tried; then for tried ones; then, if the call does
     /// not wait for another, for those without weight.
-    pub(super) fn choose(
+    pub(super) fn choose<P: Pick>(
         &self,
-        picker: &impl Pick,
+        (picker, table): (&P, &P::Table),
+        hash: Option<u64>,
         invocation: Option<&Invocation>,
         awaited: &[u64],
         now: Instant,
@@ -290,6 +413,8 @@ impl Plan {
                 picker.pick(
                     &Candidates {
                         plan: self,
+                        table,
+                        hash,
                         subset,
                         untried,
                         awaited,

@@ -31,18 +31,18 @@ use super::{
 };
 
 /// One service out of many endpoints. See the [module](super) page.
-pub struct Balance<S, P = Picker, J = UntilHead<Auto>> {
+pub struct Balance<S, P: Pick = Picker, J = UntilHead<Auto>> {
     shared: Arc<Shared<S, P>>,
     /// The set that this clone saw last: looking whether it is still in force costs one load.
     /// A clone starts without: one that is never called must not keep old endpoints alive.
-    cached: Option<Arc<Snapshot<S>>>,
+    cached: Option<Arc<Snapshot<S, P::Table>>>,
     settle: J,
 }
 
 /// What all clones share. Read on every call, written by the worker only; the picker has lines of its own.
-pub(super) struct Shared<S, P> {
+pub(super) struct Shared<S, P: Pick> {
     version: AtomicU64,
-    current: ArcSwap<Snapshot<S>>,
+    current: ArcSwap<Snapshot<S, P::Table>>,
     /// Wakes the calls that wait for an endpoint.
     pub(super) changed: Arc<Notify>,
     pub(super) about: About,
@@ -84,13 +84,13 @@ impl About {
     }
 }
 
-impl<S, P> Shared<S, P> {
-    pub(super) fn load(&self) -> Arc<Snapshot<S>> {
+impl<S, P: Pick> Shared<S, P> {
+    pub(super) fn load(&self) -> Arc<Snapshot<S, P::Table>> {
         self.current.load_full()
     }
 
     /// Puts a set in force and hands back the one before.
-    pub(super) fn publish(&self, snapshot: Snapshot<S>) -> Arc<Snapshot<S>> {
+    pub(super) fn publish(&self, snapshot: Snapshot<S, P::Table>) -> Arc<Snapshot<S, P::Table>> {
         let version = snapshot.version;
         let old = self.current.swap(Arc::new(snapshot));
         // After the set, so that who reads this version finds it or a later one.
@@ -124,7 +124,7 @@ where
         let shared = Arc::new_cyclic(|shared: &Weak<Shared<S, P>>| {
             let shared: Weak<dyn Any + Send + Sync> = shared.clone();
             let builder = builder.insert(Builder::new(make, shared));
-            let snapshot = builder.next(None, &found);
+            let snapshot = builder.next(None, &found, &picker);
             Shared {
                 version: AtomicU64::new(snapshot.version),
                 current: ArcSwap::from_pointee(snapshot),
@@ -197,7 +197,7 @@ where
     }
 }
 
-impl<S, P, J> Balance<S, P, J> {
+impl<S, P: Pick, J> Balance<S, P, J> {
     /// Answers its own refusals by the table at [`Kind`](tower_chassis_core::Kind) instead of failing with them,
     /// and passes errors of endpoints on: the error type is theirs. To be said last; for HTTP and gRPC.
     #[must_use]
@@ -226,7 +226,7 @@ where
     }
 }
 
-impl<S, P, C> Balance<S, P, UntilHead<C>> {
+impl<S, P: Pick, C> Balance<S, P, UntilHead<C>> {
     /// A call counts as in flight until its body ended, and fails if the body does.
     #[must_use]
     pub fn until_end(self) -> Balance<S, P, UntilEnd<C>> {
@@ -246,7 +246,7 @@ impl<S, P, C> Balance<S, P, UntilHead<C>> {
     }
 }
 
-impl<S, P, J: Clone> Clone for Balance<S, P, J> {
+impl<S, P: Pick, J: Clone> Clone for Balance<S, P, J> {
     fn clone(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
@@ -256,7 +256,7 @@ impl<S, P, J: Clone> Clone for Balance<S, P, J> {
     }
 }
 
-impl<S, P, J> fmt::Debug for Balance<S, P, J> {
+impl<S, P: Pick, J> fmt::Debug for Balance<S, P, J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let endpoints = self.shared.load().services.len();
         f.debug_struct("Balance")
@@ -298,9 +298,16 @@ where
         let cached = self
             .cached
             .insert(cached.unwrap_or_else(|| self.shared.load()));
-        let plan = &cached.plan;
-        let invocation = request.invocation();
-        let index = plan.choose(&self.shared.picker.0, invocation, &[], now, &mut Rng::new());
+        let (plan, picker) = (&cached.plan, &self.shared.picker.0);
+        let (invocation, hash) = (request.invocation(), picker.hash(&request));
+        let index = plan.choose(
+            (picker, &cached.table),
+            hash,
+            invocation,
+            &[],
+            now,
+            &mut Rng::new(),
+        );
         match index.and_then(|index| Attempt::new(cached, index, invocation, now)) {
             Some(attempt) => ResponseFuture::new(request, attempt, self.settle.clone()),
             None => {

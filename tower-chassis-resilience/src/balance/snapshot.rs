@@ -7,11 +7,16 @@ use std::{
 
 use tokio::time::Instant;
 use tower_chassis_core::{
-    Endpoint, Gate, Invocation, Kind, Rejection, discover,
+    Endpoint, Gate, Invocation, Kind, Rejection,
     invocation::{OnEmpty, Subset},
 };
 
-use super::{Load, alias::Alias, handle::EndpointStatus};
+use super::{
+    Load,
+    alias::Alias,
+    handle::EndpointStatus,
+    pick::{Members, Pick},
+};
 
 /// What the service of an endpoint is made of.
 #[derive(Clone, Copy, Debug)]
@@ -72,9 +77,11 @@ pub(super) struct Plan {
 
 /// A set of endpoints at one time.
 #[derive(Debug)]
-pub(super) struct Snapshot<S> {
+pub(super) struct Snapshot<S, T> {
     pub(super) version: u64,
     pub(super) plan: Plan,
+    /// What the picker made of the plan.
+    pub(super) table: T,
     pub(super) services: Box<[S]>,
 }
 
@@ -194,13 +201,15 @@ impl<M> Builder<M> {
         }
     }
 
-    pub(super) fn next<S>(
+    pub(super) fn next<S, P>(
         &mut self,
-        old: Option<&Snapshot<S>>,
-        found: &discover::Snapshot,
-    ) -> Snapshot<S>
+        old: Option<&Snapshot<S, P::Table>>,
+        found: &[Endpoint],
+        picker: &P,
+    ) -> Snapshot<S, P::Table>
     where
         S: Clone,
+        P: Pick,
         M: FnMut(&MakeEndpoint<'_>) -> S,
     {
         let now = Instant::now();
@@ -255,6 +264,7 @@ impl<M> Builder<M> {
         let plan = Plan::new(entries, endpoints, index, typical);
         Snapshot {
             version: self.version,
+            table: picker.table(&Members::new(&plan)),
             plan,
             services: services.into_boxed_slice(),
         }
@@ -276,7 +286,7 @@ impl<M> Builder<M> {
     }
 }
 
-impl<S> Snapshot<S> {
+impl<S, T> Snapshot<S, T> {
     fn get(&self, id: &Arc<str>) -> Option<(&Endpoint, &Entry, &S)> {
         let index = *self.plan.index.get(id)?;
         Some((
@@ -322,8 +332,8 @@ fn typical(entries: &[Entry], now: Instant) -> f32 {
 
 #[cfg(test)]
 pub(super) fn plan_of(endpoints: impl IntoIterator<Item = Endpoint>) -> Plan {
-    let found: discover::Snapshot = endpoints.into_iter().collect();
+    let found: Vec<Endpoint> = endpoints.into_iter().collect();
     Builder::new(|_: &MakeEndpoint<'_>| (), Weak::<()>::new())
-        .next(None, &found)
+        .next(None, &found, &super::PeakEwma::new())
         .plan
 }

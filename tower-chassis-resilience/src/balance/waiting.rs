@@ -8,21 +8,21 @@ use tokio::{
     sync::futures::OwnedNotified,
     time::{Instant, Sleep, sleep},
 };
-use tower_chassis_core::{Invocation, Rejection};
+use tower_chassis_core::{Carrier, Rejection};
 use tower_service::Service;
 
 use super::{
     future::Attempt,
     pick::{Pick, Rng},
     service::Shared,
-    snapshot::Snapshot,
+    snapshot::Plan,
 };
 
 /// How many endpoints a call waits for at most.
 const TOGETHER: usize = 3;
 
 /// A call whose endpoint was not ready. It waits for up to three, and for a change of the set.
-pub(super) struct Waiting<S, P> {
+pub(super) struct Waiting<S, P: Pick> {
     /// The one chosen first is in front.
     awaited: Vec<Attempt<S>>,
     /// Nothing once every balancer is gone: then the set does not change any more.
@@ -68,11 +68,13 @@ where
     pub(super) fn poll<Req>(
         &mut self,
         cx: &mut Context<'_>,
-        call: Option<&Invocation>,
+        request: Option<&Req>,
     ) -> Poll<Turn<S, S::Error>>
     where
+        Req: Carrier,
         S: Service<Req>,
     {
+        let call = request.and_then(Carrier::invocation);
         // The first choice has its waker already.
         let polled = usize::from(std::mem::take(&mut self.fresh));
         let mut look = self.news(cx) || polled > 0;
@@ -87,6 +89,8 @@ where
         while look {
             let Some((set, _)) = &self.set else { break };
             let (snapshot, now) = (set.load(), Instant::now());
+            let picker = &set.picker.0;
+            let hash = request.and_then(|request| picker.hash(request));
             // After news also where three are awaited: what came may be better than what is stuck.
             for _ in 0..TOGETHER.saturating_sub(self.awaited.len()).max(1) {
                 let keys: Vec<u64> = self
@@ -94,9 +98,10 @@ where
                     .iter()
                     .map(|attempt| attempt.ticket.state.key)
                     .collect();
+                let with = (picker, &snapshot.table);
                 let index = snapshot
                     .plan
-                    .choose(&set.picker.0, call, &keys, now, &mut Rng::new());
+                    .choose(with, hash, call, &keys, now, &mut Rng::new());
                 let Some(attempt) =
                     index.and_then(|index| Attempt::new(&snapshot, index, call, now))
                 else {
@@ -116,7 +121,7 @@ where
                     set.about.refused(snapshot.plan.refusal(call, now)),
                 ));
             }
-            look = self.await_gate(&snapshot, now, cx);
+            look = self.await_gate(&snapshot.plan, now, cx);
         }
         Poll::Pending
     }
@@ -151,13 +156,10 @@ where
     }
 
     /// Sets the alarm for the next gate that opens. Whether that is now.
-    fn await_gate(&mut self, snapshot: &Snapshot<S>, now: Instant, cx: &mut Context<'_>) -> bool {
+    fn await_gate(&mut self, plan: &Plan, now: Instant, cx: &mut Context<'_>) -> bool {
         self.opening = None;
         if self.awaited.len() < TOGETHER {
-            self.opening = snapshot
-                .plan
-                .opens_in(None, now)
-                .map(|wait| Box::pin(sleep(wait)));
+            self.opening = plan.opens_in(None, now).map(|wait| Box::pin(sleep(wait)));
         }
         self.opening
             .as_mut()
@@ -172,7 +174,7 @@ where
     }
 }
 
-impl<S, P> Drop for Waiting<S, P> {
+impl<S, P: Pick> Drop for Waiting<S, P> {
     fn drop(&mut self) {
         if !self.awaited.is_empty() {
             let now = Instant::now();

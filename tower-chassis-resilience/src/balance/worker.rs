@@ -78,6 +78,8 @@ impl fmt::Debug for Worker {
 enum Next {
     Changed,
     SourceGone,
+    /// The picker wants another table.
+    Picker,
     Sweep,
     End,
 }
@@ -97,30 +99,29 @@ async fn run<S, P, M>(
     }
     // Sets that are not in force. A clone that was not called since may hold one: if it dropped the last
     // reference, a call would pay for the drop of all its endpoints.
-    let mut old: Vec<Arc<Snapshot<S>>> = Vec::new();
+    let mut old: Vec<Arc<Snapshot<S, P::Table>>> = Vec::new();
     let mut wait = FIRST_SWEEP;
     let mut source = true;
+    let mut picker = shared
+        .upgrade()
+        .and_then(|shared| shared.picker.0.changes());
     loop {
-        match next(
-            &mut watch,
-            &mut gone,
-            source,
-            (!old.is_empty()).then_some(wait),
-        )
-        .await
-        {
+        let sweep = (!old.is_empty()).then_some(wait);
+        match next(&mut watch, &mut gone, source, &mut picker, sweep).await {
             Next::End => return,
             Next::SourceGone => source = false,
             Next::Sweep => wait = (wait * 2).min(LAST_SWEEP),
-            Next::Changed => {
+            turn @ (Next::Changed | Next::Picker) => {
                 let Some(shared) = shared.upgrade() else {
                     return;
                 };
                 let found = watch.borrow_and_update().clone();
-                let snapshot = builder.next(Some(&shared.load()), &found);
+                let snapshot = builder.next(Some(&shared.load()), &found, &shared.picker.0);
                 let count = snapshot.services.len();
                 old.push(shared.publish(snapshot));
-                report(&shared, count);
+                if matches!(turn, Next::Changed) {
+                    report(&shared, count);
+                }
                 wait = FIRST_SWEEP;
             }
         }
@@ -128,7 +129,7 @@ async fn run<S, P, M>(
     }
 }
 
-fn report<S, P>(shared: &Shared<S, P>, count: usize) {
+fn report<S, P: Pick>(shared: &Shared<S, P>, count: usize) {
     shared
         .about
         .emit(|| Event::endpoints(shared.about.name(), count));
@@ -138,9 +139,20 @@ async fn next(
     watch: &mut watch::Receiver<discover::Snapshot>,
     gone: &mut oneshot::Receiver<Infallible>,
     source: bool,
+    picker: &mut Option<watch::Receiver<()>>,
     sweep: Option<Duration>,
 ) -> Next {
     let mut changed = pin!(watch.changed());
+    let mut other = pin!(async {
+        let said = match picker {
+            Some(changes) => changes.changed().await.is_ok(),
+            None => false,
+        };
+        if !said {
+            // Who can say nothing more is not asked again.
+            std::future::pending::<()>().await;
+        }
+    });
     let mut sweep = pin!(async {
         match sweep {
             Some(wait) => sleep(wait).await,
@@ -157,6 +169,9 @@ async fn next(
             } else {
                 Next::SourceGone
             });
+        }
+        if other.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Next::Picker);
         }
         sweep.as_mut().poll(cx).map(|()| Next::Sweep)
     })

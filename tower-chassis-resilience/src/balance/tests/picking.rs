@@ -35,6 +35,7 @@ fn simulate(
     let mut picks = vec![0; plan.entries.len()];
     let mut flying: BinaryHeap<Reverse<(Instant, usize, Instant, usize)>> = BinaryHeap::new();
     let mut verdicts = Vec::new();
+    let table = picker.table(&Members::new(plan));
     for call in 0..calls {
         let now = start + gap * call;
         while let Some(Reverse((end, index, began, number))) = flying.pop() {
@@ -46,7 +47,9 @@ fn simulate(
             load.record(end - began, verdicts[number], end);
             load.leave();
         }
-        let index = plan.choose(picker, None, &[], now, &mut rng).unwrap();
+        let index = plan
+            .choose((picker, &table), None, None, &[], now, &mut rng)
+            .unwrap();
         plan.entries[index].state.load.enter(now);
         let (took, verdict) = answer(index, &mut rng);
         flying.push(Reverse((now + took, index, now, verdicts.len())));
@@ -120,7 +123,7 @@ fn round_robin_keeps_weights_and_mixes_them() {
     // Neither the heavy one nor the light ones take their turns in a block.
     let (plan, picker, mut rng) = (weighted(&[2, 1, 1]), RoundRobin::new(), Rng::seeded(1));
     let row: Vec<_> = (0..30)
-        .filter_map(|_| plan.choose(&picker, None, &[], Instant::now(), &mut rng))
+        .filter_map(|_| plan.choose((&picker, &()), None, None, &[], Instant::now(), &mut rng))
         .collect();
     assert!(
         row.windows(2).all(|two| (two[0] == 0) != (two[1] == 0)),
@@ -260,7 +263,7 @@ fn an_endpoint_that_nobody_measured_gets_one_call_at_a_time() {
     let mut probes = 0;
     for _ in 0..1_000 {
         let index = plan
-            .choose(&PeakEwma::new(), None, &[], now, &mut rng)
+            .choose((&PeakEwma::new(), &()), None, None, &[], now, &mut rng)
             .unwrap();
         plan.entries[index].state.load.enter(Instant::now());
         probes += u32::from(index == 0);
@@ -278,7 +281,7 @@ fn after_hours_without_a_call_the_calls_in_flight_still_count() {
     let later = now + Duration::from_secs(7_200);
     for _ in 0..100 {
         assert_eq!(
-            plan.choose(&PeakEwma::new(), None, &[], later, &mut rng),
+            plan.choose((&PeakEwma::new(), &()), None, None, &[], later, &mut rng),
             Some(1)
         );
     }
@@ -289,9 +292,16 @@ fn chosen(plan: &Plan, call: Option<&Invocation>, awaited: &[u64]) -> Vec<usize>
     let mut seen: Vec<usize> = (0..200)
         .flat_map(|_| {
             let now = Instant::now();
-            let other = plan.choose(&RoundRobin::new(), call, awaited, now, &mut rng);
+            let other = plan.choose(
+                (&RoundRobin::new(), &()),
+                None,
+                call,
+                awaited,
+                now,
+                &mut rng,
+            );
             [
-                plan.choose(&PeakEwma::new(), call, awaited, now, &mut rng),
+                plan.choose((&PeakEwma::new(), &()), None, call, awaited, now, &mut rng),
                 other,
             ]
         })
@@ -387,12 +397,12 @@ fn the_median_is_what_a_new_endpoint_starts_with() {
     let found: discover::Snapshot = (0..3).map(|i| endpoint(&format!("e{i}"))).collect();
     let make = |_: &MakeEndpoint<'_>| ();
     let mut builder = snapshot::Builder::new(make, std::sync::Weak::<()>::new());
-    let first = builder.next(None, &found);
+    let first = builder.next(None, &found, &PeakEwma::new());
     assert_eq!(first.plan.typical, 0.0);
     for (entry, ms) in first.plan.entries.iter().zip([1.0, 5.0, 900.0]) {
         entry.state.load.record(millis(ms), Verdict::SUCCESS, now);
     }
-    let second = builder.next(Some(&first), &found);
+    let second = builder.next(Some(&first), &found, &PeakEwma::new());
     assert!(
         (4_900.0..5_001.0).contains(&second.plan.typical),
         "{}",
