@@ -20,6 +20,7 @@ use super::{
     known::Known,
     names,
     policy::{Control, Measured},
+    recorder::told,
 };
 use crate::fault::{CLASSES, class_index};
 
@@ -247,7 +248,7 @@ impl<Req: Carrier> Start<Req> for CallMetrics {
             }
         };
         if measured.active() {
-            operation.about.active().increment(1.0);
+            told(|| operation.about.active().increment(1.0));
         }
         Some(CallTicket {
             state: Arc::clone(&self.0),
@@ -286,10 +287,10 @@ impl Observe for CallTicket {
             .head
             .unwrap_or_else(|| now.saturating_duration_since(self.start));
         if self.measured.durations() {
-            self.operation.record(verdict, time);
+            told(|| self.operation.record(verdict, time));
         }
         if self.measured.active() {
-            self.operation.about.active().decrement(1.0);
+            told(|| self.operation.about.active().decrement(1.0));
         }
         self.state.control.end();
     }

@@ -16,6 +16,7 @@ use super::{
     peers::{Peer, Peers},
     policy::{Control, Measured},
     progress::Progress,
+    recorder::told,
     rpc::Rpc,
     series::{DURATION, REQUEST, RESPONSE, Values},
     server::rpc_of,
@@ -192,7 +193,7 @@ impl ClientTicket {
         let mut values = Values::default();
         if let Some(rpc) = rpc {
             let seconds = progress.until(now).as_secs_f64();
-            peer.record_rpc(measured.names(), rpc, verdict, outcome, seconds);
+            told(|| peer.record_rpc(measured.names(), rpc, verdict, outcome, seconds));
         } else if measured.durations() {
             values[DURATION] = Some(progress.until_head(now).as_secs_f64());
         }
@@ -201,7 +202,7 @@ impl ClientTicket {
             values[RESPONSE] = answered.map(|bytes| bytes as f64);
         }
         if values.iter().any(Option::is_some) {
-            peer.record(method, outcome, values);
+            told(|| peer.record(method, outcome, values));
         }
         if measured.active() {
             peer.active(method, |gauge| gauge.decrement(1.0));

@@ -133,6 +133,8 @@
 //! A call whose future or body is dropped is recorded as `cancelled`, with the route if it had matched, and
 //! the gauge goes back. A panic is recorded as `_OTHER`.
 //!
+//! A recorder that panics costs what it was told, and never a call.
+//!
 //! # Cost
 //! The first call of a series makes its handle; all others load it: no lock, no hash, no allocation (but that of
 //! an operation that is made for the call, or of a method of gRPC that is not known). What a call of HTTP holds meanwhile is 80

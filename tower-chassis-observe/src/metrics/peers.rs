@@ -9,6 +9,7 @@ use super::{
     OTHER, RecorderHandle,
     known::Known,
     names,
+    recorder::told,
     rpc::{Rpc, Rpcs},
     series::{Lazy, Series, Values},
     server::push_outcome,
@@ -73,10 +74,9 @@ impl Peer {
 
     pub(crate) fn active(&self, method: KnownMethod, change: impl FnOnce(&Gauge)) {
         if let Some(slot) = self.active.get(method.index()) {
-            change(slot.get_or_init(|| {
-                self.recorder
-                    .gauge(names::CLIENT_ACTIVE, self.labels(method))
-            }));
+            let labels = || self.labels(method);
+            let gauge = || self.recorder.gauge(names::CLIENT_ACTIVE, labels());
+            told(|| change(slot.get_or_init(gauge)));
         }
     }
 

@@ -1,6 +1,10 @@
 //! Where metrics go.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 
@@ -62,4 +66,11 @@ impl fmt::Debug for RecorderHandle {
             "RecorderHandle(global)"
         })
     }
+}
+
+/// Tells a recorder, which may be a user's own. If it panics that is its fault, and not the call's. The hook of the process
+/// has told it.
+#[inline]
+pub(super) fn told(tell: impl FnOnce()) {
+    let _ = catch_unwind(AssertUnwindSafe(tell));
 }

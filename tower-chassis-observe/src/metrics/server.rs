@@ -21,6 +21,7 @@ use super::{
     names,
     policy::{Control, Measured},
     progress::Progress,
+    recorder::told,
     routes::Routes,
     rpc::{Rpc, Rpcs},
     series::{DURATION, Lazy, REQUEST, RESPONSE, Series, Values},
@@ -202,7 +203,8 @@ impl State {
             .get(line.method.index())
             .and_then(|by| by.get(usize::from(line.scheme)));
         if let Some(slot) = slot {
-            change(slot.get_or_init(|| self.recorder.gauge(names::SERVER_ACTIVE, line.labels())));
+            let gauge = || self.recorder.gauge(names::SERVER_ACTIVE, line.labels());
+            told(|| change(slot.get_or_init(gauge)));
         }
     }
 
@@ -369,12 +371,16 @@ impl ServerTicket {
         let mut values = Values::default();
         if let Some(rpc) = rpc {
             let seconds = progress.until(now).as_secs_f64();
-            state
-                .rpcs
-                .record(measured.names(), rpc, verdict, outcome, seconds, |rpc| {
-                    let labels = rpc.labels(verdict, outcome);
-                    state.recorder.histogram(names::RPC_SERVER_DURATION, labels)
-                });
+            let histogram = |rpc: &Rpc| {
+                let labels = rpc.labels(verdict, outcome);
+                state.recorder.histogram(names::RPC_SERVER_DURATION, labels)
+            };
+            let names = measured.names();
+            told(|| {
+                state
+                    .rpcs
+                    .record(names, rpc, verdict, outcome, seconds, histogram)
+            });
         } else if measured.durations() {
             values[DURATION] = Some(progress.until_head(now).as_secs_f64());
         }
@@ -384,7 +390,7 @@ impl ServerTicket {
             values[RESPONSE] = answered.map(|bytes| bytes as f64);
         }
         if values.iter().any(Option::is_some) {
-            state.record(&route, line, outcome, values);
+            told(|| state.record(&route, line, outcome, values));
         }
         if measured.active() {
             state.active(line, |gauge| gauge.decrement(1.0));

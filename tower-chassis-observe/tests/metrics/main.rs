@@ -5,6 +5,7 @@ mod calls;
 mod cardinality;
 mod http;
 mod prometheus;
+mod recorders;
 mod served;
 #[path = "../support/mod.rs"]
 mod support;
