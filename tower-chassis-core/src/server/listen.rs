@@ -11,7 +11,9 @@ use http::{Request, Response};
 use tokio::net::{TcpListener, UnixListener};
 use tower_service::Service;
 
-use super::{Drain, Drained, ServerPolicy, accept::Serving, drain::Phase, slots::Slots};
+use super::{
+    Drain, Drained, ServerPolicy, accept::Serving, drain::Phase, last::Serves, slots::Slots,
+};
 use crate::{Body, BoxError, Events, Live};
 
 /// Where a server listens.
@@ -139,7 +141,20 @@ impl Bound {
     /// what was said to be done [finally](Drain::finally).
     ///
     /// Dropping the future closes the listeners and leaves the connections to themselves.
-    pub async fn serve<S, B>(self, service: S, drain: Drain) -> Drained
+    pub fn serve<S, B>(self, service: S, drain: Drain) -> impl Future<Output = Drained>
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        // From now on, and not from the first poll: another server, which ends before that, is not the last one.
+        let serves = drain.serves();
+        self.serve_until(service, drain, serves)
+    }
+
+    async fn serve_until<S, B>(self, service: S, drain: Drain, serves: Serves) -> Drained
     where
         S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
         S::Error: Into<BoxError>,
@@ -148,7 +163,6 @@ impl Bound {
         B::Error: Into<BoxError>,
     {
         let policy = self.policy.clone();
-        let serves = drain.serves();
         let slots = Slots::new(drain.clone());
         if let Some((name, events)) = self.gauge {
             let open = |slots: &Slots| slots.open() as f64;

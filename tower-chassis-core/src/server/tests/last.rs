@@ -80,3 +80,25 @@ async fn a_server_that_was_dropped_is_none() {
     assert_eq!(other.await.unwrap(), Drained::Clean);
     assert_eq!(done.load(SeqCst), 1);
 }
+
+#[tokio::test]
+async fn a_server_that_has_yet_to_be_polled_is_waited_for() {
+    let drain = Drain::new();
+    let done = Arc::new(AtomicUsize::new(0));
+    drain.finally(Duration::from_secs(5), {
+        let done = Arc::clone(&done);
+        async move {
+            done.fetch_add(1, SeqCst);
+        }
+    });
+    let late = Server::new(ServerPolicy::try_from(limits()).unwrap()).listen("127.0.0.1:0");
+    let late = late.bind().await.unwrap();
+    let late = late.serve(service_fn(app), drain.clone());
+    let (_, first) = server(&drain).await;
+    drain.start();
+    drain.hurry();
+    assert_eq!(first.await.unwrap(), Drained::Clean);
+    assert_eq!(done.load(SeqCst), 0, "a server is still to come");
+    assert_eq!(late.await, Drained::Clean);
+    assert_eq!(done.load(SeqCst), 1);
+}
