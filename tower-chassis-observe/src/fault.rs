@@ -100,6 +100,12 @@ const fn is_servers_fault(code: u16) -> bool {
     matches!(code, 2 | 4 | 12..=15 | 17..)
 }
 
+/// Whether who answers with a code of gRPC knows the method: `PERMISSION_DENIED`, `UNIMPLEMENTED` and `UNAUTHENTICATED` are
+/// said of any, also by who stands before the service.
+pub(crate) const fn proves_method(code: u16) -> bool {
+    !matches!(code, 7 | 12 | 16)
+}
+
 /// The names of gRPC's status codes.
 pub(crate) const GRPC_CODES: [&str; 17] = [
     "OK",

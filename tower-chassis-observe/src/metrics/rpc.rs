@@ -10,11 +10,8 @@ use super::{
     known::Known,
     series::{FAULTS, Lazy, fault_page},
 };
-use crate::fault::{GRPC_CODES, Outcome};
+use crate::fault::{GRPC_CODES, Outcome, proves_method};
 
-const PERMISSION_DENIED: u16 = 7;
-const UNIMPLEMENTED: u16 = 12;
-const UNAUTHENTICATED: u16 = 16;
 /// Of a call that ended without a code.
 const NO_CODE: usize = GRPC_CODES.len();
 /// Longer names share one series.
@@ -111,11 +108,7 @@ fn proves(verdict: Verdict) -> bool {
         verdict.class(),
         Class::Success | Class::ClientFault | Class::Failure
     );
-    let code = verdict.grpc_code();
-    served
-        && code.is_some_and(|code| {
-            !matches!(code, PERMISSION_DENIED | UNIMPLEMENTED | UNAUTHENTICATED)
-        })
+    served && verdict.grpc_code().is_some_and(proves_method)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tower_chassis_core::{
 use super::sink::{Attribute, SpanKind};
 use crate::{
     access_log::redact::Redact,
-    fault::{Fault, Outcome, grpc_name},
+    fault::{Fault, Outcome, grpc_name, proves_method},
     method::KnownMethod,
     metrics::server_of,
     route::Route,
@@ -43,9 +43,6 @@ const AGENT: usize = 2;
 const METHOD: usize = 3;
 /// So much of each is kept.
 const LIMITS: [usize; 4] = [2048, 261, 512, 32];
-
-/// The status of a call to a method that does not exist.
-const UNIMPLEMENTED: u16 = 12;
 
 impl About {
     /// Of no call yet.
@@ -214,7 +211,7 @@ impl About {
             (SpanKind::Client, _) => true,
             (_, Some(template)) if !template.contains('{') => true,
             // Somebody who knows the method has answered.
-            _ => self.heard && self.code.is_some_and(|code| code != UNIMPLEMENTED),
+            _ => self.heard && self.code.is_some_and(proves_method),
         };
         self.operation().filter(|_| known)
     }
@@ -764,6 +761,27 @@ mod tests {
                 route(path),
                 "shop.v1.Orders/Place",
                 Some("UNIMPLEMENTED"),
+                None,
+            ),
+            (
+                Verdict::grpc(7),
+                None,
+                "grpc",
+                Some("PERMISSION_DENIED"),
+                None,
+            ),
+            (
+                Verdict::grpc(16),
+                None,
+                "grpc",
+                Some("UNAUTHENTICATED"),
+                None,
+            ),
+            (
+                Verdict::grpc(16),
+                route(path),
+                "shop.v1.Orders/Place",
+                Some("UNAUTHENTICATED"),
                 None,
             ),
             (Verdict::CANCELLED, None, "grpc", None, Some("cancelled")),
