@@ -1,4 +1,7 @@
 //! What goes with a call, and where its spans go.
+#![allow(clippy::unwrap_used, clippy::panic_in_result_fn, reason = "a test")]
+
+mod support;
 
 use std::{
     collections::BTreeMap,
@@ -13,9 +16,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::support::{Routes, get};
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
+use support::{Routes, get};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_chassis_core::{Body, BoxError, Carrier, Invocation};
 use tower_chassis_observe::trace::{

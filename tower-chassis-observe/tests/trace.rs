@@ -1,4 +1,8 @@
 //! Propagation and spans.
+// A program of its own: whether a span is asked for is found out once, by who is first, and only one test at a time may be.
+#![allow(clippy::unwrap_used, clippy::panic_in_result_fn, reason = "a test")]
+
+mod support;
 
 use std::{
     collections::BTreeMap,
@@ -9,9 +13,9 @@ use std::{
     task::{Context, Waker},
 };
 
-use crate::support::{Routes, get};
 use http::{Request, Response};
 use http_body_util::BodyExt;
+use support::{Routes, get};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_chassis_core::{Body, BoxError, Carrier, Invocation, Live, trace::TraceContext};
 use tower_chassis_observe::trace::{ClientTraceLayer, Sampling, TraceLayer, TracePolicy, current};
@@ -276,7 +280,7 @@ async fn every_attempt_is_a_child_of_the_call() {
     let spans = Spans::default();
     let _guard = spans.listen();
     let service = ClientTraceLayer::new().layer(ClientTraceLayer::new().layer(service_fn(
-        async |_: Request<()>| Ok::<_, BoxError>(crate::support::answer(404, "")),
+        async |_: Request<()>| Ok::<_, BoxError>(support::answer(404, "")),
     )));
     for with_invocation in [true, false] {
         let mut request = get("http://next:81/a?b");
