@@ -130,9 +130,11 @@ fn no_fault_shows_a_secret() {
         url: Option<u8>,
         #[serde(default)]
         plain: Option<Secret>,
+        #[serde(default)]
+        headers: BTreeMap<String, u8>,
     }
     let text = "password: hunter2\napi_token: hunter2\nsecret: hunter2\nsecrets: {a: hunter2}\n\
-                url: redis://me:hunter2@host/0\nplain: 1234\n";
+                url: redis://me:hunter2@host/0\nplain: 1234\nheaders: {x-team: hunter2}\n";
     let said = faults::<Careless>(text);
     assert!(
         !said.contains("hunter2") && !said.contains("1234"),
@@ -145,7 +147,8 @@ fn no_fault_shows_a_secret() {
          g.yaml:3:9: secret: unknown value\n\
          g.yaml:4:14: secrets.a: invalid value\n\
          g.yaml:5:6: url: expected an integer from 0 to 255, found \"redis://***@host/0\"\n\
-         g.yaml:6:8: plain: expected a string; put it in quotes"
+         g.yaml:6:8: plain: expected a string; put it in quotes\n\
+         g.yaml:7:19: headers.x-team: expected an integer from 0 to 255, found a string"
     );
     let long = format!("url: {}\n", "x".repeat(500));
     assert_eq!(
