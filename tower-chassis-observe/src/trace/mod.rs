@@ -81,8 +81,8 @@
 //!
 //! The name is `GET /users/{id}`, `GET` where no route matched and of a client's, `HTTP` of an unknown method, and
 //! `package.Service/Method` of gRPC's: of a served one only if the method was found (a route has it, or it answered with
-//! another status than `UNIMPLEMENTED`), else `grpc`, because anybody can call any path. A server's 5xx is an error, a client's 4xx
-//! too; a caller that left is nobody's failure.
+//! another status than `UNIMPLEMENTED`, `PERMISSION_DENIED` and `UNAUTHENTICATED`, which are said of any), else `grpc`, because
+//! anybody can call any path. A server's 5xx is an error, a client's 4xx too; a caller that left is nobody's failure.
 //!
 //! # Silent loss
 //! The classic fault is that everything is set up and no span arrives. A layer that was told
