@@ -17,7 +17,7 @@ use tower_chassis_core::{
 
 use super::{
     MetricsHandle, MetricsPolicy, OTHER, RecorderHandle,
-    known::Known,
+    known::{Known, LONGEST},
     names,
     policy::{Control, Measured},
     recorder::told,
@@ -140,6 +140,9 @@ impl Service {
 
     fn operation(&self, bound: usize, name: &str) -> Arc<Operation> {
         let name = if name.is_empty() { UNKNOWN } else { name };
+        if name.len() > LONGEST {
+            return self.operations.others();
+        }
         self.operations.get(
             bound,
             |operation| (*operation.name).cmp(name),

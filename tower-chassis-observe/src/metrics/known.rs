@@ -4,6 +4,9 @@ use std::{cmp::Ordering, fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 
+/// Longer names, in bytes, are not worth to be kept: what a client names may be as long as all of its headers.
+pub(crate) const LONGEST: usize = 256;
+
 /// A sorted set that is read without a lock and grows by copy, and one that stands for all others.
 pub(crate) struct Known<T> {
     kept: ArcSwap<Vec<Arc<T>>>,

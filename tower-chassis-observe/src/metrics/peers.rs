@@ -7,7 +7,7 @@ use tower_chassis_core::Verdict;
 
 use super::{
     OTHER, RecorderHandle,
-    known::Known,
+    known::{Known, LONGEST},
     names,
     recorder::told,
     rpc::{Rpc, Rpcs},
@@ -50,8 +50,11 @@ impl Peers {
         &self.recorder
     }
 
-    /// The server at an address; one for all others where `bound` are known already.
+    /// The server at an address; one for all others where `bound` are known already, and for what is no address.
     pub(crate) fn get(&self, bound: usize, address: &str, port: Option<u16>) -> Arc<Peer> {
+        if address.len() > LONGEST {
+            return self.known.others();
+        }
         self.known.get(
             bound,
             |peer| (&*peer.address, peer.port).cmp(&(address, port)),
@@ -136,5 +139,9 @@ mod tests {
         assert!(Arc::ptr_eq(&a, &peers.get(2, "a", Some(80))));
         assert!(!Arc::ptr_eq(&a, &peers.get(2, "a", None)));
         assert_eq!(&*peers.get(2, "a", Some(81)).address, "_OTHER");
+        // No host is as long, and every series would have it as a label.
+        let long = "x".repeat(257);
+        assert_eq!(&*peers.get(9, &long, None).address, "_OTHER");
+        assert_eq!(&*peers.get(9, &long[1..], None).address, &long[1..]);
     }
 }

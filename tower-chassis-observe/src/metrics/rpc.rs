@@ -7,15 +7,13 @@ use tower_chassis_core::{Class, Verdict};
 
 use super::{
     OTHER,
-    known::Known,
+    known::{Known, LONGEST},
     series::{FAULTS, Lazy, fault_page},
 };
 use crate::fault::{GRPC_CODES, Outcome, proves_method};
 
 /// Of a call that ended without a code.
 const NO_CODE: usize = GRPC_CODES.len();
-/// Longer names share one series.
-const LONGEST: usize = 256;
 
 /// The methods that were called.
 #[derive(Debug)]

@@ -208,8 +208,15 @@ async fn whoever_makes_up_names_makes_no_series() {
 
     // More room, while it runs: those that are still unknown get names.
     layer.handle().update(|config| config.names = 3).unwrap();
-    assert!(service.oneshot(ask("d")).await.is_ok());
+    assert!(service.clone().oneshot(ask("d")).await.is_ok());
     assert_eq!(one(&prometheus.render(), COUNT, &[r#""d""#]), 1.0);
+
+    // There is room for it, but not for so much.
+    layer.handle().update(|config| config.names = 9).unwrap();
+    let long = "x".repeat(257).leak();
+    assert!(service.oneshot(ask(long)).await.is_ok());
+    let other = [r#"service="unknown""#, r#"operation="_OTHER""#];
+    assert_eq!(one(&prometheus.render(), COUNT, &other), 3.0);
 }
 
 #[tokio::test]
