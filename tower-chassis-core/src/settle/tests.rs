@@ -367,7 +367,7 @@ async fn a_body_is_over_with_the_last_of_the_bytes_that_were_told() {
             Pin::new(&mut self.0).poll_frame(cx)
         }
         fn size_hint(&self) -> SizeHint {
-            self.1.clone()
+            self.1
         }
     }
     let of = SizeHint::with_exact;
