@@ -107,9 +107,11 @@ async fn through_all(python: SocketAddr, caller: &Caller) -> Seen {
     let collector = Collector::default();
     let address = collector.serve().await;
     let services = ["front", "stock", "prices", "ledger"].map(|name| {
-        let mut config = OtlpConfig::default();
-        config.endpoint = Some(format!("http://{address}"));
-        config.service_name = Some(name.to_owned());
+        let config = OtlpConfig {
+            endpoint: Some(format!("http://{address}")),
+            service_name: Some(name.to_owned()),
+            ..OtlpConfig::default()
+        };
         let (otlp, worker) = Otlp::new(OtlpPolicy::try_from(config).unwrap());
         tokio::spawn(worker);
         otlp
