@@ -1,6 +1,6 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts, uri::Authority};
 use tower_chassis_core::{Body, Invocation};
 
 use crate::health::text;
@@ -21,6 +21,9 @@ impl Guard {
     /// Who comes from this machine, by the address in the call's [`Invocation`]: our server puts the peer's there, a layer
     /// that trusts a proxy the client's. Without one, over a unix socket for example, nobody. All others get 404, as if
     /// there were nothing.
+    ///
+    /// A page of somebody else in a browser on this machine is not let in: the request must name this machine, as `localhost`
+    /// or by an address, and may not say that it is `cross-site` (`Sec-Fetch-Site`).
     ///
     /// Behind a proxy on the same machine that nobody trusts *everybody* comes from it: take a token there.
     pub const fn loopback() -> Self {
@@ -44,6 +47,7 @@ impl Guard {
             Rule::Loopback => {
                 let client = parts.extensions.get().and_then(Invocation::client);
                 client.is_some_and(|client| client.ip().to_canonical().is_loopback())
+                    && !is_of_a_page(parts)
             }
             Rule::Token(token) => {
                 if !bearer(&parts.headers).is_some_and(|sent| same(sent, token.as_bytes())) {
@@ -71,6 +75,27 @@ impl fmt::Debug for Guard {
             Rule::By(_) => "Guard(by)",
         })
     }
+}
+
+/// Whether a browser may have been told to ask by somebody who is not here: it says so, or the name that it was told is one
+/// that anybody can let point to this machine.
+fn is_of_a_page(parts: &Parts) -> bool {
+    let site = parts.headers.get("sec-fetch-site");
+    let foreign = site.is_some_and(|site| site != "none" && site != "same-origin");
+    let told = parts.headers.get_all(header::HOST).iter();
+    foreign
+        || parts.uri.host().is_some_and(|host| !is_here(host))
+        || told.into_iter().any(|host| {
+            let host = Authority::try_from(host.as_bytes());
+            !host.is_ok_and(|host| is_here(host.host()))
+        })
+}
+
+/// Whether a host is an address, or a name that is this machine's everywhere.
+fn is_here(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let name = host.to_ascii_lowercase();
+    bare.parse::<IpAddr>().is_ok() || name == "localhost" || name.ends_with(".localhost")
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
@@ -131,6 +156,31 @@ mod tests {
             assert_eq!(from(address), expected, "{address}");
         }
         assert_eq!(status(&Guard::loopback(), Request::new(())), 404);
+        let page = |name: &'static str, value: &str| {
+            let mut request = Request::new(());
+            request.headers_mut().insert(name, value.parse().unwrap());
+            let mut invocation = Invocation::new(Instant::now());
+            invocation.set_client("127.0.0.1:1".parse().unwrap());
+            request.extensions_mut().insert(invocation);
+            status(&Guard::loopback(), request)
+        };
+        for (name, value, expected) in [
+            ("host", "127.0.0.1:9090", 200),
+            ("host", "[::1]:9090", 200),
+            ("host", "localhost", 200),
+            ("host", "LOCALHOST:9090", 200),
+            ("host", "admin.localhost:9090", 200),
+            ("sec-fetch-site", "none", 200),
+            ("sec-fetch-site", "same-origin", 200),
+            // A page of somebody else, in a browser that runs here.
+            ("host", "evil.example:9090", 404),
+            ("host", "127.0.0.1.evil.example", 404),
+            ("host", "notlocalhost", 404),
+            ("sec-fetch-site", "cross-site", 404),
+            ("sec-fetch-site", "same-site", 404),
+        ] {
+            assert_eq!(page(name, value), expected, "{name}: {value}");
+        }
         let mut unknown = Request::new(());
         let _ = unknown.invocation_mut();
         assert_eq!(status(&Guard::loopback(), unknown), 404);
