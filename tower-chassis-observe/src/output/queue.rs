@@ -319,6 +319,7 @@ impl Queue {
     }
 
     /// Waits on this thread until the writer has ended, if one began; false if it took longer than that.
+    #[cfg(not(chassis_loom))]
     pub(super) fn wait_ended(&self, timeout: Duration) -> bool {
         self.wait_while(self.lock(), timeout, |state| state.started && !state.ended)
     }
@@ -373,6 +374,7 @@ impl Queue {
     }
 
     /// Waits on this thread until all that was taken by now has arrived; false if it took longer than that.
+    #[cfg(not(chassis_loom))]
     pub(super) fn wait_arrived(&self, timeout: Duration) -> bool {
         let mut state = self.lock();
         let wanted = state.taken;
@@ -382,7 +384,8 @@ impl Queue {
         self.wait_while(state, timeout, |state| state.flushed < wanted)
     }
 
-    /// By the clock of the system: that of tokio may stand still. False if it took longer.
+    /// By the clock of the system: that of tokio may stand still. False if it took longer. Models have no clock.
+    #[cfg(not(chassis_loom))]
     fn wait_while(
         &self,
         state: MutexGuard<'_, State>,
