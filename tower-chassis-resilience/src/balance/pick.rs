@@ -1,5 +1,3 @@
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tower_chassis_core::{
@@ -185,7 +183,7 @@ impl<T> Candidates<'_, T> {
     }
 
     /// The median latency of the peers when the set was built, in microseconds; 0 if none was measured.
-    fn typical(&self) -> f32 {
+    pub(super) fn typical(&self) -> f32 {
         self.plan.typical
     }
 
@@ -215,8 +213,13 @@ impl<T> Candidates<'_, T> {
         ))
     }
 
+    /// Whether it is the turn of an endpoint in a round of all.
+    pub(super) fn has_turn(&self, index: usize, round: u32) -> bool {
+        self.plan.has_turn(index, round)
+    }
+
     /// A candidate other than `without`, by looking at all of them.
-    fn draw_one(&self, without: Option<usize>, rng: &mut Rng) -> Option<usize> {
+    pub(super) fn draw_one(&self, without: Option<usize>, rng: &mut Rng) -> Option<usize> {
         let mass = |index: &usize| {
             self.plan
                 .entries
@@ -235,127 +238,6 @@ impl<T> Candidates<'_, T> {
             }
         }
         last
-    }
-}
-
-/// The better of two drawn endpoints, by latency times calls in flight. The default.
-///
-/// An endpoint that nobody measured gets one call at a time until its first answer; it competes with the
-/// median latency of its peers. Of two that are about equal (1/8) the first drawn is taken, so that small
-/// differences of latency neither herd calls nor bend weights.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PeakEwma(());
-
-/// By how much the second must be better than the first.
-const CLEARLY: f32 = 1.125;
-/// Worse than any latency: an endpoint whose first answer is awaited.
-const UNKNOWN: f32 = 1e15;
-
-impl PeakEwma {
-    /// A picker by latency and calls in flight.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self(())
-    }
-
-    pub(super) fn cost<T>(candidates: &Candidates<'_, T>, index: usize) -> f32 {
-        let Some(load) = candidates.load(index) else {
-            return f32::INFINITY;
-        };
-        let pending = load.pending() as f32;
-        let latency = match load.micros(candidates.now) {
-            // An average that faded to nothing must still weigh the calls in flight.
-            Some(micros) => micros.max(1.0),
-            None if load.is_asked(candidates.now) => UNKNOWN,
-            None => candidates.typical(),
-        };
-        latency * (1.0 + pending / candidates.share(index))
-    }
-
-    pub(super) fn pick_in<T>(candidates: &Candidates<'_, T>, rng: &mut Rng) -> Option<usize> {
-        let (first, second) = candidates.draw_two(rng)?;
-        let Some(second) = second else {
-            return Some(first);
-        };
-        // Whoever has not been asked for a while is asked, one call at a time.
-        let stale = |index| {
-            candidates
-                .load(index)
-                .is_some_and(|load| load.is_stale(candidates.now))
-        };
-        let second_is_better = match (stale(first), stale(second)) {
-            (true, false) => false,
-            (false, true) => true,
-            _ => Self::cost(candidates, second) * CLEARLY < Self::cost(candidates, first),
-        };
-        Some(if second_is_better { second } else { first })
-    }
-}
-
-impl Pick for PeakEwma {
-    type Table = ();
-
-    fn table(&self, _: &Members<'_>) {}
-
-    fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
-        Self::pick_in(candidates, rng)
-    }
-
-    fn score(&self, candidates: &Candidates<'_>, index: usize) -> Option<f64> {
-        Some(f64::from(Self::cost(candidates, index)))
-    }
-}
-
-/// One after the other, in proportion to the weights, from a random start.
-#[derive(Debug)]
-pub struct RoundRobin {
-    cursor: AtomicU32,
-}
-
-impl Default for RoundRobin {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl RoundRobin {
-    /// A picker in turn. Two of them start at different endpoints.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            cursor: AtomicU32::new(fastrand::u32(..)),
-        }
-    }
-}
-
-impl RoundRobin {
-    pub(super) fn pick_in<T>(
-        &self,
-        candidates: &Candidates<'_, T>,
-        rng: &mut Rng,
-    ) -> Option<usize> {
-        let count = u32::try_from(candidates.len())
-            .ok()
-            .filter(|count| *count > 0)?;
-        for _ in 0..count {
-            let turn = self.cursor.fetch_add(1, Ordering::Relaxed);
-            let index = (turn % count) as usize;
-            if candidates.is_candidate(index) && candidates.plan.has_turn(index, turn / count) {
-                return Some(index);
-            }
-        }
-        // Others took the turns, or few may take this call.
-        candidates.draw_one(None, rng)
-    }
-}
-
-impl Pick for RoundRobin {
-    type Table = ();
-
-    fn table(&self, _: &Members<'_>) {}
-
-    fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
-        self.pick_in(candidates, rng)
     }
 }
 
