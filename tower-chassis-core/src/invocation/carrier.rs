@@ -45,6 +45,11 @@ pub trait Carrier {
         None
     }
 
+    /// The query that is asked for, without `?`, where the protocol has one.
+    fn query(&self) -> Option<&str> {
+        None
+    }
+
     /// Whether the call may be made twice although it may have been served. A retry asks; false unless the
     /// protocol says otherwise.
     fn is_idempotent(&self) -> bool {
@@ -96,6 +101,9 @@ impl<B> Carrier for Request<B> {
     }
     fn path(&self) -> Option<&str> {
         Some(self.uri().path())
+    }
+    fn query(&self) -> Option<&str> {
+        self.uri().query()
     }
     fn is_idempotent(&self) -> bool {
         self.method().is_idempotent()
