@@ -24,13 +24,14 @@ pub(super) fn service_plan(
     model: &ServiceModel,
 ) -> Option<ServicePlan> {
     let endpoints = endpoints(check, path, model);
-    let balance = valid(
-        check,
-        path,
-        BalancePolicy::try_from(BalanceConfig {
-            algorithm: model.balance,
-        }),
-    );
+    let balance = valid(check, &format!("{path}.balance"), model.balance.check()).and_then(|()| {
+        let algorithm = model.balance.clone();
+        valid(
+            check,
+            path,
+            BalancePolicy::try_from(BalanceConfig { algorithm }),
+        )
+    });
     let breaker = valid(
         check,
         &format!("{path}.breaker"),

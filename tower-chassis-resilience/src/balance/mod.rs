@@ -121,12 +121,18 @@ mod snapshot;
 mod waiting;
 mod worker;
 
-pub use config::{Algorithm, BalanceConfig, BalancePolicy};
+pub use config::{
+    Algorithm, BalanceConfig, BalancePolicy, KetamaConfig, LeastRequestConfig, MaglevConfig,
+    RendezvousConfig, RingConfig,
+};
 pub use future::{ResponseFuture, Ticket};
 pub use handle::{BalanceHandle, EndpointStatus};
 pub use load::Load;
 pub use pick::{Candidates, Members, Pick, Rng};
-pub use pickers::{PeakEwma, Picker, RoundRobin};
+pub use pickers::{
+    Cycle, HashOn, LeastRequest, Maglev, MaglevTable, PeakEwma, Picker, PickerTable, Random,
+    Rendezvous, Ring, RingTable, RoundRobin, SmoothRoundRobin, WeightedRandom, WeightedResponse,
+};
 pub use service::Balance;
 pub use snapshot::MakeEndpoint;
 pub use worker::Worker;

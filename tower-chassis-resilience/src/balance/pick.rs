@@ -213,6 +213,44 @@ impl<T> Candidates<'_, T> {
         ))
     }
 
+    /// The weight of an endpoint, at least 1.
+    #[must_use]
+    pub fn weight(&self, index: usize) -> u32 {
+        let entry = self.plan.entries.get(index);
+        entry.map_or(1, |entry| entry.weight.max(1))
+    }
+
+    /// A candidate, drawn at random in proportion to the weights.
+    #[must_use]
+    pub fn draw(&self, rng: &mut Rng) -> Option<usize> {
+        let drawn = (0..DRAWS).map(|_| self.draw_any(rng));
+        let drawn = { drawn }.find(|index| self.is_candidate(*index));
+        drawn.or_else(|| self.draw_one(None, rng))
+    }
+
+    /// A candidate, each as likely as the others.
+    #[must_use]
+    pub fn draw_evenly(&self, rng: &mut Rng) -> Option<usize> {
+        for _ in 0..DRAWS {
+            let index = rng.below(self.len());
+            if self.is_candidate(index) {
+                return Some(index);
+            }
+        }
+        let all = || (0..self.len()).filter(|index| self.is_candidate(*index));
+        let count = all().count();
+        // One may have opened its gate since they were counted, or be gone.
+        all().nth(rng.below(count)).or_else(|| all().next())
+    }
+
+    /// An endpoint at random in proportion to the weights, candidate or not.
+    pub(super) fn draw_any(&self, rng: &mut Rng) -> usize {
+        match &self.plan.alias {
+            Some(alias) => alias.draw(rng),
+            None => rng.below(self.len()),
+        }
+    }
+
     /// Whether it is the turn of an endpoint in a round of all.
     pub(super) fn has_turn(&self, index: usize, round: u32) -> bool {
         self.plan.has_turn(index, round)

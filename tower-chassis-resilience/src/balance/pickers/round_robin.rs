@@ -25,6 +25,18 @@ impl RoundRobin {
 }
 
 impl RoundRobin {
+    #[cfg(test)]
+    pub(super) fn starting_at(turn: u32) -> Self {
+        Self {
+            cursor: AtomicU32::new(turn),
+        }
+    }
+
+    /// The number of the next turn. They wrap.
+    pub(super) fn turn(&self) -> u32 {
+        self.cursor.fetch_add(1, Ordering::Relaxed)
+    }
+
     pub(in crate::balance) fn pick_in<T>(
         &self,
         candidates: &Candidates<'_, T>,
@@ -34,7 +46,7 @@ impl RoundRobin {
             .ok()
             .filter(|count| *count > 0)?;
         for _ in 0..count {
-            let turn = self.cursor.fetch_add(1, Ordering::Relaxed);
+            let turn = self.turn();
             let index = (turn % count) as usize;
             if candidates.is_candidate(index) && candidates.has_turn(index, turn / count) {
                 return Some(index);

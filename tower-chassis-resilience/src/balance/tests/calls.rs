@@ -257,12 +257,14 @@ async fn the_algorithm_changes_live_and_keeps_what_is_known() {
         .unwrap(),
     )
     .unwrap();
+    settle().await;
     let before = fakes.calls("a");
     for _ in 0..100 {
         balance.clone().oneshot(request()).await.unwrap();
     }
     assert_eq!(fakes.calls("a") - before, 50);
     live.set(BalancePolicy::default()).unwrap();
+    settle().await;
     let before = fakes.calls("a");
     for _ in 0..100 {
         balance.clone().oneshot(request()).await.unwrap();
