@@ -54,14 +54,98 @@
 //! # Ok::<(), tower_chassis_core::live::Invalid>(())
 //! ```
 //!
-//! | picker | picks |
-//! |---|---|
-//! | [`PeakEwma`] (default) | the better of two drawn endpoints, by latency times calls in flight |
-//! | [`RoundRobin`] | one after the other |
-//! | [`Picker`] | as [`BalancePolicy`] says, now |
-//! | a [`Pick`] of your own | from the [`Candidates`] |
+//! In a file it is a word, or a map of the word and its parameters:
 //!
-//! Each takes the weights of the endpoints into account. What may be picked is the same for all:
+//! ```yaml
+//! algorithm: least_request
+//! ```
+//! ```yaml
+//! algorithm:
+//!   ring:
+//!     points: 320                                  # 160; at most 65,536
+//!     bounded: 1.25                                # none
+//!     hash_on:                                     # the address of the client
+//!     - { header: x-user, terminal: true }
+//!     - client
+//! ```
+//!
+//! | picker, and its word | picks | when | cost of a pick |
+//! |---|---|---|---|
+//! | [`PeakEwma`], `peak_ewma` | the better of two drawn, by latency times calls in flight | by default | two endpoints, one clock |
+//! | [`LeastRequest`], `least_request` (`choices`) | of 2 to 10 drawn, the fewest calls in flight | calls take alike everywhere | `choices` endpoints |
+//! | [`RoundRobin`], `round_robin` | one after the other | calls are small and alike; weights are few | one counter for all calls |
+//! | [`SmoothRoundRobin`], `smooth_round_robin` | one after the other, weights mixed as nginx does | the same order as nginx | one counter; a round of at most 65,536 turns is kept |
+//! | [`Random`], `random` | any | nothing may be shared between calls; weights do not matter | one endpoint |
+//! | [`WeightedRandom`], `weighted_random` | any, by weight | as above, with weights | one endpoint |
+//! | [`Ring`], `ring` (`points`, `bounded`, `hash_on`) | the next point after the hash | caches and sessions; the set changes often; hot keys (`bounded`) | log of the points; `bounded` looks at up to 128 endpoints |
+//! | [`Ring::ketama`], `ketama` (`bounded`, `hash_on`) | as nginx's `hash … consistent` | beside nginx | the same |
+//! | [`Maglev`], `maglev` (`size`, `hash_on`) | the place of the hash in a table | as a ring, evener; a few more requests move when the set changes | one look; 256 KiB a set |
+//! | [`Rendezvous`], `rendezvous` (`hash_on`) | the highest draw for the hash | up to some 50 endpoints: exact weights, no table | all endpoints |
+//! | [`WeightedResponse`], `weighted_response` | the fastest 7 of 10 times, else one after the other | as go-chassis did | up to 32 endpoints |
+//! | [`Picker`] | as [`BalancePolicy`] says, now | the algorithm is a setting | one comparison |
+//! | a [`Pick`] of your own | from the [`Candidates`] | | |
+//!
+//! A change takes effect once the [`Worker`] has made what the algorithm needs: a ring, a round, a table.
+//!
+//! ## By a hash of the request
+//!
+//! A request with a user goes where that user's others go, any other by its client's address. Without either it goes
+//! to any endpoint.
+//!
+//! ```
+//! use http::Request;
+//! use tower_chassis_resilience::balance::{HashOn, Maglev, Pick, Ring};
+//!
+//! let ring = Ring::new()
+//!     .bounded(1.25)
+//!     .hash_on([HashOn::header("x-user").terminal(), HashOn::client()]);
+//! let of = |user: &str| Request::builder().header("x-user", user).body(());
+//! assert_eq!(ring.hash(&of("ann")?), ring.hash(&of("ann")?));
+//! assert_ne!(ring.hash(&of("ann")?), ring.hash(&of("bob")?));
+//! assert_eq!(ring.hash(&Request::new(())), None);
+//!
+//! // Or by what one knows oneself.
+//! let by_shard = Maglev::new().by(|call| call.meta("x-shard")?.parse().ok());
+//! # drop(by_shard);
+//! # Ok::<(), http::Error>(())
+//! ```
+//!
+//! Hashes are XXH64 with seed 0 (CRC-32 for `ketama`), the same in every process and version. Of several parts that
+//! are there, each turns the hash by one bit and is added by exclusive or. Where an endpoint may not be called, its
+//! requests go on to others, each to its own, and those of the rest stay. An endpoint's place comes from its
+//! [`hash_key`](tower_chassis_core::Endpoint::hash_key).
+//!
+//! The places are those of others, checked by their numbers: ring and table of Envoy (test vectors of its ring hash and
+//! Maglev balancers), ring of nginx (its vectors, and a live nginx), rounds of nginx.
+//!
+//! ## A picker of one's own
+//!
+//! ```
+//! use tower_chassis_resilience::balance::{Candidates, Members, Pick, Rng};
+//!
+//! /// The endpoints with the tag `disk: ssd` first.
+//! struct Fast;
+//!
+//! impl Pick for Fast {
+//!     type Table = Vec<usize>;
+//!
+//!     fn table(&self, members: &Members<'_>) -> Vec<usize> {
+//!         let fast = |index: &usize| members.endpoint(*index).is_some_and(|e| e.tag("disk") == Some("ssd"));
+//!         (0..members.len()).filter(fast).collect()
+//!     }
+//!
+//!     fn pick(&self, candidates: &Candidates<'_, Vec<usize>>, rng: &mut Rng) -> Option<usize> {
+//!         let mut fast = candidates.table().iter().copied();
+//!         fast.find(|index| candidates.is_candidate(*index)).or_else(|| candidates.draw(rng))
+//!     }
+//! }
+//! # drop(tower_chassis_resilience::balance::Balance::<(), _>::new(
+//! #     tokio::sync::watch::channel(Default::default()).1, |_| (), Fast));
+//! ```
+//!
+//! ## What may be picked
+//!
+//! All but [`Random`] take the weights of the endpoints into account. What may be picked is the same for all:
 //!
 //! 1. In the [`Subset`](tower_chassis_core::invocation::Subset) that traffic rules chose. Without a usable endpoint
 //!    there, the whole service serves (`OnEmpty::Any`) or the call is refused (`OnEmpty::Refuse`).
@@ -104,7 +188,7 @@
 //!
 //! # Cost
 //!
-//! No lock and no allocation: two draws, two endpoints looked at, two readings of the clock, one clone of the
+//! By default, no lock and no allocation: two draws, two endpoints looked at, two readings of the clock, one clone of the
 //! endpoint's service. Nothing that all calls share is counted per call. Calls that carry a subset of few among
 //! many endpoints, and those that must wait, look at all of them; waiting allocates.
 //! A set of 10,000 endpoints is rebuilt by the worker while calls go on.

@@ -167,6 +167,11 @@ impl<T> Candidates<'_, T> {
             })
     }
 
+    /// Whether any may take the call.
+    fn has_any(&self) -> bool {
+        (0..self.len()).any(|index| self.is_candidate(index))
+    }
+
     /// What is known of the endpoint.
     #[must_use]
     pub fn load(&self, index: usize) -> Option<&Load> {
@@ -330,19 +335,21 @@ impl Plan {
         let retried = invocation.filter(|call| call.attempt() > 1);
         let mut among = |subset| {
             let mut pick = |untried, weightless| {
-                picker.pick(
-                    &Candidates {
-                        plan: self,
-                        table,
-                        hash,
-                        subset,
-                        untried,
-                        awaited,
-                        weightless,
-                        now,
-                    },
-                    rng,
-                )
+                let candidates = Candidates {
+                    plan: self,
+                    table,
+                    hash,
+                    subset,
+                    untried,
+                    awaited,
+                    weightless,
+                    now,
+                };
+                // Else a picker that goes in turn would spend turns in vain, and some would never have theirs.
+                if untried.is_some() && !candidates.has_any() {
+                    return None;
+                }
+                picker.pick(&candidates, rng)
             };
             pick(retried, false)
                 .or_else(|| retried.and_then(|_| pick(None, false)))

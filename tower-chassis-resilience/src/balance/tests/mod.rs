@@ -1,6 +1,8 @@
 mod calls;
+mod golden;
 mod picking;
 mod set;
+mod spread;
 mod waiting;
 
 use std::{
