@@ -157,6 +157,20 @@ pub enum Event {
         /// How many.
         count: usize,
     },
+    /// What a balancer thinks of an endpoint changed.
+    #[non_exhaustive]
+    EndpointTurned {
+        /// The name of the service; empty where it has none.
+        service: Arc<str>,
+        /// The endpoint's id.
+        endpoint: Arc<str>,
+        /// `ejected`, `readmitted`, or `would-eject` where the settings say that nothing is done about it.
+        to: &'static str,
+        /// Why: `consecutive-failures`, `success-rate`, `latency`, `time`, ….
+        reason: &'static str,
+        /// How long it lasts, where that is known.
+        lasts: Option<Duration>,
+    },
 }
 
 /// The value of a field of an [`Event`].
@@ -173,7 +187,7 @@ pub enum Field<'a> {
 
 impl Event {
     /// The [names](Self::name) that events have.
-    pub const NAMES: [&'static str; 18] = [
+    pub const NAMES: [&'static str; 19] = [
         "breaker",
         "ejected",
         "retry",
@@ -192,6 +206,7 @@ impl Event {
         "mirrored",
         "hedged",
         "cache-evicted",
+        "endpoint-turned",
     ];
 
     /// What happened, in a word: `breaker`, `budget-exhausted`, ….
@@ -216,6 +231,7 @@ impl Event {
             Self::Mirrored { .. } => 15,
             Self::Hedged { .. } => 16,
             Self::CacheEvicted { .. } => 17,
+            Self::EndpointTurned { .. } => 18,
         }]
     }
 
@@ -317,6 +333,19 @@ impl Event {
             Self::CacheEvicted { name, count } => {
                 each("name", Text(name));
                 each("count", Number(*count as u64));
+            }
+            Self::EndpointTurned {
+                service,
+                endpoint,
+                to,
+                reason,
+                lasts,
+            } => {
+                each("service", Text(service));
+                each("endpoint", Text(endpoint));
+                each("to", Text(to));
+                each("reason", Text(reason));
+                time(each, "lasts", *lasts);
             }
         }
     }
@@ -480,6 +509,23 @@ impl Event {
             attempt,
             after,
             outcome,
+        }
+    }
+
+    /// A change of what a balancer thinks of an endpoint.
+    pub fn endpoint_turned(
+        service: impl Into<Arc<str>>,
+        endpoint: impl Into<Arc<str>>,
+        to: &'static str,
+        reason: &'static str,
+        lasts: Option<Duration>,
+    ) -> Self {
+        Self::EndpointTurned {
+            service: service.into(),
+            endpoint: endpoint.into(),
+            to,
+            reason,
+            lasts,
         }
     }
 }

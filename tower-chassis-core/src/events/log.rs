@@ -10,7 +10,7 @@ const TARGET: &str = "tower_chassis::events";
 /// | event | level |
 /// |---|---|
 /// | a breaker opened, or is forced to do something | warn |
-/// | another transition of a breaker, one that it would have made, an ejection, new endpoints, a configuration applied, a fault injected | info |
+/// | another transition of a breaker, one that it would have made, an ejection, a readmission, new endpoints, a configuration applied, a fault injected | info |
 /// | a retry, a hedge, an exhausted budget, a refusal, a fallback, a call that joined another, an adaptive limit, a copy mirrored, a configuration refused | debug |
 /// | what a cache did with a call | trace |
 ///
@@ -107,6 +107,16 @@ fn line(event: &Event) {
             outcome,
         } => {
             tracing::debug!(target: TARGET, name = &**name, attempt, ?after, outcome, "hedge");
+        }
+        Event::EndpointTurned {
+            service,
+            endpoint,
+            to,
+            reason,
+            lasts,
+        } => {
+            let (service, endpoint) = (&**service, &**endpoint);
+            tracing::info!(target: TARGET, service, endpoint, to, reason, ?lasts, "endpoint turned");
         }
     }
 }

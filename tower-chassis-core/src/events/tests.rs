@@ -422,6 +422,10 @@ fn every_event_tells_its_name_and_its_fields() {
             "name=a attempt=2 after=1s outcome=won",
         ),
         (Event::cache_evicted("a", 4), "name=a count=4"),
+        (
+            Event::endpoint_turned("s", "a", "ejected", "latency", Some(second)),
+            "service=s endpoint=a to=ejected reason=latency lasts=1s",
+        ),
     ];
     for ((event, expected), name) in all.iter().zip(Event::NAMES) {
         let mut fields = Vec::new();

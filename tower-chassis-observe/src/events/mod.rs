@@ -32,6 +32,7 @@
 //! | `chassis_cache_evictions_total` | counter of answers that made room | |
 //! | `chassis_endpoints` | gauge | `service` |
 //! | `chassis_balance_endpoints` | gauge: endpoints of a balancer by their gate | `name`, `state`: `open`, `shut` |
+//! | `chassis_endpoint_changes_total` | counter of what balancers think of endpoints | `service`, `reason`, `to`: `ejected`, `readmitted`, `would-eject` |
 //! | `chassis_concurrency_limit` | gauge: of the adaptive limit | `name` |
 //! | `chassis_config_version` | gauge: the number of the one in force | |
 //! | `chassis_config_refused_total` | counter | |
@@ -265,6 +266,20 @@ impl Listener {
                 self.recorder
                     .gauge(names::ENDPOINTS, labels)
                     .set(*count as f64);
+            }
+            Event::EndpointTurned {
+                service,
+                to,
+                reason,
+                ..
+            } => {
+                let labels = vec![
+                    Self::named("service", service, self.fits(service)),
+                    Label::from_static_parts("to", to),
+                    Label::from_static_parts("reason", reason),
+                ];
+                let counter = self.recorder.counter(names::ENDPOINT_CHANGES, labels);
+                counter.increment(1);
             }
             _ => {}
         }

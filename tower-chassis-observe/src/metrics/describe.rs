@@ -34,6 +34,7 @@ pub(crate) mod names {
     pub(crate) const ENDPOINTS: &str = "chassis_endpoints";
     pub(crate) const EJECTIONS: &str = "chassis_ejections_total";
     pub(crate) const BALANCE_ENDPOINTS: &str = "chassis_balance_endpoints";
+    pub(crate) const ENDPOINT_CHANGES: &str = "chassis_endpoint_changes_total";
     pub(crate) const CONCURRENCY_LIMIT: &str = "chassis_concurrency_limit";
     pub(crate) const CONFIG_VERSION: &str = "chassis_config_version";
     pub(crate) const CONFIG_REFUSED: &str = "chassis_config_refused_total";
@@ -216,6 +217,12 @@ pub(crate) fn describe_to(recorder: &dyn Recorder) {
             names::ENDPOINTS,
             None,
             "Endpoints that discovery knows for a service.",
+        ),
+        (
+            Kind::Counter,
+            names::ENDPOINT_CHANGES,
+            None,
+            "Changes of what balancers think of endpoints.",
         ),
         (
             Kind::Gauge,

@@ -391,6 +391,7 @@ fn everything() -> Vec<Event> {
         Event::fault_injected("a", "delay"),
         Event::mirrored("ok"),
         Event::hedged("a", 2, time, "won"),
+        Event::endpoint_turned("a", "b", "ejected", "x", Some(time)),
     ]
 }
 
