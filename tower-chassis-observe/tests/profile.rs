@@ -157,7 +157,8 @@ async fn a_connection_that_closes_stops_it() {
     let send = async |seconds: u32| {
         let mut socket = TcpStream::connect(address).await.unwrap();
         let path = format!("/debug/pprof/profile?seconds={seconds}");
-        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         socket.write_all(request.as_bytes()).await.unwrap();
         socket
     };

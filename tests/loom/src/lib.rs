@@ -18,6 +18,7 @@ pub mod events;
 pub mod fault;
 pub mod hedge;
 pub mod live;
+pub mod outlier;
 pub mod output;
 pub mod rate_limit;
 pub mod registry;

@@ -87,6 +87,9 @@ models! {
     live::a_change_that_returned_is_everywhere
     live::a_state_that_is_dropped_unbinds
 
+    outlier::a_call_is_in_one_take
+    outlier::a_row_is_told_once
+
     output::what_is_taken_is_written
     output::the_bound_holds
     output::one_begins

@@ -45,7 +45,10 @@ impl Ticket {
     pub(super) fn give_up(self, now: Instant) {
         let took = now.saturating_duration_since(self.since);
         match cause::of_drop() {
-            late if late.is_failure() => self.state.load.record(took, late, now),
+            late if late.is_failure() => {
+                self.state.load.record(took, late, now);
+                self.state.outlier.count(&self.state, late, now);
+            }
             _ => self.state.load.record_cut(took, now),
         }
     }
@@ -53,15 +56,24 @@ impl Ticket {
 
 impl Observe for Ticket {
     fn head(&mut self, verdict: Verdict, now: Instant) {
-        self.state
-            .load
-            .record(now.saturating_duration_since(self.since), verdict, now);
+        let took = now.saturating_duration_since(self.since);
+        let Self { state, .. } = self;
+        state.load.record(took, verdict, now);
+        if verdict.is_failure() {
+            // What comes after the head makes it no better, and may take long.
+            state.outlier.count(state, verdict, now);
+        } else {
+            state.outlier.sample(state, verdict, took);
+        }
         self.head = Some(verdict);
     }
 
     fn done(self, verdict: Verdict, now: Instant) {
         let took = now.saturating_duration_since(self.since);
         let failed = verdict.is_failure();
+        if !self.head.is_some_and(Verdict::is_failure) {
+            self.state.outlier.count(&self.state, verdict, now);
+        }
         match self.head {
             // The latency was known at the head; what follows can only condemn it.
             Some(head) if head.is_failure() || !failed => {}

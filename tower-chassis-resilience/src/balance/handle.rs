@@ -9,6 +9,8 @@ use tower_chassis_core::{Endpoint, Gate};
 
 use super::{Load, pick::Pick, service::Shared};
 
+const LONGEST_EJECTION: Duration = Duration::from_secs(24 * 3_600);
+
 /// A view of a balancer's endpoints, for an admin page. Clones see the same; none keeps the balancer alive.
 #[derive(Clone)]
 pub struct BalanceHandle(Weak<dyn View>);
@@ -31,11 +33,23 @@ pub struct EndpointStatus {
     pub attempts: u64,
     /// Calls that it failed.
     pub failures: u64,
+    /// How long it is still passed over as an outlier; `None` where it is not.
+    pub ejected_for: Option<Duration>,
+    /// How often it was ejected.
+    pub ejections: u32,
 }
 
 impl EndpointStatus {
-    pub(super) fn new(endpoint: &Endpoint, gate: &Gate, load: &Load, now: Instant) -> Self {
+    pub(super) fn new(
+        endpoint: &Endpoint,
+        gate: &Gate,
+        load: &Load,
+        (ejected_for, ejections): (Option<Duration>, u32),
+        now: Instant,
+    ) -> Self {
         Self {
+            ejected_for,
+            ejections,
             endpoint: endpoint.clone(),
             open: gate.is_open(now),
             opens_in: gate.opens_in(now),
@@ -52,6 +66,8 @@ trait View: Send + Sync {
     fn endpoints(&self, now: Instant) -> Vec<EndpointStatus>;
     fn len(&self) -> usize;
     fn available(&self, now: Instant) -> usize;
+    fn eject(&self, id: &str, lasts: Duration, now: Instant) -> bool;
+    fn readmit(&self, id: &str) -> bool;
 }
 
 impl<S, P> View for Shared<S, P>
@@ -73,6 +89,25 @@ where
 
     fn available(&self, now: Instant) -> usize {
         self.load().plan.open(now)
+    }
+
+    fn eject(&self, id: &str, lasts: Duration, now: Instant) -> bool {
+        let set = self.load();
+        let report = set
+            .plan
+            .state(id)
+            .map(|state| self.outlier.force(state, lasts, now));
+        report.map(|report| self.about.turned(report)).is_some()
+    }
+
+    fn readmit(&self, id: &str) -> bool {
+        let set = self.load();
+        let report = set
+            .plan
+            .state(id)
+            .and_then(|state| self.outlier.pardon(state));
+        self.changed.notify_waiters();
+        report.map(|report| self.about.turned(report)).is_some()
     }
 }
 
@@ -110,6 +145,23 @@ impl BalanceHandle {
         self.0
             .upgrade()
             .map_or(0, |view| view.available(Instant::now()))
+    }
+
+    /// Passes an endpoint over for `lasts`, up to a day, whatever outlier detection says of it and of the share that may
+    /// be out. It still serves what no other endpoint can. False where no endpoint has the id.
+    ///
+    /// The [`Worker`](super::Worker) readmits it.
+    pub fn eject(&self, id: &str, lasts: Duration) -> bool {
+        let lasts = lasts.min(LONGEST_EJECTION);
+        self.0
+            .upgrade()
+            .is_some_and(|view| view.eject(id, lasts, Instant::now()))
+    }
+
+    /// Readmits an endpoint that was ejected, by [`eject`](Self::eject) or as an outlier. It gets one call at a time
+    /// until the first good answer, and then more and more. False where the endpoint is not ejected.
+    pub fn readmit(&self, id: &str) -> bool {
+        self.0.upgrade().is_some_and(|view| view.readmit(id))
     }
 
     /// Whether there is no endpoint.

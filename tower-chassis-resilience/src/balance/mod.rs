@@ -152,6 +152,7 @@
 //! 2. With an open [gate](tower_chassis_core::Gate).
 //! 3. Not tried by another attempt of the call, unless all were.
 //! 4. With a weight above 0, unless there is no other. If no endpoint has one, all are equal.
+//! 5. No [outlier](#outliers), unless there is no other.
 //!
 //! An endpoint of that kind whose service is not ready is passed over: up to three are awaited together, and
 //! the first that is ready is called. Who waits hears of a change of the set and of gates whose time comes (not
@@ -162,6 +163,48 @@
 //! [`until_end`](Balance::until_end) counts a call as in flight until its body ended. Ids that discovery names
 //! twice are one endpoint with the sum of the weights. An empty set is applied like any other: to keep the
 //! last good one is up to its source.
+//!
+//! # Outliers
+//!
+//! With [`outlier`](Balance::outlier) the balancer counts how the calls of each endpoint end, and passes over those that do
+//! worse than the others. Every setting is live; all are on [`OutlierConfig`].
+//!
+//! ```
+//! # use tower::service_fn;
+//! # use tower_chassis_core::{discover::{Discover, StaticDiscover}, Live};
+//! # use tower_chassis_resilience::balance::{Balance, OutlierPolicy, Picker};
+//! # let discover = StaticDiscover::new();
+//! # let make = |_: &tower_chassis_resilience::balance::MakeEndpoint<'_>| service_fn(
+//! #     async |_: http::Request<()>| Ok::<_, std::convert::Infallible>(http::Response::new(())));
+//! let live = Live::new(OutlierPolicy::default());
+//! let (balance, worker) = Balance::new(discover.watch("shop"), make, Picker::default());
+//! let balance = balance.outlier(live.clone());
+//! live.set(OutlierPolicy::default().with(|config| config.consecutive_failures = 3)?)?;
+//! # drop((balance, worker));
+//! # Ok::<(), tower_chassis_core::live::Invalid>(())
+//! ```
+//!
+//! | rule | ejects | looked at |
+//! |---|---|---|
+//! | `consecutive_failures` | 5 failures in a row | at once |
+//! | `consecutive_gateway` (0 % enforced) | 5 in a row of 502, 503, 504, `UNAVAILABLE`, no answer | at once |
+//! | `consecutive_local`, with `split_local` | 5 in a row without an answer | at once |
+//! | `success_rate` | a rate 1.9 standard deviations below the mean, of 5 endpoints with 100 calls | every 10 s |
+//! | `failure_percentage` (0 % enforced) | 85 % failed, of 5 endpoints with 50 calls | every 10 s |
+//! | `latency` | a median 3 times that of the others and 5 ms above, in 3 intervals in a row | every 10 s |
+//! | `small_cluster`, of 2 to 4 endpoints | 50 % failed where each other one failed 10 % at most | every 10 s |
+//!
+//! The rules and their defaults are Envoy's and gRPC's (A50: [`OutlierPolicy::a50`]); the last two are not theirs. The
+//! verdict on a call says what is a failure. The caller's own faults are good calls, rate limits are no good calls and no
+//! failures, and what a layer of ours refused or a caller gave up does not count.
+//!
+//! At most 10 % of the endpoints are out at once, 34 % of fewer than ten, always one of two or more, and never the only
+//! one. An ejection lasts 30 s, the next one 60 s, up to 300 s, and a tenth of that more by chance; each interval without
+//! one takes a step back. Who comes back gets one call at a time until the first good answer, and then a share that grows
+//! from a tenth to the whole in 10 s. Nobody is refused because of an ejection: an outlier serves what no other endpoint
+//! can, and keeps its connections.
+//!
+//! [`BalanceHandle::eject`] and [`readmit`](BalanceHandle::readmit) say it over the rules, also where there are none.
 //!
 //! # Order
 //!
@@ -175,8 +218,9 @@
 //! |---|---|
 //! | [`Event::Endpoints`](tower_chassis_core::events::Event::Endpoints) | the worker starts, the set changed |
 //! | [`Event::Refused`](tower_chassis_core::events::Event::Refused), layer `balance` | no endpoint, all gates shut |
+//! | [`Event::EndpointTurned`](tower_chassis_core::events::Event::EndpointTurned) | an outlier is ejected, readmitted, or would be ejected |
 //! | `chassis_balance_endpoints` | gauge, of a balancer with a name: endpoints whose gate is `open`, and `shut` |
-//! | [`BalanceHandle::endpoints`] | per endpoint: gate, calls in flight, latency, attempts, failures |
+//! | [`BalanceHandle::endpoints`] | per endpoint: gate, calls in flight, latency, attempts, failures, ejections |
 //!
 //! # Cancellation
 //!
@@ -198,6 +242,7 @@ mod config;
 mod future;
 mod handle;
 mod load;
+mod outlier;
 mod pick;
 mod pickers;
 mod service;
@@ -212,6 +257,7 @@ pub use config::{
 pub use future::{ResponseFuture, Ticket};
 pub use handle::{BalanceHandle, EndpointStatus};
 pub use load::Load;
+pub use outlier::{OutlierConfig, OutlierPolicy};
 pub use pick::{Candidates, Members, Pick, Rng};
 pub use pickers::{
     Cycle, HashOn, LeastRequest, Maglev, MaglevTable, PeakEwma, Picker, PickerTable, Random,

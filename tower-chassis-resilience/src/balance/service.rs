@@ -15,7 +15,7 @@ use tokio::{
     time::Instant,
 };
 use tower_chassis_core::{
-    Carrier, Events, Rejection, Respond, clock, discover,
+    Carrier, Events, Live, Rejection, Respond, clock, discover,
     events::Event,
     refusal::{IsGrpc, Refusal},
     settle::{Settle, UntilEnd, UntilHead},
@@ -26,6 +26,7 @@ use tower_service::Service;
 use super::{
     BalanceHandle, MakeEndpoint, Picker, Worker,
     future::{Attempt, ResponseFuture},
+    outlier::{Outlier, OutlierPolicy, Report},
     pick::{Pick, Rng},
     snapshot::{Builder, Plan, Snapshot},
 };
@@ -48,6 +49,7 @@ pub(super) struct Shared<S, P: Pick> {
     pub(super) about: About,
     /// Dropped with the last balancer, which ends the worker.
     _alive: oneshot::Sender<Infallible>,
+    pub(super) outlier: Arc<Outlier>,
     pub(super) picker: Line<P>,
 }
 
@@ -72,6 +74,16 @@ impl About {
         if let Some(events) = self.events.get() {
             events.emit(event);
         }
+    }
+
+    pub(super) fn turned(&self, report: Report) {
+        let Report {
+            id,
+            to,
+            reason,
+            lasts,
+        } = report;
+        self.emit(|| Event::endpoint_turned(self.name(), id, to, reason, lasts));
     }
 
     pub(super) fn refused(&self, rejection: Rejection) -> Rejection {
@@ -126,6 +138,7 @@ where
             let builder = builder.insert(Builder::new(make, shared));
             let snapshot = builder.next(None, &found, &picker);
             Shared {
+                outlier: Arc::clone(&snapshot.plan.outlier),
                 version: AtomicU64::new(snapshot.version),
                 current: ArcSwap::from_pointee(snapshot),
                 changed: Arc::default(),
@@ -187,7 +200,23 @@ where
         self
     }
 
-    /// Reports changes of the set and refusals to `events`, and offers the gauge `chassis_balance_endpoints` of a
+    /// Passes over endpoints that do worse than the others, as `policy` says; not done by default. Needs the
+    /// [`Worker`]. For all clones; the last one said is in force.
+    #[must_use]
+    pub fn outlier(self, policy: impl Into<Live<OutlierPolicy>>) -> Self {
+        let apply = |outlier: &Outlier, policy: &OutlierPolicy| outlier.apply(policy);
+        policy.into().bind(&self.shared.outlier, apply);
+        self
+    }
+
+    /// Seeds the dice of outlier detection: what is enforced in part, and how much longer an ejection lasts.
+    #[must_use]
+    pub fn outlier_seed(self, seed: u64) -> Self {
+        self.shared.outlier.seed(seed);
+        self
+    }
+
+    /// Reports changes of the set, of endpoints and refusals to `events`, and offers the gauge `chassis_balance_endpoints` of a
     /// balancer that is [named](Self::named). For all clones; the first one stays.
     #[must_use]
     pub fn events(self, events: Events) -> Self {

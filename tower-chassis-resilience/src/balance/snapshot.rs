@@ -15,6 +15,7 @@ use super::{
     Load,
     alias::Alias,
     handle::EndpointStatus,
+    outlier::{Outlier, Record, Standing},
     pick::{Members, Pick},
 };
 
@@ -43,11 +44,15 @@ impl MakeEndpoint<'_> {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) load: Load,
+    pub(super) standing: Standing,
     pub(super) key: u64,
     pub(super) id: Arc<str>,
     /// The set, for calls that must wait. Weak, and upgraded by those only: nothing that all calls share is
     /// counted per call.
     pub(super) set: Weak<dyn Any + Send + Sync>,
+    /// Held by the endpoint for its calls, which count none of their own.
+    pub(super) outlier: Arc<Outlier>,
+    pub(super) record: Record,
 }
 
 /// An endpoint as the picker sees it.
@@ -73,6 +78,7 @@ pub(super) struct Plan {
     heaviest: u32,
     pub(super) has_weightless: bool,
     pub(super) typical: f32,
+    pub(super) outlier: Arc<Outlier>,
 }
 
 /// A set of endpoints at one time.
@@ -91,12 +97,14 @@ impl Plan {
         endpoints: Vec<Endpoint>,
         index: HashMap<Arc<str>, usize>,
         typical: f32,
+        outlier: Arc<Outlier>,
     ) -> Self {
         let mut plan = Self {
             entries: entries.into_boxed_slice(),
             endpoints: endpoints.into_boxed_slice(),
             index,
             typical,
+            outlier,
             ..Self::default()
         };
         // Without any weight all are equal.
@@ -165,6 +173,17 @@ impl Plan {
         }
     }
 
+    /// The state of the endpoint with an id.
+    pub(super) fn state(&self, id: &str) -> Option<&State> {
+        let entry = self.entries.get(*self.index.get(id)?)?;
+        Some(&entry.state)
+    }
+
+    /// The states of all.
+    pub(super) fn states(&self) -> impl Iterator<Item = &State> + Clone {
+        self.entries.iter().map(|entry| &*entry.state)
+    }
+
     /// How many have an open gate.
     pub(super) fn open(&self, now: Instant) -> usize {
         let open = |entry: &&Entry| entry.gate.is_open(now);
@@ -174,7 +193,8 @@ impl Plan {
     pub(super) fn status(&self, now: Instant) -> Vec<EndpointStatus> {
         let both = self.endpoints.iter().zip(&self.entries);
         both.map(|(endpoint, entry)| {
-            EndpointStatus::new(endpoint, &entry.gate, &entry.state.load, now)
+            let outlier = self.outlier.status(entry.state.key, now);
+            EndpointStatus::new(endpoint, &entry.gate, &entry.state.load, outlier, now)
         })
         .collect()
     }
@@ -188,6 +208,7 @@ pub(super) struct Builder<M> {
     removed: HashMap<Arc<str>, Weak<State>>,
     version: u64,
     builds: u64,
+    outlier: Arc<Outlier>,
 }
 
 impl<M> Builder<M> {
@@ -198,6 +219,7 @@ impl<M> Builder<M> {
             removed: HashMap::new(),
             version: 0,
             builds: 0,
+            outlier: Arc::default(),
         }
     }
 
@@ -261,7 +283,13 @@ impl<M> Builder<M> {
             .retain(|id, state| state.strong_count() > 0 && !index.contains_key(id));
         self.version += 1;
         let typical = typical(&entries, now);
-        let plan = Plan::new(entries, endpoints, index, typical);
+        let plan = Plan::new(
+            entries,
+            endpoints,
+            index,
+            typical,
+            Arc::clone(&self.outlier),
+        );
         Snapshot {
             version: self.version,
             table: picker.table(&Members::new(&plan)),
@@ -281,6 +309,9 @@ impl<M> Builder<M> {
                     key: endpoint.key(),
                     id,
                     set,
+                    standing: Standing::default(),
+                    outlier: Arc::clone(&self.outlier),
+                    record: Record::default(),
                 })
             })
     }

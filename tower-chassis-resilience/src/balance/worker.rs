@@ -11,12 +11,13 @@ use std::{
 use tokio::{
     sync::{oneshot, watch},
     task::JoinHandle,
-    time::sleep,
+    time::{Instant, sleep, sleep_until},
 };
 use tower_chassis_core::{boxed::BoxFuture, discover, events::Event};
 
 use super::{
     MakeEndpoint,
+    outlier::Outlier,
     pick::Pick,
     service::Shared,
     snapshot::{Builder, Snapshot},
@@ -81,6 +82,7 @@ enum Next {
     /// The picker wants another table.
     Picker,
     Sweep,
+    Outlier,
     End,
 }
 
@@ -94,9 +96,13 @@ async fn run<S, P, M>(
     P: Pick,
     M: FnMut(&MakeEndpoint<'_>) -> S + Send + 'static,
 {
-    if let Some(shared) = shared.upgrade() {
-        report(&shared, shared.load().services.len());
-    }
+    let Some(first) = shared.upgrade() else {
+        return;
+    };
+    report(&first, first.load().services.len());
+    let outlier = Arc::clone(&first.outlier);
+    let mut alarm = judge(&first);
+    drop(first);
     // Sets that are not in force. A clone that was not called since may hold one: if it dropped the last
     // reference, a call would pay for the drop of all its endpoints.
     let mut old: Vec<Arc<Snapshot<S, P::Table>>> = Vec::new();
@@ -107,10 +113,17 @@ async fn run<S, P, M>(
         .and_then(|shared| shared.picker.0.changes());
     loop {
         let sweep = (!old.is_empty()).then_some(wait);
-        match next(&mut watch, &mut gone, source, &mut picker, sweep).await {
+        let timers = (sweep, alarm);
+        match next(&mut watch, &mut gone, source, &mut picker, &outlier, timers).await {
             Next::End => return,
             Next::SourceGone => source = false,
             Next::Sweep => wait = (wait * 2).min(LAST_SWEEP),
+            Next::Outlier => {
+                let Some(shared) = shared.upgrade() else {
+                    return;
+                };
+                alarm = judge(&shared);
+            }
             turn @ (Next::Changed | Next::Picker) => {
                 let Some(shared) = shared.upgrade() else {
                     return;
@@ -122,11 +135,27 @@ async fn run<S, P, M>(
                 if matches!(turn, Next::Changed) {
                     report(&shared, count);
                 }
+                alarm = judge(&shared);
                 wait = FIRST_SWEEP;
             }
         }
         old.retain(|snapshot| Arc::strong_count(snapshot) > 1);
     }
+}
+
+/// Judges the endpoints. When to do so next.
+fn judge<S, P: Pick>(shared: &Shared<S, P>) -> Option<Instant> {
+    let (reports, changed, next) = shared
+        .outlier
+        .round(shared.load().plan.states(), Instant::now());
+    if changed {
+        // Who waits may have a better choice now.
+        shared.changed.notify_waiters();
+    }
+    for report in reports {
+        shared.about.turned(report);
+    }
+    next
 }
 
 fn report<S, P: Pick>(shared: &Shared<S, P>, count: usize) {
@@ -140,7 +169,8 @@ async fn next(
     gone: &mut oneshot::Receiver<Infallible>,
     source: bool,
     picker: &mut Option<watch::Receiver<()>>,
-    sweep: Option<Duration>,
+    outlier: &Outlier,
+    (sweep, alarm): (Option<Duration>, Option<Instant>),
 ) -> Next {
     let mut changed = pin!(watch.changed());
     let mut other = pin!(async {
@@ -159,6 +189,13 @@ async fn next(
             None => std::future::pending().await,
         }
     });
+    let mut bell = pin!(outlier.bell.notified());
+    let mut alarm = pin!(async {
+        match alarm {
+            Some(at) => sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    });
     poll_fn(|cx| {
         if Pin::new(&mut *gone).poll(cx).is_ready() {
             return Poll::Ready(Next::End);
@@ -172,6 +209,9 @@ async fn next(
         }
         if other.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Next::Picker);
+        }
+        if bell.as_mut().poll(cx).is_ready() || alarm.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Next::Outlier);
         }
         sweep.as_mut().poll(cx).map(|()| Next::Sweep)
     })

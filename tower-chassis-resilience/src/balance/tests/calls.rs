@@ -10,6 +10,7 @@ use tower_chassis_core::{
 };
 
 use super::*;
+use crate::balance::outlier;
 
 async fn body(response: Response<Body>) -> String {
     String::from_utf8(
@@ -223,6 +224,9 @@ async fn a_body_that_breaks_condemns_a_good_head() {
             key: snapshot.endpoint.key(),
             id: snapshot.endpoint.id().clone(),
             set: std::sync::Weak::<()>::new(),
+            standing: outlier::Standing::default(),
+            outlier: Arc::default(),
+            record: outlier::Record::default(),
         });
         let mut ticket = Ticket::new(&state, Instant::now());
         ticket.head(Verdict::new(head), Instant::now());
