@@ -5,7 +5,7 @@ use tower_chassis_core::{
     invocation::{OnEmpty, Subset},
 };
 
-use super::{Load, snapshot::Plan};
+use super::{Load, outlier::Look, snapshot::Plan};
 
 /// Chooses an endpoint. Plain, shared by all calls, asked by `&self`: lock-free state only.
 ///
@@ -100,6 +100,8 @@ pub struct Candidates<'a, T = ()> {
     /// Endpoints that the call waits for already.
     awaited: &'a [u64],
     weightless: bool,
+    /// How outliers are passed over, where there are any and another can serve.
+    look: Option<Look<'a>>,
     now: Instant,
 }
 
@@ -157,6 +159,7 @@ impl<T> Candidates<'_, T> {
             return false;
         }
         (entry.weight == 0) == self.weightless
+            && self.look.is_none_or(|look| look.takes(&entry.state))
             && !self.awaited.contains(&key)
             && !self.untried.is_some_and(|call| call.has_tried(key))
             && self.subset.is_none_or(|subset| {
@@ -333,46 +336,56 @@ impl Plan {
     ) -> Option<usize> {
         let subset = invocation.and_then(Invocation::subset);
         let retried = invocation.filter(|call| call.attempt() > 1);
-        let mut among = |subset| {
-            let mut pick = |untried, weightless| {
-                let candidates = Candidates {
-                    plan: self,
-                    table,
-                    hash,
-                    subset,
-                    untried,
-                    awaited,
-                    weightless,
-                    now,
+        let look = self.outlier.look(now, rng);
+        let mut of = |look| {
+            let mut among = |subset| {
+                let mut pick = |untried, weightless| {
+                    let candidates = Candidates {
+                        plan: self,
+                        table,
+                        hash,
+                        subset,
+                        untried,
+                        awaited,
+                        weightless,
+                        look,
+                        now,
+                    };
+                    // Else a picker that goes in turn would spend turns in vain, and some would never have theirs.
+                    if untried.is_some() && !candidates.has_any() {
+                        return None;
+                    }
+                    picker.pick(&candidates, rng)
                 };
-                // Else a picker that goes in turn would spend turns in vain, and some would never have theirs.
-                if untried.is_some() && !candidates.has_any() {
-                    return None;
-                }
-                picker.pick(&candidates, rng)
+                pick(retried, false)
+                    .or_else(|| retried.and_then(|_| pick(None, false)))
+                    .or_else(|| {
+                        let drained = self.has_weightless && awaited.is_empty();
+                        drained
+                            .then(|| pick(retried, true).or_else(|| pick(None, true)))
+                            .flatten()
+                    })
             };
-            pick(retried, false)
-                .or_else(|| retried.and_then(|_| pick(None, false)))
-                .or_else(|| {
-                    let drained = self.has_weightless && awaited.is_empty();
-                    drained
-                        .then(|| pick(retried, true).or_else(|| pick(None, true)))
-                        .flatten()
-                })
+            let Some(subset) = subset else {
+                return among(None);
+            };
+            among(Some(subset)).or_else(|| {
+                // Who waits for an endpoint of its subset goes on waiting for it.
+                let waits = awaited.iter().any(|key| {
+                    self.endpoints
+                        .iter()
+                        .any(|e| e.key() == *key && subset.contains(e))
+                });
+                (subset.on_empty() == OnEmpty::Any && !waits)
+                    .then(|| among(None))
+                    .flatten()
+            })
         };
-        let Some(subset) = subset else {
-            return among(None);
-        };
-        among(Some(subset)).or_else(|| {
-            // Who waits for an endpoint of its subset goes on waiting for it.
-            let waits = awaited.iter().any(|key| {
-                self.endpoints
-                    .iter()
-                    .any(|e| e.key() == *key && subset.contains(e))
-            });
-            (subset.on_empty() == OnEmpty::Any && !waits)
-                .then(|| among(None))
-                .flatten()
+        // Who comes back serves more than its share where nobody else can, and an outlier serves where not even
+        // such a one can. None of them is awaited beside another.
+        of(look).or_else(|| {
+            let look = look.filter(|_| awaited.is_empty())?;
+            of(Some(look.wholly())).or_else(|| of(None))
         })
     }
 }

@@ -2,6 +2,7 @@
 
 mod config;
 mod detector;
+mod look;
 mod record;
 
 use std::{
@@ -18,11 +19,11 @@ use tokio::{sync::Notify, time::Instant};
 use tower_chassis_core::{Class, Verdict};
 
 pub use self::config::{OutlierConfig, OutlierPolicy};
-pub(super) use self::record::Record;
 use self::{
     detector::{Detector, To, Turn},
     record::{Outcome, Thresholds},
 };
+pub(super) use self::{look::Look, record::Record};
 use super::snapshot::State;
 
 const WELL: u64 = 0;

@@ -1,5 +1,6 @@
 mod calls;
 mod golden;
+mod outlier;
 mod picking;
 mod set;
 mod spread;
