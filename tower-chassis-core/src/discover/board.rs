@@ -119,6 +119,11 @@ impl Board {
         watched.map(|(name, _)| Arc::clone(name)).collect()
     }
 
+    /// All names, watched or not.
+    pub(super) fn entries(&self) -> Vec<Arc<str>> {
+        self.names().by_name.keys().cloned().collect()
+    }
+
     /// Forgets the names that nobody watches, also those that have endpoints: for sources that can ask again.
     pub fn forget_unwatched(&self) {
         let watched = |sender: &watch::Sender<Snapshot>| sender.receiver_count() > 0;

@@ -1,20 +1,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    future::Future,
     path::{Path, PathBuf},
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError, Weak},
-    task::{Context, Poll},
 };
 
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use super::{Board, Discover, Snapshot};
+use super::{Board, Discover, Snapshot, Worker};
 use crate::{
     Endpoint,
-    boxed::BoxFuture,
     config::{DEBOUNCE, FileWatch, LoadError, Loader, watch_file},
 };
 
@@ -26,10 +22,14 @@ use crate::{
 ///   - address: http://10.0.0.2:80
 ///     id: shop-2              # default: the address
 ///     weight: 2               # default: 1
+///     priority: 1             # default: 0, which is asked first
+///     zone: b
+///     region: north
+///     hash_key: two           # its text in hash rings and tables; default: the id
 ///     tags: { version: v2 }
 /// ```
 ///
-/// YAML, or TOML by the file's ending. A change is taken whole within a second, or refused whole: a file with
+/// YAML, of which JSON is a part, or TOML by the file's ending. A change is taken whole within a second, or refused whole: a file with
 /// any fault changes nothing, and every fault is logged with its place. A service that is named no more has
 /// no endpoints; a file that is gone is a fault.
 #[derive(Clone)]
@@ -52,7 +52,32 @@ struct Entry {
     #[serde(default = "one")]
     weight: u32,
     #[serde(default)]
+    priority: u32,
+    #[serde(default)]
+    zone: Option<String>,
+    #[serde(default)]
+    region: Option<String>,
+    #[serde(default)]
+    hash_key: Option<String>,
+    #[serde(default)]
     tags: BTreeMap<String, String>,
+}
+
+impl Entry {
+    fn of(self, endpoint: Endpoint) -> Endpoint {
+        let endpoint = endpoint
+            .with_weight(self.weight)
+            .with_priority(self.priority)
+            .with_tags(self.tags);
+        let endpoint = self.id.into_iter().fold(endpoint, Endpoint::with_id);
+        let endpoint = self.zone.into_iter().fold(endpoint, Endpoint::with_zone);
+        let endpoint = self
+            .region
+            .into_iter()
+            .fold(endpoint, Endpoint::with_region);
+        let hash_key = self.hash_key.into_iter();
+        hash_key.fold(endpoint, Endpoint::with_hash_key)
+    }
 }
 
 const fn one() -> u32 {
@@ -76,11 +101,11 @@ impl FileDiscover {
             alive: watch::Sender::new(()),
         });
         source.read()?;
-        let worker = Worker(Box::pin(work(
+        let worker = Worker::new(work(
             Arc::downgrade(&source),
             source.alive.subscribe(),
             watch.ok(),
-        )));
+        ));
         Ok((Self(source), worker))
     }
 
@@ -117,10 +142,7 @@ impl Source {
             let mut endpoints = Vec::with_capacity(entries.len());
             for (index, entry) in entries.into_iter().enumerate() {
                 match Endpoint::new(&entry.address) {
-                    Ok(endpoint) => {
-                        let endpoint = entry.id.into_iter().fold(endpoint, Endpoint::with_id);
-                        endpoints.push(endpoint.with_weight(entry.weight).with_tags(entry.tags));
-                    }
+                    Ok(endpoint) => endpoints.push(entry.of(endpoint)),
                     Err(invalid) => {
                         check.fault(
                             &format!("{name:?}[{index}].{}", invalid.field()),
@@ -161,23 +183,6 @@ async fn work(source: Weak<Source>, mut alive: watch::Receiver<()>, watch: Optio
             let path = source.path.display();
             tracing::error!(target: "tower_chassis::discover", %path, "refused, the old endpoints stay:\n{error}");
         }
-    }
-}
-
-/// Applies the changes of a file. A future to be spawned.
-#[must_use = "changes of the file are seen only while the worker runs"]
-pub struct Worker(BoxFuture<'static, ()>);
-
-impl fmt::Debug for Worker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Worker").finish_non_exhaustive()
-    }
-}
-
-impl Future for Worker {
-    type Output = ();
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().poll(cx)
     }
 }
 
@@ -248,5 +253,39 @@ mod tests {
             "{error}"
         );
         std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn json_and_toml_say_the_same_as_yaml() {
+        let all = Endpoint::new("http://10.0.0.2:80").unwrap();
+        let all = all.with_id("b").with_weight(2).with_priority(1);
+        let all = all.with_zone("z").with_region("r").with_hash_key("k");
+        let all = all.with_tags([("v", "v2")]);
+        let plain = Endpoint::new("http://10.0.0.1:80").unwrap();
+        let want = Snapshot::sure([plain, all]);
+        for (ending, text) in [
+            (
+                "yaml",
+                "shop:\n- address: http://10.0.0.1:80\n- { address: 'http://10.0.0.2:80', id: b, weight: 2, priority: 1, zone: z, region: r, hash_key: k, tags: { v: v2 } }\n",
+            ),
+            (
+                "json",
+                r#"{"shop":[{"address":"http://10.0.0.1:80"},{"address":"http://10.0.0.2:80","id":"b","weight":2,"priority":1,"zone":"z","region":"r","hash_key":"k","tags":{"v":"v2"}}]}"#,
+            ),
+            (
+                "toml",
+                "[[shop]]\naddress = 'http://10.0.0.1:80'\n[[shop]]\naddress = 'http://10.0.0.2:80'\nid = 'b'\nweight = 2\npriority = 1\nzone = 'z'\nregion = 'r'\nhash_key = 'k'\ntags = { v = 'v2' }\n",
+            ),
+        ] {
+            let name = format!("chassis-endpoints-{}.{ending}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            std::fs::write(&path, text).unwrap();
+            let (source, _worker) = FileDiscover::open(&path).unwrap();
+            assert_eq!(*source.watch("shop").borrow(), want, "{ending}");
+            std::fs::write(&path, text.replace("zone", "zoen")).unwrap();
+            let error = FileDiscover::open(&path).unwrap_err().to_string();
+            assert!(error.contains("did you mean \"zone\""), "{ending}: {error}");
+            std::fs::remove_file(&path).unwrap();
+        }
     }
 }

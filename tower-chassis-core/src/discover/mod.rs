@@ -1,16 +1,26 @@
 //! Where the endpoints of a service come from: a watch of whole snapshots per service name.
 
 mod board;
+mod composite;
+#[cfg(feature = "config")]
+mod env;
 #[cfg(feature = "config")]
 mod file;
+mod worker;
 
 use std::{fmt, ops::Deref, sync::Arc};
 
 use tokio::sync::watch;
 
-pub use self::board::Board;
 #[cfg(feature = "config")]
-pub use self::file::{FileDiscover, Worker};
+pub use self::env::EnvDiscover;
+#[cfg(feature = "config")]
+pub use self::file::FileDiscover;
+pub use self::{
+    board::Board,
+    composite::{Failover, Merge},
+    worker::Worker,
+};
 use crate::Endpoint;
 
 /// All endpoints of a service at one time, and how sure its source is of them. Cheap to clone.
