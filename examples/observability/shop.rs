@@ -11,7 +11,7 @@ use tower_chassis::{
     Body, BoxError, Endpoint, Events, ObserveLayer, RescueLayer,
     access_log::{AccessLogLayer, Format},
     adaptive::{AdaptiveLayer, AdaptivePolicy},
-    balance::{Balance, MakeEndpoint, RoundRobin},
+    balance::{Balance, MakeEndpoint, OutlierPolicy, RoundRobin},
     breaker::{BreakerLayer, BreakerPolicy},
     bulkhead::{BulkheadLayer, BulkheadPolicy},
     cache::{CacheLayer, CachePolicy},
@@ -196,7 +196,13 @@ fn items(
         },
         RoundRobin::default(),
     );
-    let balance = balance.named("items").events(reports.clone());
+    // What the breakers do is enough here: outliers are only told of.
+    let outliers =
+        OutlierPolicy::default().with(|config| config.consecutive_failures_enforce = 0)?;
+    let balance = balance
+        .named("items")
+        .events(reports.clone())
+        .outlier(outliers);
     worker.spawn();
     let service = ServiceBuilder::new()
         .layer(stacks::client(
