@@ -3,7 +3,7 @@
 //! | feature | modules | default |
 //! |---|---|---|
 //! | `router` | [`router`] | yes |
-//! | `resilience` | [`adaptive`], [`balance`], [`breaker`], [`bulkhead`], [`cache`], [`coalesce`], [`deadline`], [`fallback`], [`fault`], [`hedge`], [`mirror`], [`rate_limit`], [`retry`], [`shed`], [`stack`], [`timeout`] | yes |
+//! | `resilience` | [`adaptive`], [`balance`], [`breaker`], [`bulkhead`], [`cache`], [`coalesce`], [`deadline`], [`fallback`], [`fault`], [`hedge`], [`mirror`], [`rate_limit`], [`retry`], [`shed`], [`stack`], [`timeout`], [`upstreams`] | yes |
 //! | `fault-injection` | [`fault`] can be armed | no |
 //! | `axum` | handlers and routers of axum on our routes (`router::interop`) | no |
 //! | `redis` | a [`rate_limit`] that instances share through Redis | no |
@@ -36,7 +36,7 @@ pub use tower_chassis_observe::{ObserveLayer, access_log, metrics, prometheus, t
 #[cfg(feature = "resilience")]
 pub use tower_chassis_resilience::{
     adaptive, balance, breaker, bulkhead, cache, coalesce, deadline, fallback, fault, hedge, keyed,
-    mirror, rate_limit, retry, share, shed, stack, timeout,
+    mirror, rate_limit, retry, share, shed, stack, timeout, upstreams,
 };
 #[cfg(feature = "router")]
 pub use tower_chassis_router as router;

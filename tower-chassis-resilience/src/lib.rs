@@ -16,6 +16,7 @@
 //! | [`coalesce`] | one call for all that ask the same at once | `Internal`: it panicked |
 //! | [`fallback`] | another answer for a call that failed | the error of both |
 //! | [`balance`] | one service out of many endpoints | `NoEndpoint`, `CircuitOpen` |
+//! | [`upstreams`] | all services by their names | `NoEndpoint` |
 //! | [`fault`] | failures on purpose, the same for the same request | `Injected`, `Timeout` |
 //! | [`mirror`] | a copy of some calls for a second service | nothing |
 //! | [`stack`] | the order of these in a client | |
@@ -47,3 +48,4 @@ pub mod stack;
 mod template;
 pub mod timeout;
 mod until;
+pub mod upstreams;
