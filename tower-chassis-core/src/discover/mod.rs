@@ -6,6 +6,8 @@ mod composite;
 mod env;
 #[cfg(feature = "config")]
 mod file;
+mod memory;
+mod register;
 mod worker;
 
 use std::{fmt, ops::Deref, sync::Arc};
@@ -19,6 +21,8 @@ pub use self::file::FileDiscover;
 pub use self::{
     board::Board,
     composite::{Failover, Merge},
+    memory::MemoryRegistry,
+    register::{Instance, Register, Registration},
     worker::Worker,
 };
 use crate::Endpoint;
