@@ -517,3 +517,57 @@ async fn axum_names_a_span() {
         assert_eq!(template, name.strip_prefix("GET ").map(str::to_owned));
     }
 }
+
+#[tokio::test]
+async fn who_is_not_believed_has_no_say() {
+    use tower_chassis_core::Live;
+    use tower_chassis_observe::trace::TracePolicy;
+
+    let live = Live::new(
+        TracePolicy::default()
+            .with(|config| config.ratio = Some(0.0))
+            .unwrap(),
+    );
+    let kept = Kept::default();
+    let seen = Arc::new(Mutex::new(None));
+    let heard = Arc::clone(&seen);
+    let layer = TraceLayer::new()
+        .propagation(Propagation::w3c().and_b3())
+        .policy(live.clone())
+        .sink(kept.clone());
+    let service = layer.layer(service_fn(move |mut request: Request<()>| {
+        let invocation = request.invocation_mut();
+        let said = (invocation.trace(), invocation.baggage().is_some());
+        *heard.lock().unwrap() = Some((said, request.headers().clone()));
+        std::future::ready(Ok::<_, BoxError>(Response::new(Body::empty())))
+    }));
+    let call = async || {
+        let request = Request::builder()
+            .header("traceparent", format!("00-{TRACE}-b7ad6b7169203331-01"))
+            .header("tracestate", "a=1")
+            .header("baggage", "user=7")
+            .header("b3", "0")
+            .header("x-b3-flags", "1")
+            .header("x-other", "stays")
+            .body(())
+            .unwrap();
+        service.clone().oneshot(request).await.unwrap();
+        seen.lock().unwrap().take().unwrap()
+    };
+    let ((trace, baggage), headers) = call().await;
+    assert_eq!(trace.unwrap().trace_id().to_string(), TRACE);
+    assert!(baggage && headers.len() == 6);
+    assert_eq!(
+        kept.0.lock().unwrap().len(),
+        1,
+        "its caller says that it is recorded"
+    );
+
+    live.update(|policy| *policy = policy.clone().with(|config| config.trust = false).unwrap())
+        .unwrap();
+    let ((trace, baggage), headers) = call().await;
+    let trace = trace.unwrap();
+    assert!(trace.trace_id().to_string() != TRACE && !trace.is_sampled() && !baggage);
+    assert_eq!((headers.len(), headers.contains_key("x-other")), (1, true));
+    assert_eq!(kept.0.lock().unwrap().len(), 1, "the ratio is what counts");
+}

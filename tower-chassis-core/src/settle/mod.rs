@@ -309,7 +309,10 @@ impl<C: ClassifyEnd> UntilEnd<C> {
 fn length_of<B: Body>(response: &Response<B>) -> Option<u64> {
     response.body().size_hint().exact().or_else(|| {
         let told = response.headers().get(header::CONTENT_LENGTH)?;
-        told.to_str().ok()?.parse().ok()
+        let told = told.to_str().ok()?;
+        // `+1` is a number to `parse`.
+        let digits = told.bytes().all(|byte| byte.is_ascii_digit());
+        told.parse().ok().filter(|_| digits)
     })
 }
 

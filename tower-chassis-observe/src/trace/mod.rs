@@ -106,6 +106,7 @@
 //! |---|---|---|
 //! | `enabled` | true | off, the layer is not there: no span, no header read or written |
 //! | `ratio` | none | the part of new traces that is sampled; without it every call has a span |
+//! | `trust` | true | off, a server begins a trace of its own and takes away what its caller says of one, baggage too: where anybody may call |
 //!
 //! ```
 //! use tower_chassis_observe::trace::{Sampling, TraceLayer};

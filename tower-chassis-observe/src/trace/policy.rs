@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc, Once,
-        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -31,6 +31,11 @@ pub struct TraceConfig {
     pub enabled: bool,
     /// Which traces have spans: [`Sampling::ratio`], 0 to 1; without it [`Sampling::all`], the default.
     pub ratio: Option<f64>,
+    /// Whether a server believes what its callers say of the trace. Where anybody may call, they could have every call of
+    /// theirs recorded, or none, put it into the trace of another, and hand on baggage: without trust a trace begins here,
+    /// and the headers that say otherwise are taken away. Default true, for services behind others. No word to a client's
+    /// layer.
+    pub trust: bool,
 }
 
 impl Default for TraceConfig {
@@ -38,6 +43,7 @@ impl Default for TraceConfig {
         Self {
             enabled: true,
             ratio: None,
+            trust: true,
         }
     }
 }
@@ -85,8 +91,8 @@ impl TryFrom<TraceConfig> for TracePolicy {
 impl From<Sampling> for TracePolicy {
     fn from(sampling: Sampling) -> Self {
         Self(TraceConfig {
-            enabled: true,
             ratio: sampling.of_new(),
+            ..TraceConfig::default()
         })
     }
 }
@@ -117,6 +123,7 @@ const LOST: usize = 3;
 pub(super) struct Shared {
     live: Live<TracePolicy>,
     spans: AtomicU8,
+    trusts: AtomicBool,
     /// Trace ids whose low half is below it are sampled.
     below: AtomicU64,
     tally: Tally<4>,
@@ -128,12 +135,18 @@ impl Shared {
         let shared = Arc::new(Self {
             live,
             spans: AtomicU8::new(EVERY),
+            trusts: AtomicBool::new(true),
             below: AtomicU64::new(u64::MAX),
             tally: Tally::default(),
             warned: Once::new(),
         });
         shared.live.bind(&shared, |shared, policy| {
-            let TraceConfig { enabled, ratio } = policy.config();
+            let TraceConfig {
+                enabled,
+                ratio,
+                trust,
+            } = policy.config();
+            shared.trusts.store(*trust, Relaxed);
             // A float that is too large saturates.
             let below = ratio.map_or(u64::MAX, |ratio| (ratio * u64::MAX as f64) as u64);
             shared.below.store(below, Relaxed);
@@ -159,6 +172,11 @@ impl Shared {
             self.tally.count(CALLS);
         }
         on
+    }
+
+    /// Whether callers are believed.
+    pub(super) fn trusts(&self) -> bool {
+        self.trusts.load(Relaxed)
     }
 
     pub(super) fn begin_span(&self) {

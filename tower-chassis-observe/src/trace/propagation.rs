@@ -122,16 +122,31 @@ const FEW: usize = 16;
 
 /// Whether there may be a header that tells of a trace, or baggage. Most requests have none.
 pub(super) fn tells(headers: &HeaderMap) -> bool {
-    let ours = |name: &HeaderName| {
-        let name = name.as_str();
-        match name.len() {
-            2 => name == "b3",
-            7 => name == "baggage",
-            11 => name == "traceparent",
-            _ => name.starts_with("x-b3-"),
-        }
-    };
-    headers.keys_len() > FEW || headers.keys().any(ours)
+    headers.keys_len() > FEW || headers.keys().any(is_ours)
+}
+
+fn is_ours(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    match name.len() {
+        2 => name == "b3",
+        7 => name == "baggage",
+        10 => name == "tracestate" || name == "x-b3-flags",
+        11 => name == "traceparent",
+        _ => name.starts_with("x-b3-"),
+    }
+}
+
+/// Takes away what a caller says of its trace, whatever is read here: the next service may read something else.
+#[cold]
+pub(super) fn forget(headers: &mut HeaderMap) {
+    let ours: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_ours(name))
+        .cloned()
+        .collect();
+    for name in ours {
+        headers.remove(name);
+    }
 }
 
 impl Default for Propagation {

@@ -114,7 +114,11 @@ impl Trace {
         if !tracer.shared.begin() {
             return None;
         }
-        let told = propagation::tells(request.headers());
+        let mut told = propagation::tells(request.headers());
+        if told && !tracer.shared.trusts() {
+            propagation::forget(request.headers_mut());
+            told = false;
+        }
         let mut parent = match told {
             true => tracer.propagation.read(request.headers()),
             false => Incoming::default(),
