@@ -259,7 +259,7 @@ mod tests {
             assert_eq!(join(&[unknown.clone(), asking.clone()]), asking);
             assert_eq!(join(&[sure.clone(), seen.clone()]), seen);
             assert_eq!(join(&[unknown.clone(), sure.clone()]), sure);
-            assert_eq!(join(&[unknown.clone()]), unknown);
+            assert_eq!(join(std::slice::from_ref(&unknown)), unknown);
         }
     }
 }
